@@ -1,0 +1,255 @@
+"""The schema, as the queries see it. `migrations` makes it; a test holds the two together.
+
+Times are milliseconds since the epoch, by the database's own clock (`now_ms`), so that leases
+do not depend on how well the clocks of several machines agree.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import TypeEngine  # fmt: skip
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives a growing row id only to a primary key of type INTEGER.
+_SERIAL: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
+    """The database's clock: milliseconds since the epoch, UTC."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "sqlite")
+def _now_ms_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    return "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
+
+
+@compiles(now_ms, "postgresql")
+def _now_ms_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("id", String(32), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("row_count", BigInteger, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("framework", String(64), nullable=False),
+    Column("dataset_name", String(128), nullable=False),
+    Column("dataset_version", Integer, nullable=False),
+    Column("target", String(256)),
+    Column("config", JSON, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("timeout_s", Float, nullable=False),
+    Column("max_retries", Integer, nullable=False),
+    Column("idempotency_key", String(128)),
+    Column("submitted_by", String(128), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("lost_workers", Integer, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("worker_id", String(64)),
+    Column("lease_expires_at", BigInteger),
+    Column("progress_done", Float),
+    Column("progress_total", Float),
+    Column("metrics", JSON, nullable=False),
+    Column("model_name", String(128)),
+    Column("model_version", Integer),
+    Column("error", JSON),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("idempotency_key"),
+    ForeignKeyConstraint(
+        ["dataset_name", "dataset_version"], ["datasets.name", "datasets.version"]
+    ),
+    Index("ix_jobs_status_lease_expires_at", "status", "lease_expires_at"),
+    Index("ix_jobs_created_at_id", "created_at", "id"),
+)
+
+job_dependencies = Table(
+    "job_dependencies",
+    metadata,
+    Column("job_id", String(32), primary_key=True),
+    Column("depends_on", String(32), primary_key=True),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["depends_on"], ["jobs.id"], ondelete="CASCADE"),
+    Index("ix_job_dependencies_depends_on", "depends_on"),
+)
+
+job_attempts = Table(
+    "job_attempts",
+    metadata,
+    Column("job_id", String(32), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker_id", String(64), nullable=False),
+    Column("outcome", String(16)),
+    Column("error", JSON),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+)
+
+job_logs = Table(
+    "job_logs",
+    metadata,
+    Column("job_id", String(32), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("stream", String(8), nullable=False),
+    Column("text", Text, nullable=False),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+)
+
+job_metrics = Table(
+    "job_metrics",
+    metadata,
+    Column("job_id", String(32), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("step", BigInteger, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("host", String(256), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("heartbeat_at", BigInteger, nullable=False),
+)
+
+queue_messages = Table(
+    "queue_messages",
+    metadata,
+    Column("sequence", _SERIAL, primary_key=True, autoincrement=True),
+    Column("queue", String(64), nullable=False),
+    Column("id", String(64), nullable=False),
+    # The priority negated, so that one ascending index serves the order of delivery.
+    Column("rank", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("delivery", Integer, nullable=False),
+    Column("consumer", String(64)),
+    Column("token", String(32)),
+    UniqueConstraint("queue", "id"),
+    Index("ix_queue_messages_queue_rank_sequence", "queue", "rank", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("topic", String(512), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_changes_created_at", "created_at"),
+    sqlite_autoincrement=True,
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("last_version", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("flavor", String(32), nullable=False),
+    Column("signature", JSON, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("artifacts", JSON, nullable=False),
+    Column("job_id", String(32)),
+    Column("dataset", String(160)),
+    Column("created_by", String(128), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    ForeignKeyConstraint(["name"], ["models.name"]),
+    UniqueConstraint("job_id"),
+)
+
+model_aliases = Table(
+    "model_aliases",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["name", "version"], ["model_versions.name", "model_versions.version"]),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("alias", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("previous", Integer),
+    Column("promoted", Boolean, nullable=False),
+    Column("gates", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_by", String(128), nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["name"], ["models.name"]),
+    Index("ix_promotions_name_decided_at", "name", "decided_at"),
+)

@@ -1,0 +1,29 @@
+"""The hub as its front ends see it: one object that holds the services."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcp_hub.adapters.bus.port import Bus
+    from mcp_hub.services.data.service import DataService
+    from mcp_hub.services.health import HealthService
+    from mcp_hub.services.inference.service import InferenceService
+    from mcp_hub.services.registry.service import RegistryService
+    from mcp_hub.services.training.service import TrainingService
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """What the tools, the resources, the HTTP routes and the CLI call."""
+
+    data: "DataService"
+    training: "TrainingService"
+    registry: "RegistryService"
+    inference: "InferenceService"
+    health: "HealthService"
+    bus: "Bus"
+
+
+HubProvider = Callable[[], Awaitable[Hub]]
+"""Gives the hub, building it at the first call: a server answers `tools/list` before that."""

@@ -1,0 +1,133 @@
+"""What the registry tools return, and what a model version promises about its inputs."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mcp_hub.services.views import View
+
+FieldKind = Literal["number", "boolean", "category", "text", "datetime", "tensor"]
+Scalar = str | int | float | bool
+"""A class label, as JSON has it. Strict in comparisons: True is not 1."""
+
+
+class InputField(View):
+    """One named input of a model: what a caller gives, and what the ONNX graph takes.
+
+    `kind` says how a JSON value becomes the tensor: `number` and `boolean` become float32 [n, 1]
+    (null becomes NaN), `category` and `text` become string [n, 1] (null becomes ""), `datetime`
+    (ISO 8601) becomes float32 [n, 6] (year, month, day, weekday from 0 = Monday, hour, minute;
+    null becomes NaN), and `tensor` takes nested lists of the given dtype and shape.
+    """
+
+    name: str
+    dtype: str = Field(description="float32, float64, int64, string, bool, …")
+    shape: list[int | None] = Field(description="null is the number of rows")
+    kind: FieldKind = "tensor"
+    nullable: bool = False
+
+
+class OutputField(View):
+    """One named output. A classifier's has `classes`: the labels in the order of its columns."""
+
+    name: str
+    dtype: str
+    shape: list[int | None]
+    role: Literal["prediction", "probabilities", "other"] = "other"
+    classes: list[Scalar] | None = None
+
+
+class Signature(View):
+    inputs: list[InputField]
+    outputs: list[OutputField]
+
+
+class Artifact(View):
+    name: str
+    sha256: str
+    bytes: int
+
+
+class ModelView(View):
+    """A model version, immutable but for its aliases and tags."""
+
+    model: str = Field(description="name:version, a reference to exactly this version")
+    name: str
+    version: int
+    aliases: list[str]
+    description: str
+    flavor: str
+    signature: Signature
+    metrics: dict[str, float]
+    params: dict[str, Any]
+    tags: dict[str, str]
+    artifacts: list[Artifact]
+    job_id: str | None
+    dataset: str | None
+    created_by: str
+    created_at: str
+
+
+class ModelSummary(View):
+    """A model in a list: its newest version, and where its aliases point."""
+
+    name: str
+    version: int
+    versions: int
+    aliases: dict[str, int]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    created_at: str
+
+
+class GateResult(View):
+    gate: str
+    passed: bool
+    expected: Any
+    actual: Any
+
+
+class Promotion(View):
+    """A decision on moving an alias, kept for good."""
+
+    promoted: bool
+    name: str
+    alias: str
+    version: int
+    previous: int | None
+    gates: list[GateResult]
+    reason: str
+    decided_by: str
+    decided_at: str
+
+
+class MetricRow(View):
+    """One metric across the compared versions, in their order; null where one lacks it."""
+
+    metric: str
+    values: list[float | None]
+    best: str | None = Field(description="The reference of the version with the best value")
+
+
+class ModelComparison(View):
+    models: list[str]
+    metrics: list[MetricRow]
+    differing_params: dict[str, list[Any]]
+    same_signature: bool
+    same_dataset: bool
+
+
+class Lineage(View):
+    """Where a version came from and what was decided about it."""
+
+    model: str
+    job: dict[str, Any] | None
+    dataset: dict[str, Any] | None
+    promotions: list[Promotion]
+    aliases: list[str]
+
+
+class Deleted(View):
+    deleted: list[str] = Field(description="References that are gone")
+    restored: list[str] = Field(default=[], description="References that are back")
+    note: str

@@ -1,0 +1,59 @@
+"""What a training framework is: an entry point of the group `mcp_hub.frameworks`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from mcp_hub.services.training.run import Run
+
+
+class FrameworkConfig(BaseModel):
+    """The base of every framework's `config`: an unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """One attempt, as its process sees it. The current folder is `folder`."""
+
+    job_id: str
+    attempt: int
+    name: str
+    type: str
+    target: str | None
+    config: Mapping[str, Any]
+    dataset: str
+    dataset_file: Path
+    dataset_format: str
+    dataset_options: Mapping[str, Any]
+    folder: Path
+
+
+class Framework(Protocol):
+    """Trains models of some types. Its module must be light: the server imports it to validate.
+
+    Heavy libraries are imported by `train`, which runs alone in a process of its own.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    types: ClassVar[tuple[str, ...]]
+    Config: ClassVar[type[FrameworkConfig]]
+    preload: ClassVar[tuple[str, ...]]
+    """Modules that a worker may import once, ahead of the attempts that need them."""
+
+    def missing(self) -> str | None:
+        """What must be installed before this framework can run here, or None."""
+        ...
+
+    def train(self, task: TrainingTask, run: Run) -> None:
+        """Train, reporting through `run`; return when the model and artifacts are written.
+
+        Raises:
+            HubError: the data or the configuration cannot give a model; told to the user as is.
+        """
+        ...

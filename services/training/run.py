@@ -1,0 +1,73 @@
+"""The run protocol: how a job's process reports, one JSON object a line.
+
+`from mcp_hub import run` in any Python job; other languages append the same lines to the file
+named in `MCP_HUB_EVENTS`. Without that variable (run by hand) the lines go to standard error.
+"""
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any, TextIO
+
+from mcp_hub.services.registry.views import Signature
+
+
+class Run:
+    """Reports of one attempt. Each method writes one whole line; safe in threads and forks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def metric(self, key: str, value: float, step: int | None = None) -> None:
+        """Report a metric, at a `step` (epoch, fold, …) where there is one."""
+        self._write({"type": "metric", "key": key, "value": float(value), "step": step})
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Report how much is done, in any unit, of `total` where it is known."""
+        self._write({"type": "progress", "done": done, "total": total})
+
+    def param(self, key: str, value: Any) -> None:
+        """Report a parameter that was chosen (JSON)."""
+        self._write({"type": "param", "key": key, "value": value})
+
+    def tag(self, key: str, value: str) -> None:
+        """Tag the model that this job registers."""
+        self._write({"type": "tag", "key": key, "value": value})
+
+    def log(self, text: str) -> None:
+        """Add a line to the job's log."""
+        self._write({"type": "log", "text": text})
+
+    def artifact(self, path: str | Path, name: str | None = None) -> None:
+        """Keep the file `path`, inside the job's folder, with the model under `name`."""
+        self._write({"type": "artifact", "path": str(path), "name": name or Path(path).name})
+
+    def model(self, path: str | Path, signature: Signature, flavor: str = "onnx") -> None:
+        """Register the file `path`, inside the job's folder, as the job's model when it ends."""
+        self._write(
+            {
+                "type": "model",
+                "path": str(path),
+                "flavor": flavor,
+                "signature": signature.model_dump(mode="json"),
+            }
+        )
+
+    def error(self, code: str, message: str, hint: str | None = None) -> None:
+        """Say why the attempt fails; the process should then end with a non-zero status."""
+        self._write({"type": "error", "code": code, "message": message, "hint": hint})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        line = json.dumps(event, default=str) + "\n"
+        with self._lock, _events_file() as file:
+            file.write(line)
+
+
+def _events_file() -> TextIO:
+    path = os.environ.get("MCP_HUB_EVENTS")
+    return Path(path).open("a", encoding="utf-8") if path else os.fdopen(os.dup(2), "w")
+
+
+run = Run()
+"""The run of this process."""

@@ -1,0 +1,107 @@
+"""What the training tools return."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mcp_hub.services.views import Error, View
+
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
+
+
+class Submitted(View):
+    job_id: str
+    status: JobStatus
+    note: str | None = Field(default=None, description="Set when an earlier job is returned")
+
+
+class Progress(View):
+    done: float
+    total: float | None
+
+
+class JobView(View):
+    """A job as it stands. `metrics` holds the newest value of each; `model` is name:version."""
+
+    job_id: str
+    status: JobStatus
+    name: str
+    type: str
+    framework: str
+    dataset: str
+    target: str | None
+    attempt: int
+    progress: Progress
+    metrics: dict[str, float]
+    model: str | None
+    error: Error | None
+    cancel_requested: bool
+    waiting_for: list[str] = Field(description="Jobs that must succeed before this one starts")
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class JobSummary(View):
+    job_id: str
+    status: JobStatus
+    name: str
+    framework: str
+    attempt: int
+    model: str | None
+    error: str | None
+    created_at: str
+
+
+class LogLine(View):
+    attempt: int
+    stream: Literal["stdout", "stderr", "hub"]
+    text: str
+
+
+class JobLogs(View):
+    """Log lines, oldest first. `next_cursor` goes on from the last line, also while it runs."""
+
+    job_id: str
+    lines: list[LogLine]
+    next_cursor: str | None
+    truncated: bool = Field(description="True when older or further lines were left out")
+
+
+class MetricSeries(View):
+    """A metric over steps, thinned evenly to `max_points` where there were more."""
+
+    key: str
+    steps: list[int]
+    values: list[float]
+    points: int
+
+
+class JobMetrics(View):
+    job_id: str
+    series: list[MetricSeries]
+
+
+class JobComparison(View):
+    """Jobs side by side: a column a job, in the order of `jobs`."""
+
+    jobs: list[str]
+    statuses: list[JobStatus]
+    models: list[str | None]
+    metrics: dict[str, list[float | None]]
+    differing_config: dict[str, list[Any]]
+
+
+class FrameworkView(View):
+    """A framework: what it trains, what its `config` takes, and whether it can run here."""
+
+    name: str
+    description: str
+    types: list[str]
+    available: bool
+    missing: str | None
+    config_schema: dict[str, Any]
+
+
+class Frameworks(View):
+    items: list[FrameworkView]
