@@ -1,0 +1,41 @@
+"""Fixtures for every test: the embedded adapters on a fresh folder, and a watch on the loop."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mcp_hub.adapters.blobs.files import FileBlobStore
+from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.queue.database import DatabaseQueue
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    database = SqliteDatabase(tmp_path / "hub.db")
+    await database.upgrade()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FileBlobStore:
+    return FileBlobStore(tmp_path / "blobs")
+
+
+@pytest.fixture
+async def bus(database: SqliteDatabase) -> AsyncIterator[DatabaseBus]:
+    bus = DatabaseBus(database)
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+def queue(database: SqliteDatabase) -> DatabaseQueue:
+    return DatabaseQueue(database, "jobs")
