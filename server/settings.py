@@ -1,0 +1,357 @@
+"""What a person may set: defaults < a file < `MCP_HUB_…` variables < flags.
+
+Importing this reads nothing; `load_settings` does. `Settings(…)` itself looks at no file and no
+variable, so that a test or a program gets exactly what it asks for.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
+
+from platformdirs import user_data_dir
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.server import settings_sources as sources
+
+ToolsetName = Literal["training", "data", "registry", "inference", "hub"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Scope = Literal["read", "write", "admin"]
+
+TOOLSETS: tuple[ToolsetName, ...] = ("training", "data", "registry", "inference", "hub")
+WITHOUT_EFFECT = ("telemetry", "data.connectors", "registry.auto_version")
+"""Settings that are read and checked, and that nothing in this release acts on."""
+
+
+def _split(separator: str) -> BeforeValidator:
+    """A list written in one variable: as JSON, or with `separator` between its items."""
+
+    def split(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [item.strip() for item in value.split(separator) if item.strip()]
+
+    return BeforeValidator(split)
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingSettings(_Section):
+    """Jobs and the workers that run them; all times in seconds."""
+
+    enabled: bool = True
+    concurrency: int = Field(
+        default_factory=lambda: min(4, os.cpu_count() or 1),
+        ge=1,
+        le=256,
+        description="Attempts that one worker runs at once",
+    )
+    default_timeout_s: float = Field(3600, gt=0, description="For jobs submitted without one")
+    autostart_worker: bool = Field(
+        True, description="Start a detached worker when a job is queued and none is alive"
+    )
+    idle_exit_s: float = Field(60, ge=0, description="A detached worker ends after so long idle")
+    lease_s: float = Field(30, gt=0, description="A worker silent for so long has lost its job")
+    heartbeat_s: float = Field(5, gt=0)
+    poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for jobs")
+    max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept for each attempt")
+    attempt_memory_mb: int | None = Field(
+        None, ge=64, description="Memory limit of an attempt; none when null"
+    )
+
+    @model_validator(mode="after")
+    def _beats_within_lease(self) -> Self:
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise ValueError(
+                f"heartbeat_s ({self.heartbeat_s:g}) must be at most half of lease_s "
+                f"({self.lease_s:g})"
+            )
+        return self
+
+
+class InferenceSettings(_Section):
+    cache_mb: int = Field(512, ge=1, description="Budget for loaded models")
+    threads: int = Field(1, ge=1, le=256, description="Threads of one prediction")
+
+
+class ConnectorSettings(_Section):
+    enabled: bool = False
+
+
+class ConnectorsSettings(_Section):
+    postgres: ConnectorSettings = ConnectorSettings()
+    mongodb: ConnectorSettings = ConnectorSettings()
+    redis: ConnectorSettings = ConnectorSettings()
+
+
+class DataSettings(_Section):
+    max_mb: int = Field(1024, ge=1, description="The largest file that becomes a data set")
+    connectors: ConnectorsSettings = ConnectorsSettings()
+
+
+class RegistrySettings(_Section):
+    auto_version: bool = True
+
+
+class TelemetryEndpoints(_Section):
+    metrics: str | None = None
+    logs: str | None = None
+
+
+class TelemetrySettings(_Section):
+    enabled: bool = True
+    collect_usage_metrics: bool = True
+    collect_error_metrics: bool = True
+    reporting_interval_s: float = Field(60, gt=0)
+    endpoints: TelemetryEndpoints = TelemetryEndpoints()
+
+
+class TokenSettings(_Section):
+    """A bearer token of `mcp-hub serve`, and what it permits."""
+
+    token: SecretStr = Field(min_length=16)
+    scopes: Annotated[list[Scope], NoDecode, _split(",")] = Field(["read"], min_length=1)
+
+
+class AuthSettings(_Section):
+    tokens: dict[str, TokenSettings] = Field({}, description="By the name kept in records")
+
+
+class Settings(BaseSettings):
+    """Everything a hub process is told, checked and frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MCP_HUB_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        env_parse_none_str="null",
+        extra="forbid",
+        frozen=True,
+    )
+
+    data_dir: Path = Field(
+        default_factory=lambda: Path(user_data_dir("mcp-hub", appauthor=False)),
+        description="Where the embedded database, the blobs and the jobs' folders live",
+    )
+    roots: Annotated[list[Path], NoDecode, _split(os.pathsep)] = Field(
+        default_factory=lambda: [default_root()],
+        min_length=1,
+        description="The folders that data sets and models may be read from",
+    )
+    database_url: str | None = Field(
+        None, repr=False, description="sqlite:///…; data_dir/hub.db when null"
+    )
+    blobs_url: str | None = Field(None, repr=False, description="A folder; data_dir/blobs if null")
+    toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
+        list(TOOLSETS), min_length=1
+    )
+    read_only: bool = Field(False, description="Expose only the tools that change nothing")
+    log_level: LogLevel = "info"
+    host: str = "127.0.0.1"
+    port: int = Field(3456, ge=0, le=65535, description="0 takes a free one")
+    training: TrainingSettings = TrainingSettings()
+    inference: InferenceSettings = InferenceSettings()
+    data: DataSettings = DataSettings()
+    registry: RegistrySettings = RegistrySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    auth: AuthSettings = AuthSettings()
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute_folder(cls, folder: Path) -> Path:
+        return _absolute(folder)
+
+    @field_validator("roots")
+    @classmethod
+    def _absolute_folders(cls, folders: list[Path]) -> list[Path]:
+        return list(dict.fromkeys(_absolute(folder) for folder in folders))
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str | None) -> str | None:
+        if url is not None and not (url.startswith("sqlite:///") and len(url) > 10):
+            raise ValueError("must be sqlite:///path/to/hub.db; this release knows no other")
+        return url
+
+    @field_validator("blobs_url")
+    @classmethod
+    def _known_blobs(cls, url: str | None) -> str | None:
+        if url is not None and "://" in url and not url.startswith("file:///"):
+            raise ValueError("must be a folder or file:///folder; this release knows no other")
+        return url
+
+    @property
+    def database_path(self) -> Path:
+        """The file of the embedded database."""
+        if self.database_url is None:
+            return self.data_dir / "hub.db"
+        return _absolute(Path(self.database_url.removeprefix("sqlite:///")))
+
+    @property
+    def blobs_dir(self) -> Path:
+        """The folder of the embedded blob store."""
+        if self.blobs_url is None:
+            return self.data_dir / "blobs"
+        if self.blobs_url.startswith("file:///"):
+            return Path(url2pathname(urlsplit(self.blobs_url).path))
+        return _absolute(Path(self.blobs_url))
+
+    def ensure_folders(self) -> None:
+        """Make what the hub makes by itself: the data folder and `~/mcp-hub`, if that is a root.
+
+        Raises:
+            InvalidArgument: a root is no folder, or a folder cannot be made.
+        """
+        made = [self.data_dir]
+        if _home_root() in self.roots:
+            made.append(_home_root())
+        for folder in made:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InvalidArgument(
+                    f"The folder {folder} cannot be made: {error.strerror}.",
+                    "Set MCP_HUB_DATA_DIR or --data-dir to a folder that may be written.",
+                ) from error
+        for root in self.roots:
+            if not root.is_dir():
+                raise InvalidArgument(
+                    f"The root {root} is not a folder ({self.origin('roots')}).",
+                    "Make it, or name another with MCP_HUB_ROOTS or --root.",
+                )
+
+    def origin(self, key: str) -> str:
+        """Where the value of a dotted `key` came from: a file, a variable, flags or default."""
+        return self._origins.get(key, "default")
+
+    def shown(self) -> dict[str, Any]:
+        """Every value by its dotted key, JSON-ready, without any secret."""
+        values = sources.flatten(self.model_dump(mode="json"))
+        for key in ("database_url", "blobs_url"):
+            if values[key] is not None:
+                values[key] = _without_password(values[key])
+        return values
+
+    def environment(self) -> dict[str, str]:
+        """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth."""
+        values = sources.flatten(self.model_dump(mode="json", exclude={"auth"}))
+        return {
+            sources.variable(key): value if isinstance(value, str) else json.dumps(value)
+            for key, value in values.items()
+        }
+
+
+def load_settings(config_file: str | Path | None = None, **flags: Any) -> Settings:
+    """The settings in force: the first configuration file found, then variables, then `flags`.
+
+    `config_file` is the `--config` flag; else `MCP_HUB_CONFIG`, `mcp-hub.toml` or `mcp-hub.json`
+    in the current folder, and the same in the user's configuration folder are looked for.
+    `flags` are fields of `Settings`, sections as mappings; those that are None were not given.
+
+    Raises:
+        InvalidArgument: the file cannot be read, or a key or a value is wrong; names both.
+    """
+    known = known_keys()
+    path = sources.find_file(config_file)
+    layers = [
+        sources.file_layer(path, known) if path else {},
+        sources.environment_layer(Settings, known),
+        sources.flags_layer(flags),
+    ]
+    merged: dict[str, sources.Setting] = {}
+    for layer in layers:
+        merged.update(layer)
+    origins = {key: setting.origin for key, setting in merged.items()}
+    try:
+        settings = Settings(**sources.nest({key: s.value for key, s in merged.items()}))
+    except ValidationError as error:
+        raise InvalidArgument(
+            _explain(error, origins), "Run `mcp-hub info` for the settings and their defaults."
+        ) from None
+    settings._origins.update(origins)
+    return settings
+
+
+def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """The dotted key of every setting; `*` stands for a name that a person chooses."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys += known_keys(section, f"{prefix}{name}.")
+        elif name == "tokens":
+            keys += known_keys(TokenSettings, f"{prefix}{name}.*.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def default_root() -> Path:
+    """The current folder, or `~/mcp-hub` where that says nothing: desktop clients start in `/`."""
+    folder = Path.cwd()
+    return _home_root() if folder in (Path(folder.anchor), Path.home()) else folder
+
+
+def _home_root() -> Path:
+    return Path.home() / "mcp-hub"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    netloc = parts.netloc.replace(f":{parts.password}@", ":***@")
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    """Each fault as `where: key: what is wrong`, without the value: it may be a secret."""
+    faults = []
+    for fault in error.errors(include_input=False, include_url=False):
+        location = [str(part) for part in fault["loc"]]
+        key = ".".join(part for part in location if not part.isdigit())
+        origin = next((o for k, o in origins.items() if k == key or k.startswith(f"{key}.")), None)
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{f'{origin}: ' if origin else ''}{key}: {message}.")
+    return " ".join(faults)

@@ -1,0 +1,227 @@
+"""Where settings come from, each source as a flat layer of dotted keys."""
+
+import json
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from platformdirs import user_config_dir
+from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings.exceptions import SettingsError
+
+from mcp_hub.adapters.errors import InvalidArgument
+
+PREFIX = "MCP_HUB_"
+FILE_NAMES = ("mcp-hub.toml", "mcp-hub.json")
+
+# Variables that start like a setting and are none.
+_OTHER_VARIABLES = ("MCP_HUB_CONFIG", "MCP_HUB_EVENTS")
+_PATH_KEYS = ("data_dir", "roots", "blobs_url")
+
+
+class Setting(NamedTuple):
+    """A value as it was given, and where."""
+
+    value: Any
+    origin: str
+
+
+Layer = dict[str, Setting]
+
+
+def _seconds(milliseconds: Any) -> Any:
+    return milliseconds / 1000 if isinstance(milliseconds, int | float) else milliseconds
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+# The keys of earlier releases' JSON → today's key, and how the value changes.
+_EARLIER: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "mlPipeline.enabled": ("training.enabled", _same),
+    "mlPipeline.trainingQueue.concurrency": ("training.concurrency", _same),
+    "mlPipeline.trainingQueue.defaultTimeout": ("training.default_timeout_s", _seconds),
+    "mlPipeline.modelRegistry.path": ("blobs_url", _same),
+    "mlPipeline.modelRegistry.autoVersion": ("registry.auto_version", _same),
+    "mlPipeline.dataConnectors.postgres.enabled": ("data.connectors.postgres.enabled", _same),
+    "mlPipeline.dataConnectors.mongodb.enabled": ("data.connectors.mongodb.enabled", _same),
+    "mlPipeline.dataConnectors.redis.enabled": ("data.connectors.redis.enabled", _same),
+    "telemetry.collectUsageMetrics": ("telemetry.collect_usage_metrics", _same),
+    "telemetry.collectErrorMetrics": ("telemetry.collect_error_metrics", _same),
+    "telemetry.reportingInterval": ("telemetry.reporting_interval_s", _seconds),
+}
+
+
+def find_file(config_file: str | Path | None) -> Path | None:
+    """The configuration file to read: the one named, else the first that exists, else None.
+
+    Raises:
+        InvalidArgument: the named file does not exist or is neither TOML nor JSON.
+    """
+    named = config_file or os.environ.get("MCP_HUB_CONFIG")
+    if named:
+        path = Path(named).expanduser().absolute()
+        said = "--config" if config_file else "MCP_HUB_CONFIG"
+        if not path.is_file():
+            raise InvalidArgument(f"The configuration file {path} ({said}) does not exist.")
+        if path.suffix not in (".toml", ".json"):
+            raise InvalidArgument(
+                f"The configuration file {path} ({said}) is neither .toml nor .json."
+            )
+        return path
+    folders = [Path.cwd(), Path(user_config_dir("mcp-hub", appauthor=False))]
+    candidates = [folder / name for folder in folders for name in FILE_NAMES]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def file_layer(path: Path, known: Iterable[str]) -> Layer:
+    """The settings in a TOML or JSON file; relative paths in it start at its own folder.
+
+    Raises:
+        InvalidArgument: it cannot be read or parsed, or holds an unknown or a doubled key.
+    """
+    layer: Layer = {}
+    said: dict[str, str] = {}
+    for written, raw in flatten(_parse(path)).items():
+        key, convert = _EARLIER.get(written, (written, _same))
+        _check_known(written, key, raw, known, str(path))
+        if key in layer:
+            raise InvalidArgument(f"{path}: {said[key]} and {written} are the same setting.")
+        value = convert(raw)
+        if key in _PATH_KEYS:
+            value = _from_folder(path.parent, value)
+        layer[key], said[key] = Setting(value, str(path)), written
+    return layer
+
+
+def environment_layer(settings: type[BaseSettings], known: Iterable[str]) -> Layer:
+    """The settings in the process's `MCP_HUB_…` variables; empty ones do not count.
+
+    Raises:
+        InvalidArgument: a variable names no setting, or its JSON cannot be parsed.
+    """
+    known = list(known)
+    names = [
+        name
+        for name, value in os.environ.items()
+        if name.upper().startswith(PREFIX) and value and name.upper() not in _OTHER_VARIABLES
+    ]
+    for name in names:
+        key = name[len(PREFIX) :].lower().replace("__", ".")
+        if not _matches(key, known) and not _matches(key, _sections(known)):
+            close = get_close_matches(name.upper(), [variable(k) for k in known], n=1, cutoff=0.5)
+            raise InvalidArgument(
+                f"The variable {name} names no setting.",
+                f"Did you mean {close[0]}?" if close else "`mcp-hub info` lists the settings.",
+            )
+    try:
+        values = flatten(EnvSettingsSource(settings)())
+    except SettingsError as error:
+        raise InvalidArgument(f"A {PREFIX}… variable cannot be parsed: {error}.") from error
+    layer: Layer = {}
+    for key, value in values.items():
+        # The longest name that leads to the key: a section may be given whole, as JSON.
+        name = max((n for n in names if variable(key).startswith(n.upper())), key=len)
+        _check_known(key, key, value, known, name)
+        layer[key] = Setting(value, name)
+    return layer
+
+
+def flags_layer(flags: Mapping[str, Any]) -> Layer:
+    """The settings given by a program or as flags; None means not given."""
+    given = {key: value for key, value in flatten(flags).items() if value is not None}
+    return {key: Setting(value, "command line") for key, value in given.items()}
+
+
+def variable(key: str) -> str:
+    """The environment variable that sets a dotted key."""
+    return PREFIX + key.upper().replace(".", "__")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, under dotted keys. An empty mapping has no key."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        level = nested
+        for section in sections:
+            level = level.setdefault(section, {})
+        level[name] = value
+    return nested
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise InvalidArgument(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # TOML, JSON and UTF-8 faults are all ValueErrors
+        raise InvalidArgument(f"{path} cannot be parsed: {error}.") from error
+    if not isinstance(values, dict):
+        raise InvalidArgument(f"{path} must hold an object of settings.")
+    return values
+
+
+def _matches(key: str, known: Iterable[str]) -> bool:
+    """Whether a dotted key is a known one, where `*` takes any name."""
+    parts = key.split(".")
+    return any(
+        len(parts) == len(pattern)
+        and all(p in ("*", q) for p, q in zip(pattern, parts, strict=True))
+        for pattern in (name.split(".") for name in known)
+    )
+
+
+def _sections(known: Iterable[str]) -> set[str]:
+    """Every proper prefix of the known keys."""
+    return {key[:at] for key in known for at, char in enumerate(key) if char == "."}
+
+
+def _check_known(written: str, key: str, value: Any, known: Iterable[str], origin: str) -> None:
+    known = list(known)
+    if _matches(key, known):
+        return
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        raise InvalidArgument(
+            f"{origin}: {written} must be a section, not {json.dumps(value, default=str)}.",
+            f"Its keys: {', '.join(name.removeprefix(f'{key}.') for name in inside)}.",
+        )
+    raise InvalidArgument(f"{origin}: unknown key {written}.", _nearest(written, known))
+
+
+def _nearest(written: str, known: list[str]) -> str:
+    every = [*known, *_EARLIER]
+    close = get_close_matches(written, every, n=1)
+    if not close:  # the right name in the wrong section
+        leaves = {name.rpartition(".")[2]: name for name in every}
+        close = [leaves[n] for n in get_close_matches(written.rpartition(".")[2], leaves, n=1)]
+    if close:
+        return f"Did you mean {close[0]}?"
+    section = written.split(".")[0]
+    near = [name for name in known if name.startswith(f"{section}.")] or known
+    return f"Known keys: {', '.join(near)}."
+
+
+def _from_folder(folder: Path, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_folder(folder, item) for item in value]
+    if not isinstance(value, str) or "://" in value:
+        return value
+    return os.path.normpath(folder / Path(value).expanduser())
