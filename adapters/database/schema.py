@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
-from sqlalchemy.types import TypeEngine  # fmt: skip
+from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
     naming_convention={
@@ -52,7 +52,7 @@ def _now_ms_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
 
 @compiles(now_ms, "postgresql")
 def _now_ms_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
-    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)"
 
 
 datasets = Table(
@@ -93,6 +93,7 @@ jobs = Table(
     Column("failures", Integer, nullable=False),
     Column("lost_workers", Integer, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
+    Column("enqueued", Boolean, nullable=False),
     Column("worker_id", String(64)),
     Column("lease_expires_at", BigInteger),
     Column("progress_done", Float),
@@ -184,7 +185,10 @@ queue_messages = Table(
     Column("consumer", String(64)),
     Column("token", String(32)),
     UniqueConstraint("queue", "id"),
-    Index("ix_queue_messages_queue_rank_sequence", "queue", "rank", "sequence"),
+    # The first finds that something is due, the second what is due first, in the order of
+    # delivery: it holds `due_at` too, so that passing over claimed messages reads no row.
+    Index("ix_queue_messages_queue_due_at", "queue", "due_at"),
+    Index("ix_queue_messages_delivery_order", "queue", "rank", "sequence", "due_at"),
     sqlite_autoincrement=True,
 )
 
@@ -193,6 +197,8 @@ changes = Table(
     metadata,
     Column("id", _SERIAL, primary_key=True, autoincrement=True),
     Column("topic", String(512), nullable=False),
+    # The bus that published it, which has told its own subscribers already.
+    Column("origin", String(32), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("ix_changes_created_at", "created_at"),
     sqlite_autoincrement=True,

@@ -16,6 +16,7 @@ def upgrade() -> None:
         "changes",
         sa.Column("id", SERIAL, autoincrement=True, nullable=False),
         sa.Column("topic", sa.String(length=512), nullable=False),
+        sa.Column("origin", sa.String(length=32), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_changes")),
         sqlite_autoincrement=True,
@@ -59,9 +60,12 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(
-        "ix_queue_messages_queue_rank_sequence",
+        "ix_queue_messages_queue_due_at", "queue_messages", ["queue", "due_at"], unique=False
+    )
+    op.create_index(
+        "ix_queue_messages_delivery_order",
         "queue_messages",
-        ["queue", "rank", "sequence"],
+        ["queue", "rank", "sequence", "due_at"],
         unique=False,
     )
     op.create_table(
@@ -94,6 +98,7 @@ def upgrade() -> None:
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("lost_workers", sa.Integer(), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("enqueued", sa.Boolean(), nullable=False),
         sa.Column("worker_id", sa.String(length=64), nullable=True),
         sa.Column("lease_expires_at", sa.BigInteger(), nullable=True),
         sa.Column("progress_done", sa.Float(), nullable=True),
@@ -243,7 +248,8 @@ def downgrade() -> None:
     op.drop_index("ix_jobs_created_at_id", table_name="jobs")
     op.drop_table("jobs")
     op.drop_table("workers")
-    op.drop_index("ix_queue_messages_queue_rank_sequence", table_name="queue_messages")
+    op.drop_index("ix_queue_messages_delivery_order", table_name="queue_messages")
+    op.drop_index("ix_queue_messages_queue_due_at", table_name="queue_messages")
     op.drop_table("queue_messages")
     op.drop_table("models")
     op.drop_table("datasets")
