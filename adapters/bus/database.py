@@ -4,14 +4,14 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import changes, now_ms
@@ -131,11 +131,11 @@ class DatabaseBus:
                 await asyncio.sleep(self._poll_s)
 
 
-def _newer(seen: int, connection: Connection) -> Sequence[Row[Any]]:
+def _newer(seen: int, connection: Connection) -> list[tuple[int, str, str]]:
     query = (
         select(changes.c.id, changes.c.topic, changes.c.origin)
         .where(changes.c.id > seen)
         .order_by(changes.c.id)
         .limit(_BATCH)
     )
-    return connection.execute(query).all()
+    return [(id_, topic, origin) for id_, topic, origin in connection.execute(query)]
