@@ -207,16 +207,23 @@ def _check_known(written: str, key: str, value: Any, known: Iterable[str], origi
 
 
 def _nearest(written: str, known: list[str]) -> str:
-    every = [*known, *_EARLIER]
-    close = get_close_matches(written, every, n=1)
-    if not close:  # the right name in the wrong section
-        leaves = {name.rpartition(".")[2]: name for name in every}
-        close = [leaves[n] for n in get_close_matches(written.rpartition(".")[2], leaves, n=1)]
-    if close:
-        return f"Did you mean {close[0]}?"
-    section = written.split(".")[0]
-    near = [name for name in known if name.startswith(f"{section}.")] or known
-    return f"Known keys: {', '.join(near)}."
+    """The hint for an unknown key: a slip in its section, then elsewhere, else what there is."""
+    section, _, name = written.rpartition(".")
+    siblings = {
+        key.rpartition(".")[2]: key
+        for key in (*known, *_EARLIER)
+        if key.rpartition(".")[0] == section
+    }
+    elsewhere = {key.rpartition(".")[2]: key for key in (*_EARLIER, *known)}
+    for close in (
+        [siblings[n] for n in get_close_matches(name, siblings, n=1)],
+        get_close_matches(written, [*known, *_EARLIER], n=1, cutoff=0.8),
+        [elsewhere[n] for n in get_close_matches(name, elsewhere, n=1, cutoff=0.8)],
+    ):
+        if close:
+            return f"Did you mean {close[0]}?"
+    inside = [key for key in known if key.startswith(f"{section}.")] if section else []
+    return f"Known keys: {', '.join(inside or known)}."
 
 
 def _from_folder(folder: Path, value: Any) -> Any:
