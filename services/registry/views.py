@@ -85,6 +85,7 @@ class GateResult(View):
     passed: bool
     expected: Any
     actual: Any
+    note: str | None = None
 
 
 class Promotion(View):
@@ -94,7 +95,7 @@ class Promotion(View):
     name: str
     alias: str
     version: int
-    previous: int | None
+    previous: int | None = Field(description="Where the alias pointed before; promote it to undo")
     gates: list[GateResult]
     reason: str
     decided_by: str
@@ -106,7 +107,7 @@ class MetricRow(View):
 
     metric: str
     values: list[float | None]
-    best: str | None = Field(description="The reference of the version with the best value")
+    best: str | None = Field(description="The version with the best value; null on a tie")
 
 
 class ModelComparison(View):

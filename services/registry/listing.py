@@ -1,0 +1,111 @@
+"""Models in a list, and versions side by side."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from mcp_hub.adapters.database.schema import model_aliases, model_versions
+from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.services.registry.gates import lower_is_better, signature_differences
+from mcp_hub.services.registry.tags import parse_tag_filter
+from mcp_hub.services.registry.views import MetricRow, ModelComparison, ModelSummary, ModelView
+from mcp_hub.services.views import iso
+
+MOST_COMPARED = 20
+
+
+def list_models(
+    connection: Connection, limit: int, *, after: str = "", name: str | None, tag: str | None
+) -> list[ModelSummary]:
+    """Up to `limit` models by name, beginning behind `after`; what was deleted is left out.
+
+    `name` is a part of the name in any case; `tag` is a key, or key=value, of the newest version.
+    """
+    live = (
+        select(
+            model_versions.c.name,
+            func.max(model_versions.c.version).label("version"),
+            func.count().label("versions"),
+        )
+        .where(model_versions.c.deleted_at.is_(None), model_versions.c.name > after)
+        .group_by(model_versions.c.name)
+    )
+    if name:
+        lowered = func.lower(model_versions.c.name)
+        live = live.where(lowered.contains(name.lower(), autoescape=True))
+    newest = live.subquery()
+    v = model_versions.c
+    statement = (
+        select(v.name, v.version, newest.c.versions, v.metrics, v.tags, v.created_at)
+        .join(newest, (v.name == newest.c.name) & (v.version == newest.c.version))
+        .order_by(v.name)
+        .limit(limit)
+    )
+    if tag:
+        key, value = parse_tag_filter(tag)
+        found = v.tags[key].as_string()
+        statement = statement.where(found.is_not(None) if value is None else found == value)
+    rows = connection.execute(statement).mappings().all()
+    aliases = _aliases(connection, [row["name"] for row in rows])
+    return [
+        ModelSummary.model_validate(
+            {**row, "aliases": aliases.get(row["name"], {}), "created_at": iso(row["created_at"])}
+        )
+        for row in rows
+    ]
+
+
+def compare(views: Sequence[ModelView]) -> ModelComparison:
+    """Versions side by side, a column each, in their order.
+
+    Raises:
+        InvalidArgument: there are fewer than two different ones, or more than 20.
+    """
+    models = [view.model for view in views]
+    if len(set(models)) < len(models):
+        raise InvalidArgument(
+            f"These references name {', '.join(models)}: the same version more than once.",
+            "Give references that name different versions.",
+        )
+    first = views[0]
+    metrics = {metric: None for view in views for metric in view.metrics}
+    params = {param: None for view in views for param in view.params}
+    values = {param: [view.params.get(param) for view in views] for param in params}
+    return ModelComparison(
+        models=models,
+        metrics=[_metric_row(metric, views) for metric in metrics],
+        differing_params={
+            param: column
+            for param, column in values.items()
+            # repr, because True == 1 == 1.0.
+            if len({repr(value) for value in column}) > 1
+        },
+        same_signature=not any(
+            signature_differences(first.signature, view.signature) for view in views[1:]
+        ),
+        same_dataset=first.dataset is not None and len({view.dataset for view in views}) == 1,
+    )
+
+
+def _metric_row(metric: str, views: Sequence[ModelView]) -> MetricRow:
+    values = {view.model: view.metrics[metric] for view in views if metric in view.metrics}
+    best = (min if lower_is_better(metric) else max)(values.values())
+    winners = [model for model, value in values.items() if value == best]
+    return MetricRow(
+        metric=metric,
+        values=[values.get(view.model) for view in views],
+        best=winners[0] if len(winners) == 1 else None,
+    )
+
+
+def _aliases(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The aliases of several models: name → alias → version."""
+    a = model_aliases.c
+    found: dict[str, dict[str, int]] = {}
+    rows: Any = connection.execute(
+        select(a.name, a.alias, a.version).where(a.name.in_(names)).order_by(a.name, a.alias)
+    )
+    for name, alias, version in rows:
+        found.setdefault(name, {})[alias] = version
+    return found

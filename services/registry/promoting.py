@@ -1,0 +1,107 @@
+"""Promotion: the only way an alias moves, each decision kept."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from mcp_hub.adapters.database.schema import model_aliases, now_ms, promotions
+from mcp_hub.adapters.database.upsert import insert_for
+from mcp_hub.adapters.ids import new_id
+from mcp_hub.services.registry.gates import Candidate, Gates, evaluate
+from mcp_hub.services.registry.references import Reference
+from mcp_hub.services.registry.store import lock_model
+from mcp_hub.services.registry.versions import VersionReader
+from mcp_hub.services.registry.views import ModelView, Promotion
+from mcp_hub.services.views import iso
+
+
+def promote(
+    connection: Connection,
+    reader: VersionReader,
+    reference: Reference,
+    alias: str,
+    gates: Gates,
+    reason: str,
+    decided_by: str,
+) -> Promotion:
+    """Move `alias` to the version if every gate passes, and keep the decision either way.
+
+    Concurrent promotions of one model are decided one after the other.
+
+    Raises:
+        NotFound: there is no such version, or it was deleted.
+    """
+    lock_model(connection, reference.name)
+    view = reader.read(connection, reference)
+    previous: int | None = connection.scalar(
+        select(model_aliases.c.version).where(
+            model_aliases.c.name == view.name, model_aliases.c.alias == alias
+        )
+    )
+    current = (
+        None
+        if previous is None
+        else _candidate(reader.read(connection, Reference(view.name, version=previous)))
+    )
+    results = evaluate(gates, alias, _candidate(view), current)
+    promoted = all(result.passed for result in results)
+    if promoted:
+        _point(connection, view.name, alias, view.version)
+    decision = {
+        "name": view.name,
+        "alias": alias,
+        "version": view.version,
+        "previous": previous,
+        "promoted": promoted,
+        "gates": [result.model_dump(mode="json") for result in results],
+        "reason": reason,
+        "decided_by": decided_by,
+        "decided_at": _decision_time(connection, view.name),
+    }
+    connection.execute(promotions.insert().values(id=new_id("pr"), **decision))
+    return _view(decision)
+
+
+def decisions(
+    connection: Connection,
+    name: str,
+    *,
+    version: int | None = None,
+    before: int | None = None,
+    limit: int,
+) -> list[tuple[int, Promotion]]:
+    """The decisions about a model or one of its versions, newest first, each behind its time."""
+    statement = select(promotions).where(promotions.c.name == name)
+    if version is not None:
+        statement = statement.where(promotions.c.version == version)
+    if before is not None:
+        statement = statement.where(promotions.c.decided_at < before)
+    newest_first = statement.order_by(promotions.c.decided_at.desc()).limit(limit)
+    rows = connection.execute(newest_first).mappings()
+    return [(row["decided_at"], _view(dict(row))) for row in rows]
+
+
+def _candidate(view: ModelView) -> Candidate:
+    return Candidate(view.version, view.metrics, view.signature)
+
+
+def _point(connection: Connection, name: str, alias: str, version: int) -> None:
+    moved = {"version": version, "updated_at": now_ms()}
+    connection.execute(
+        insert_for(connection, model_aliases)
+        .values(name=name, alias=alias, **moved)
+        .on_conflict_do_update(index_elements=["name", "alias"], set_=moved)
+    )
+
+
+def _decision_time(connection: Connection, name: str) -> int:
+    """Now, or a millisecond after the model's last decision, so that times give their order."""
+    last = select(func.max(promotions.c.decided_at)).where(promotions.c.name == name)
+    now, latest = connection.execute(select(now_ms(), last.scalar_subquery())).one()
+    return int(now if latest is None else max(now, latest + 1))
+
+
+def _view(decision: Mapping[str, Any]) -> Promotion:
+    values = {key: value for key, value in decision.items() if key != "id"}
+    return Promotion.model_validate(values | {"decided_at": iso(decision["decided_at"])})
