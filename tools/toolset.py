@@ -1,20 +1,29 @@
-"""How a tool is declared, and what happens around each call."""
+"""How a tool is declared, what `tools/list` says of it, and what happens around each call."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
+from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import BaseModel
+from mcp.server.mcpserver.tools import Tool as Signature
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, Tool, ToolAnnotations
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
-from mcp_hub.adapters.errors import HubError, Internal
+from mcp_hub.adapters.errors import HubError, Internal, LimitExceeded
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.views import Error
+from mcp_hub.tools.arguments import check_names, explain, parse_json_texts
+from mcp_hub.tools.schemas import input_schema, output_schema
 
 logger = logging.getLogger(__name__)
+
+MAX_CHARACTERS = 25_000
+"""The longest result, unless the caller asks for more with one of `SIZE_PARAMETERS`."""
+
+SIZE_PARAMETERS = frozenset({"limit", "tail", "max_points", "inputs"})
 
 F = TypeVar("F", bound=Callable[..., Awaitable[BaseModel]])
 _MARK = "__mcp_hub_tool__"
@@ -40,7 +49,6 @@ def tool(
     declaration = ToolDeclaration(
         title,
         ToolAnnotations(
-            title=title,
             read_only_hint=read_only,
             destructive_hint=destructive,
             idempotent_hint=idempotent or read_only,
@@ -57,11 +65,19 @@ def tool(
 
 @dataclass(frozen=True, slots=True)
 class BoundTool:
-    """A tool ready to be added to a server."""
+    """A tool ready to be served: its entry in `tools/list`, and how to call it."""
 
-    name: str
-    function: Callable[..., Awaitable[CallToolResult]]
-    declaration: ToolDeclaration
+    definition: Tool
+    call: Callable[[dict[str, Any], Context[Any]], Awaitable[CallToolResult | InputRequiredResult]]
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def read_only(self) -> bool:
+        annotations = self.definition.annotations
+        return annotations is not None and annotations.read_only_hint is True
 
 
 class Toolset:
@@ -75,45 +91,91 @@ class Toolset:
     def tools(self) -> list[BoundTool]:
         """The tools, in the order in which the class defines them."""
         return [
-            BoundTool(name, _answering(getattr(self, name)), declaration)
+            _bind(getattr(self, name), declaration)
             for name, member in vars(type(self)).items()
             if (declaration := getattr(member, _MARK, None)) is not None
         ]
 
 
-def _answering(
-    method: Callable[..., Awaitable[BaseModel]],
-) -> Callable[..., Awaitable[CallToolResult]]:
-    @wraps(method)
-    async def answer(**arguments: Any) -> CallToolResult:
+def _bind(method: Callable[..., Awaitable[BaseModel]], declaration: ToolDeclaration) -> BoundTool:
+    signature = Signature.from_function(method)
+    definition = Tool(
+        name=signature.name,
+        title=declaration.title,
+        description=signature.description,
+        input_schema=input_schema(signature.parameters),
+        output_schema=output_schema(signature.output_schema or {}),
+        annotations=declaration.annotations,
+    )
+    model = signature.fn_metadata.arg_model
+
+    async def call(arguments: dict[str, Any], context: Context[Any]) -> CallToolResult:
         try:
-            result = await method(**arguments)
+            check_names(definition, arguments)
+            try:
+                valid = model.model_validate(arguments)
+            except ValidationError as error:
+                valid = model.model_validate(parse_json_texts(arguments, error))
+        except ValidationError as error:
+            return error_result(explain(definition, arguments, error))
         except HubError as error:
             return error_result(error)
-        except Exception:  # the request ends here
-            logger.exception("%s failed", method.__name__)
-            return error_result(
-                Internal(f"{method.__name__} failed inside the hub.", "The hub's log has details.")
-            )
-        content = result.model_dump(mode="json")
-        text = result.model_dump_json(exclude_none=True)
-        return CallToolResult(
-            content=[TextContent(type="text", text=text)], structured_content=content
+        values = valid.model_dump_one_level()
+        if signature.context_kwarg is not None:
+            values[signature.context_kwarg] = context
+        return await _answer(method, values, asked_for_more=bool(SIZE_PARAMETERS & set(arguments)))
+
+    return BoundTool(definition, call)
+
+
+async def _answer(
+    method: Callable[..., Awaitable[BaseModel]],
+    arguments: Mapping[str, Any],
+    *,
+    asked_for_more: bool,
+) -> CallToolResult:
+    name = method.__name__
+    try:
+        result = await method(**arguments)
+    except HubError as error:
+        return error_result(error)
+    except Exception:  # the request ends here
+        logger.exception("%s failed", name)
+        return error_result(
+            Internal(f"{name} failed inside the hub.", "The hub's log has details.")
         )
+    text = result.model_dump_json(exclude_none=True)
+    if len(text) > MAX_CHARACTERS and not asked_for_more:
+        return error_result(_too_long(name, len(text), arguments))
+    # Through the JSON text, where NaN is null: the structured form must survive any JSON encoder.
+    content = from_json(result.model_dump_json())
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 
-    return answer
 
-
-def error_result(error: HubError) -> CallToolResult:
-    """An error as a tool result: `{code, message, hint}`, as text and as structured content."""
-    return CallToolResult(
-        content=[TextContent(type="text", text=Error(**error.as_dict()).model_dump_json())],
-        structured_content=error.as_dict(),
-        is_error=True,
+def _too_long(name: str, length: int, arguments: Mapping[str, Any]) -> LimitExceeded:
+    sizes = sorted(SIZE_PARAMETERS & set(arguments))
+    advice = f"say how much you want with {' or '.join(sizes)}, or " if sizes else ""
+    return LimitExceeded(
+        f"{name} has {length:,} characters to say; without being asked it says {MAX_CHARACTERS:,}.",
+        f"Call it again: {advice}ask about less.",
     )
 
 
+def error_result(error: HubError) -> CallToolResult:
+    """An error as a tool result, its text the JSON of `{code, message, hint}`.
+
+    It has no structured content: clients hold that against the tool's output schema even when
+    the call failed (the TypeScript SDK 1.x does), and would show that mismatch instead.
+    """
+    text = Error(**error.as_dict()).model_dump_json()
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
 def caller(ctx: Context[Any]) -> str:
-    """Who makes this call, for the records: the client program's name and version."""
+    """Who makes this call, for the records: the token's name if it has one, and the client."""
     params = ctx.session.client_params
-    return f"{params.client_info.name} {params.client_info.version}" if params else "unknown client"
+    client = f"{params.client_info.name} {params.client_info.version}" if params else ""
+    token = get_access_token()
+    if token is None:
+        return client or "unknown client"
+    return f"{token.client_id} ({client})" if client else token.client_id
