@@ -1,6 +1,8 @@
 """The embedded database: one SQLite file in WAL mode, shared by any number of processes."""
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,9 +10,9 @@ from typing import TypeVar
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from mcp_hub import migrations
 from mcp_hub.adapters.database.port import Dialect
@@ -18,113 +20,149 @@ from mcp_hub.adapters.errors import Conflict, Unavailable
 
 T = TypeVar("T")
 
-_BUSY_TIMEOUT_S = 30.0
 _READERS = 4
+_WAL_RETRY_S = 0.02
+_PRAGMAS = (
+    "synchronous = NORMAL",
+    "foreign_keys = ON",
+    "temp_store = MEMORY",
+    "cache_size = -16384",
+)
+
+_CHECK_ACCESS = "Check that the file and its folder may be written, or set MCP_HUB_DATA_DIR."
+_CHECK_DISK = "Check the disk: the operating system refused to read or write the file."
+_RESTORE = "Restore the file from a backup, or move it away to begin with an empty database."
+_TRY_AGAIN = "Other processes kept it locked; try again."
+_HINTS = {
+    sqlite3.SQLITE_BUSY: _TRY_AGAIN,
+    sqlite3.SQLITE_LOCKED: _TRY_AGAIN,
+    sqlite3.SQLITE_PROTOCOL: _TRY_AGAIN,
+    sqlite3.SQLITE_FULL: "Free some disk space, then try again.",
+    sqlite3.SQLITE_IOERR: _CHECK_DISK,
+    sqlite3.SQLITE_PERM: _CHECK_ACCESS,
+    sqlite3.SQLITE_READONLY: _CHECK_ACCESS,
+    sqlite3.SQLITE_CANTOPEN: _CHECK_ACCESS,
+    sqlite3.SQLITE_CORRUPT: _RESTORE,
+    sqlite3.SQLITE_NOTADB: _RESTORE,
+}
+"""What to do about SQLite's primary result codes that are no fault of a statement's."""
+
+# Alembic keeps the migration that it runs in globals.
+_migrating = threading.Lock()
 
 
 class SqliteDatabase:
     """SQLite through SQLAlchemy, each transaction in one hop to a thread.
 
     WAL lets readers go on while one process writes. A write takes the write lock when it begins
-    (`BEGIN IMMEDIATE`), so it waits its turn instead of failing half way. With
-    `synchronous=NORMAL` a commit survives the death of any process, though the last ones may be
-    lost when the machine loses power.
+    (`BEGIN IMMEDIATE`), so it waits its turn, up to `busy_timeout_s` seconds, instead of failing
+    half way. With `synchronous=NORMAL` a commit survives the death of any process, though the
+    last ones may be lost when the machine loses power.
+
+    While it is open, the file must not be opened by other means in the same process: on POSIX,
+    closing it drops the locks that SQLite holds.
     """
 
     dialect: Dialect = "sqlite"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_timeout_s: float = 30.0) -> None:
         self._path = path
-        self._engine = create_engine(
-            URL.create("sqlite", database=str(path)),
-            connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
-            pool_size=_READERS + 1,
-            max_overflow=0,
-        )
-        event.listen(self._engine, "connect", _set_pragmas)
-        event.listen(self._engine, "begin", _begin)
+        self._busy_timeout_s = busy_timeout_s
+        self._reading = self._engine("BEGIN", "query_only = ON")
+        self._writing = self._engine("BEGIN IMMEDIATE")
         self._readers = anyio.CapacityLimiter(_READERS)
         # SQLite has one writer at a time; queueing here is fair, its own busy wait is not.
         self._writer = anyio.CapacityLimiter(1)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        run = partial(self._transaction, work, "BEGIN")
+        run = partial(self._transaction, self._reading, work)
         return await to_thread.run_sync(run, limiter=self._readers)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        run = partial(self._transaction, work, "BEGIN IMMEDIATE")
+        run = partial(self._transaction, self._writing, work)
         return await to_thread.run_sync(run, limiter=self._writer)
 
     async def upgrade(self) -> list[str]:
-        def apply(connection: Connection) -> list[str]:
-            current = _revision(connection)
-            if current == migrations.HEAD:
-                return []
-            return _migrate(connection, current)
-
         if await self.read(_revision) == migrations.HEAD:
             return []
-        return await self.write(apply)
+        return await self.write(_migrate)
 
     async def check(self) -> str:
         version = await self.read(lambda c: c.execute(text("SELECT sqlite_version()")).scalar_one())
         return f"SQLite {version}, {self._path}"
 
     async def close(self) -> None:
-        await to_thread.run_sync(self._engine.dispose)
+        for engine in (self._reading, self._writing):
+            await to_thread.run_sync(engine.dispose)
 
-    def _transaction(self, work: Callable[[Connection], T], begin: str) -> T:
+    def _engine(self, begin: str, *pragmas: str) -> Engine:
+        engine = create_engine(
+            URL.create("sqlite", database=str(self._path)),
+            creator=partial(self._connect, pragmas),
+            poolclass=QueuePool,
+            # The limiters bound the connections, but for those of cancelled callers.
+            max_overflow=-1,
+            pool_use_lifo=True,
+        )
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
+
+    def _connect(self, pragmas: tuple[str, ...]) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._engine.connect() as connection:
-                connection = connection.execution_options(mcp_hub_begin=begin)
-                with connection.begin():
-                    return work(connection)
         except OSError as error:
             raise Unavailable(
-                f"The database {self._path} cannot be opened: {error.strerror}.",
-                "Check that the folder exists and may be written, or set MCP_HUB_DATA_DIR.",
+                f"The folder of the database {self._path} cannot be made: {error.strerror}.",
+                _CHECK_ACCESS,
             ) from error
-        except DBAPIError as error:
-            if isinstance(error, OperationalError) or _is_storage_fault(error.orig):
-                raise Unavailable(
-                    f"The database {self._path} is unavailable: {error.orig}.", _hint(error.orig)
-                ) from error
+        connection = sqlite3.connect(
+            self._path,
+            timeout=self._busy_timeout_s,
+            # The driver must not begin transactions by itself: the engine chooses the kind.
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            self._enter_wal(connection)
+            for pragma in (*_PRAGMAS, *pragmas):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
             raise
+        return connection
+
+    def _enter_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch to WAL, which only the first process to open a new file has to do.
+
+        When several try at once, SQLite refuses all but one without waiting.
+        """
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_WAL_RETRY_S)
+            else:
+                return
+
+    def _transaction(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        try:
+            with engine.begin() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            hint = _HINTS.get(_code(error.orig))
+            if hint is None:
+                raise
+            raise Unavailable(
+                f"The database {self._path} is unavailable: {error.orig}.", hint
+            ) from error
 
 
-def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver must not begin transactions by itself: `_begin` chooses the kind.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        "foreign_keys = ON",
-        "temp_store = MEMORY",
-        "cache_size = -16384",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options()["mcp_hub_begin"])
-
-
-def _is_storage_fault(fault: BaseException | None) -> bool:
-    return isinstance(fault, sqlite3.DatabaseError) and "malformed" in str(fault)
-
-
-def _hint(fault: BaseException | None) -> str:
-    reason = str(fault)
-    if "locked" in reason:
-        return f"Another process held the write lock for over {_BUSY_TIMEOUT_S:.0f} s; try again."
-    if "full" in reason:
-        return "Free some disk space, then try again."
-    if "readonly" in reason or "unable to open" in reason:
-        return "Check that the file and its folder may be written, or set MCP_HUB_DATA_DIR."
-    return "Run `mcp-hub doctor`."
+def _code(error: BaseException | None) -> int:
+    """The primary result code of SQLite's `error`; 0 where it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _revision(connection: Connection) -> str | None:
@@ -136,10 +174,12 @@ def _revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _migrate(connection: Connection, current: str | None) -> list[str]:
+def _migrate(connection: Connection) -> list[str]:
+    """Apply the revisions that are missing, inside the caller's write transaction."""
     from alembic import command
     from alembic.script import ScriptDirectory
 
+    current = _revision(connection)
     config = migrations.alembic_config(connection)
     script = ScriptDirectory.from_config(config)
     known = [revision.revision for revision in script.walk_revisions()]
@@ -148,6 +188,7 @@ def _migrate(connection: Connection, current: str | None) -> list[str]:
             f"The database is at revision {current}, which this mcp-hub does not know.",
             f"Upgrade mcp-hub; this version knows {migrations.HEAD}.",
         )
-    command.upgrade(config, migrations.HEAD)
+    with _migrating:
+        command.upgrade(config, migrations.HEAD)
     applied = known[: known.index(current)] if current else known
     return list(reversed(applied))
