@@ -91,3 +91,8 @@ def names_hint(name: str, existing: Iterable[str], what: str) -> str:
     close = get_close_matches(name, known, n=1)
     nearest = f"Did you mean {close[0]!r}? " if close else ""
     return f"{nearest}Existing {what}: {shown}{more}."
+
+
+def error_of(code: str, message: str, hint: str | None) -> HubError:
+    """The error that was reported as `{code, message, hint}`; an unknown code is `internal`."""
+    return ERROR_TYPES.get(code, Internal)(message, hint)

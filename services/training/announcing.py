@@ -1,0 +1,38 @@
+"""Telling the queue and the bus what the jobs table already says."""
+
+from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.queue.port import Queue
+from mcp_hub.services.training import jobs
+from mcp_hub.services.training.jobs import Job
+from mcp_hub.services.training.views import JobStatus
+
+LIST_CHANGED = "resources/list_changed"
+WORK_CHANGED = "training/work_changed"
+"""The topic that wakes the workers: a job was queued, or is to be cancelled."""
+
+
+def job_topic(job_id: str) -> str:
+    """The topic under which changes of a job are published: its resource's URI."""
+    return f"training://jobs/{job_id}"
+
+
+async def enqueue_ready(database: Database, queue: Queue) -> None:
+    """Give the queue a message for every job that may run and has none.
+
+    Whatever happens between the commit of a job and its message, or of a parent's end and its
+    children's messages, a later call makes up for.
+    """
+    while ready := await database.read(jobs.take_unannounced):
+        for job in ready:
+            await queue.enqueue(job.id, priority=job.priority)
+        ids = [job.id for job in ready]
+        await database.write(lambda c, ids=ids: jobs.mark_enqueued(c, ids))  # type: ignore[misc]
+
+
+async def announce_ended(bus: Bus, job: Job, status: JobStatus) -> None:
+    """Publish that a job ended, and with it perhaps a new model version."""
+    await bus.publish(job_topic(job.id))
+    if status == "succeeded":
+        await bus.publish(f"models://{job.name}")
+        await bus.publish(LIST_CHANGED)

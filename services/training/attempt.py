@@ -1,0 +1,117 @@
+"""An attempt's own process: read the task, train, report. Run in the attempt's folder.
+
+`python -m mcp_hub.services.training.attempt FOLDER LIFELINE` starts one from nothing; `zygote`
+forks one with the framework's libraries loaded already.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from mcp_hub.adapters.errors import HubError
+from mcp_hub.services.training.frameworks.base import TrainingTask
+from mcp_hub.services.training.frameworks.registry import load_framework
+from mcp_hub.services.training.run import run
+
+TASK_FILE = "task.json"
+EVENTS_FILE = "events.jsonl"
+STDOUT_FILE = "stdout.log"
+STDERR_FILE = "stderr.log"
+
+
+def enter(folder: Path, lifeline: int, environment: dict[str, str], memory_mb: int | None) -> None:
+    """Make this process the attempt's: its own group, folder, output files and limits."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.chdir(folder)
+    for path, descriptor in ((STDOUT_FILE, 1), (STDERR_FILE, 2)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(file, descriptor)
+        os.close(file)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    # The streams of a forked process may be block-buffered or closed: open them anew.
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    os.environ.update(environment)
+    os.environ["MCP_HUB_EVENTS"] = str(folder / EVENTS_FILE)
+    if memory_mb is not None:
+        _limit_memory(memory_mb)
+    threading.Thread(target=_die_with, args=(lifeline,), daemon=True).start()
+
+
+def train(folder: Path) -> int:
+    """Run the task in `folder`; the process's exit status."""
+    task = read_task(folder)
+    try:
+        load_framework(task["framework"]).train(_training_task(task, folder), run)
+    except HubError as error:
+        run.error(error.code, error.message, error.hint)
+        return 1
+    except MemoryError:
+        traceback.print_exc()
+        run.error("limit_exceeded", "The training ran out of memory.", "Use less data.")
+        return 1
+    except Exception as error:  # noqa: BLE001 - the job ends here, its log has the traceback
+        traceback.print_exc()
+        run.error("internal", f"{type(error).__name__}: {error}", "See training_logs.")
+        return 1
+    return 0
+
+
+def read_task(folder: Path) -> dict[str, Any]:
+    """The task that the worker wrote into the attempt's folder."""
+    task: dict[str, Any] = json.loads((folder / TASK_FILE).read_text(encoding="utf-8"))
+    return task
+
+
+def _training_task(task: dict[str, Any], folder: Path) -> TrainingTask:
+    return TrainingTask(
+        job_id=task["job_id"],
+        attempt=task["attempt"],
+        name=task["name"],
+        type=task["type"],
+        target=task["target"],
+        config=task["config"],
+        dataset=task["dataset"],
+        dataset_file=folder / task["dataset_file"],
+        dataset_format=task["dataset_format"],
+        dataset_options=task["dataset_options"],
+        folder=folder,
+    )
+
+
+def _limit_memory(memory_mb: int) -> None:
+    import resource
+
+    limit = memory_mb * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _die_with(lifeline: int) -> None:
+    """End the whole process group when the worker, which holds the other end, is gone."""
+    poll = select.poll()
+    poll.register(lifeline, 0)
+    while not any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll()):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def main() -> None:
+    """Run one attempt from the command line that the launcher writes."""
+    folder = Path(sys.argv[1])
+    task = read_task(folder)
+    enter(folder, int(sys.argv[2]), task["environment"], task["memory_mb"])
+    sys.exit(train(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""One attempt from its start to its end, as the worker that claimed it sees it."""
+
+import json
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio import to_thread
+from sqlalchemy import Connection, select
+
+from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.schema import datasets
+from mcp_hub.adapters.errors import (
+    Conflict,
+    Denied,
+    HubError,
+    InvalidArgument,
+    LimitExceeded,
+    TimedOut,
+    Unavailable,
+    error_of,
+)
+from mcp_hub.services.registry.store import NewVersion, add_version
+from mcp_hub.services.registry.views import Artifact
+from mcp_hub.services.training import jobs
+from mcp_hub.services.training.attempt import (
+    EVENTS_FILE,
+    STDERR_FILE,
+    STDOUT_FILE,
+    TASK_FILE,
+)
+from mcp_hub.services.training.events import LineTail, Report
+from mcp_hub.services.training.frameworks.registry import load_framework
+from mcp_hub.services.training.jobs import Job
+from mcp_hub.services.training.launcher import AttemptProcess, Launcher, stop
+from mcp_hub.services.training.recording import Record, write_record
+from mcp_hub.services.training.views import JobStatus
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+_READ_BYTES = 1 << 20
+SERVED_MODEL = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an attempt may use."""
+
+    memory_mb: int | None
+    log_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended."""
+
+    status: JobStatus
+    error: HubError | None = None
+
+
+class Execution:
+    """Runs one attempt: stages its folder, starts it, follows it, writes down how it ended."""
+
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        launcher: Launcher,
+        limits: Limits,
+        announce: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.job = job
+        self._folder = folder
+        self._database = database
+        self._blobs = blobs
+        self._launcher = launcher
+        self._limits = limits
+        self._announce = announce
+        self._report = Report()
+        self._seq = 0
+        self._log_bytes = 0
+        self._tails = {
+            name: _FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
+        }
+        self._interrupted: Outcome | None = None
+        self._interrupt = anyio.Event()
+
+    def interrupt(self, outcome: Outcome) -> None:
+        """Ask the attempt to stop; it will have ended as `outcome` says."""
+        if self._interrupted is None:
+            self._interrupted = outcome
+            self._interrupt.set()
+
+    async def run(self) -> JobStatus:
+        """Run the attempt to its end and record it; the job's status after it.
+
+        That is `running` if the job was taken from this worker meanwhile: then nothing is
+        recorded, and another worker's attempt is what counts.
+        """
+        await self._record(Record(log=[("hub", f"Attempt {self.job.attempt} started.")]))
+        try:
+            outcome = await self._attempt()
+        except HubError as error:
+            outcome = Outcome("failed", error)
+        except Exception as error:  # the attempt ends here
+            logger.exception("Attempt %s of %s failed in the worker", self.job.attempt, self.job.id)
+            outcome = Outcome("failed", Unavailable(f"The worker failed: {error}"))
+        try:
+            return await self._finish(outcome)
+        finally:
+            await to_thread.run_sync(lambda: shutil.rmtree(self._folder, ignore_errors=True))
+
+    async def _attempt(self) -> Outcome:
+        await self._stage()
+        framework = load_framework(self.job.framework)
+        process = await self._launcher.start(self._folder, framework.preload)
+        try:
+            await self._follow(process)
+        finally:
+            await stop(process)
+        await self._read_reports(final=True)
+        if self._interrupted is not None:
+            return self._interrupted
+        return self._judge(await process.wait())
+
+    async def _stage(self) -> None:
+        job = self.job
+        dataset = await self._database.read(lambda c: _dataset_row(c, job))
+        await to_thread.run_sync(lambda: self._folder.mkdir(parents=True, exist_ok=True))
+        file = f"dataset.{dataset.format}"
+        await self._blobs.fetch(dataset.sha256, self._folder / file)
+        task = {
+            "job_id": job.id, "attempt": job.attempt, "name": job.name, "type": job.type,
+            "framework": job.framework, "target": job.target, "config": job.config,
+            "dataset": f"{job.dataset_name}:{job.dataset_version}", "dataset_file": file,
+            "dataset_format": dataset.format, "dataset_options": dataset.options,
+            "environment": {"MCP_HUB_JOB_ID": job.id, "MCP_HUB_ATTEMPT": str(job.attempt)},
+            "memory_mb": self._limits.memory_mb,
+        }  # fmt: skip
+        await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
+
+    async def _follow(self, process: AttemptProcess) -> None:
+        ended = anyio.Event()
+
+        async def wait() -> None:
+            await process.wait()
+            ended.set()
+
+        with anyio.move_on_after(self.job.timeout_s) as deadline:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                while not ended.is_set() and not self._interrupt.is_set():
+                    with anyio.move_on_after(_POLL_S):
+                        await ended.wait()
+                    await self._read_reports()
+                tasks.cancel_scope.cancel()
+        if deadline.cancelled_caught:
+            self.interrupt(
+                Outcome(
+                    "timed_out",
+                    TimedOut(
+                        f"It ran for {self.job.timeout_s:g} s, its time-out.",
+                        "Submit it with a larger timeout_s, or give it less to do.",
+                    ),
+                )
+            )
+
+    async def _read_reports(self, *, final: bool = False) -> None:
+        """Take in what the attempt wrote since the last time, and write it down."""
+        more = True
+        while more:
+            record = Record()
+            chunks = await to_thread.run_sync(
+                lambda: {name: tail.read() for name, tail in self._tails.items()}
+            )
+            more = final and any(len(chunk) == _READ_BYTES for chunk in chunks.values())
+            for name, chunk in chunks.items():
+                lines = self._tails[name].lines.feed(chunk, final=final and not more)
+                if name == EVENTS_FILE:
+                    batch = self._report.take(lines)
+                    record.metrics = batch.metrics
+                    record.progress = batch.progress
+                    record.log += [("hub", text) for text in batch.log]
+                else:
+                    stream = name.removesuffix(".log")
+                    record.log += [(stream, line.decode(errors="replace")) for line in lines]
+            if record:
+                await self._record(self._within_limits(record))
+
+    def _within_limits(self, record: Record) -> Record:
+        kept: list[tuple[str, str]] = []
+        for stream, text in record.log:
+            self._log_bytes += len(text) + 1
+            if self._log_bytes > self._limits.log_bytes:
+                self.interrupt(
+                    Outcome(
+                        "failed",
+                        LimitExceeded(
+                            f"It wrote over {self._limits.log_bytes:,} bytes of output.",
+                            "Print less.",
+                        ),
+                    )
+                )
+                break
+            kept.append((stream, text))
+        record.log = kept
+        return record
+
+    async def _record(self, record: Record) -> None:
+        newest = dict(self._report.metrics)
+        first_seq = self._seq
+        self._seq += len(record.log)
+        await self._database.write(
+            lambda c: write_record(c, self.job, record, newest=newest, first_seq=first_seq)
+        )
+        await self._announce(self.job.id)
+
+    def _judge(self, status: int) -> Outcome:
+        """What an exit status and the last reports mean."""
+        reported = self._report.error
+        if reported is not None:
+            return Outcome("failed", error_of(reported.code, reported.message, reported.hint))
+        if status == 0:
+            return Outcome("succeeded")
+        if status < 0:
+            hint = "Signal 9 often means out of memory." if status == -9 else None
+            return Outcome(
+                "failed", Unavailable(f"The job's process was killed by signal {-status}.", hint)
+            )
+        return Outcome(
+            "failed",
+            Unavailable(f"The job's process ended with status {status}.", "See training_logs."),
+        )
+
+    async def _finish(self, outcome: Outcome) -> JobStatus:
+        """Register the model of an attempt that succeeded; record the end, once."""
+        new: NewVersion | None = None
+        if outcome.status == "succeeded":
+            try:
+                new = await self._new_version()
+            except HubError as error:
+                outcome = Outcome("failed", error)
+        retry = outcome.status == "failed" and self._may_retry(outcome.error)
+        status: JobStatus = "queued" if retry else outcome.status
+        await self._record(Record(log=[("hub", _last_line(self.job.attempt, outcome, retry))]))
+
+        def end(connection: Connection) -> bool:
+            if not jobs.holds(connection, self.job):
+                return False
+            model = (new.name, add_version(connection, new)) if new is not None else None
+            failures = self.job.failures + (outcome.status == "failed")
+            return jobs.end_attempt(
+                connection,
+                self.job,
+                status,
+                error=outcome.error.as_dict() if outcome.error else None,
+                model=model,
+                values={"failures": failures},
+            )
+
+        if not await self._database.write(end):
+            logger.warning("%s was taken from this worker before it ended", self.job.id)
+            return "running"
+        return status
+
+    def _may_retry(self, error: HubError | None) -> bool:
+        # What is wrong with the request stays wrong.
+        deterministic = isinstance(error, InvalidArgument | Denied | Conflict)
+        return not deterministic and self.job.failures < self.job.max_retries
+
+    async def _new_version(self) -> NewVersion | None:
+        """The model version that the attempt reported, its files stored."""
+        report, job = self._report, self.job
+        if report.model is None:
+            return None
+        files = {SERVED_MODEL: report.model.path, **report.artifacts}
+        artifacts = []
+        for name, path in files.items():
+            blob = await self._blobs.put_file(await to_thread.run_sync(self._inside, path))
+            artifacts.append(Artifact(name=name, sha256=blob.sha256, bytes=blob.size))
+        return NewVersion(
+            name=job.name,
+            flavor=report.model.flavor,
+            signature=report.model.signature,
+            metrics=report.metrics,
+            params={"framework": job.framework, "config": job.config, **report.params},
+            tags=report.tags,
+            artifacts=artifacts,
+            description="",
+            job_id=job.id,
+            dataset=f"{job.dataset_name}:{job.dataset_version}",
+            created_by=job.submitted_by,
+        )
+
+    def _inside(self, path: str) -> Path:
+        folder = self._folder.resolve()
+        file = (folder / path).resolve()
+        if not file.is_relative_to(folder):
+            raise Denied(f"The job reported {path!r}, a file outside its own folder.")
+        if not file.is_file():
+            raise InvalidArgument(f"The job reported {path!r}, but there is no such file.")
+        return file
+
+
+class _FileTail:
+    """Reads what was added to a file since the last time."""
+
+    def __init__(self, path: Path) -> None:
+        self.lines = LineTail()
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(_READ_BYTES)
+        except FileNotFoundError:
+            return b""
+        self._offset += len(data)
+        return data
+
+
+def _dataset_row(connection: Connection, job: Job) -> Any:
+    return connection.execute(
+        select(datasets).where(
+            datasets.c.name == job.dataset_name, datasets.c.version == job.dataset_version
+        )
+    ).one()
+
+
+def _last_line(attempt: int, outcome: Outcome, retry: bool) -> str:
+    reason = f": {outcome.error.message}" if outcome.error else "."
+    return f"Attempt {attempt} {outcome.status}{reason}" + (" It runs again." if retry else "")

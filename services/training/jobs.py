@@ -1,0 +1,243 @@
+"""The jobs table: every change of a job's state, each a function of one transaction.
+
+The table is the truth. A queue's message only says "look at this job": whoever gets it must win
+`start_attempt`, so that however often a message comes, an attempt is run by one worker.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, func, select, update
+
+from mcp_hub.adapters.database.schema import job_attempts, job_dependencies, jobs, now_ms
+from mcp_hub.adapters.database.upsert import insert_for
+from mcp_hub.adapters.errors import NotFound, names_hint
+from mcp_hub.services.training.states import MOVES, TERMINAL
+from mcp_hub.services.training.views import JobStatus
+
+Job = Row[Any, Any]
+
+MAX_LOST_WORKERS = 3
+"""A job whose worker vanished this often is taken to be the cause, and fails."""
+
+
+def insert_job(connection: Connection, values: Mapping[str, Any], parents: Sequence[str]) -> bool:
+    """Add a queued job; False if its idempotency key is taken."""
+    statement = insert_for(connection, jobs).values(
+        **values, status="queued", attempt=0, failures=0, lost_workers=0, cancel_requested=False,
+        enqueued=False, metrics={}, created_at=now_ms(), updated_at=now_ms(),
+    )  # fmt: skip
+    added = connection.execute(
+        statement.on_conflict_do_nothing(index_elements=["idempotency_key"]).returning(jobs.c.id)
+    )
+    if added.first() is None:
+        return False
+    if parents:
+        connection.execute(
+            job_dependencies.insert(),
+            [{"job_id": values["id"], "depends_on": parent} for parent in parents],
+        )
+    return True
+
+
+def get_job(connection: Connection, job_id: str) -> Job:
+    """The job's row.
+
+    Raises:
+        NotFound: there is no such job; the newest ones are named.
+    """
+    job = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+    if job is None:
+        newest = select(jobs.c.id).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(20)
+        hint = names_hint(job_id, connection.execute(newest).scalars(), "jobs")
+        raise NotFound(f"There is no job {job_id!r}.", hint)
+    return job
+
+
+def unmet_parents(connection: Connection, job_id: str) -> list[str]:
+    """The jobs that must succeed before this one may start."""
+    parent = jobs.alias()
+    statement = (
+        select(parent.c.id)
+        .join(job_dependencies, job_dependencies.c.depends_on == parent.c.id)
+        .where(job_dependencies.c.job_id == job_id, parent.c.status != "succeeded")
+        .order_by(parent.c.id)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def start_attempt(connection: Connection, job_id: str, worker_id: str, lease_ms: int) -> Job | None:
+    """Begin the job's next attempt, if it is queued and waits for nothing."""
+    started = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.status == "queued", ~_waits())
+        .values(
+            status="running", attempt=jobs.c.attempt + 1, worker_id=worker_id,
+            lease_expires_at=now_ms() + lease_ms, started_at=now_ms(), finished_at=None,
+            progress_done=0, progress_total=None, error=None, updated_at=now_ms(),
+        )
+        .returning(jobs)
+    ).first()  # fmt: skip
+    if started is not None:
+        connection.execute(
+            job_attempts.insert().values(
+                job_id=job_id, attempt=started.attempt, worker_id=worker_id, started_at=now_ms()
+            )
+        )
+    return started
+
+
+def extend_leases(connection: Connection, worker_id: str, lease_ms: int) -> dict[str, Job]:
+    """Keep all of a worker's attempts alive; the jobs it still holds, by id."""
+    held = connection.execute(
+        update(jobs)
+        .where(jobs.c.worker_id == worker_id, jobs.c.status == "running")
+        .values(lease_expires_at=now_ms() + lease_ms)
+        .returning(jobs.c.id, jobs.c.attempt, jobs.c.cancel_requested)
+    )
+    return {job.id: job for job in held}
+
+
+def holds(connection: Connection, job: Job) -> bool:
+    """Whether the attempt that `job` was started as is still the running one."""
+    statement = select(jobs.c.id).where(*_same_attempt(job))
+    return connection.execute(statement.with_for_update()).first() is not None
+
+
+def end_attempt(
+    connection: Connection,
+    job: Job,
+    status: JobStatus,
+    *,
+    error: Mapping[str, Any] | None = None,
+    model: tuple[str, int] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> bool:
+    """Move a running job on to `status`; False if the attempt is no longer the running one.
+
+    `values` sets further columns. A child of a job that ends otherwise than by success fails.
+    """
+    assert status in MOVES["running"], status
+    ended = connection.execute(
+        update(jobs)
+        .where(*_same_attempt(job))
+        .values(
+            status=status, worker_id=None, lease_expires_at=None, enqueued=False,
+            error=error, model_name=model[0] if model else None,
+            model_version=model[1] if model else None,
+            finished_at=now_ms() if status in TERMINAL else None, updated_at=now_ms(),
+            **(values or {}),
+        )
+    ).rowcount  # fmt: skip
+    if not ended:
+        return False
+    connection.execute(
+        update(job_attempts)
+        .where(job_attempts.c.job_id == job.id, job_attempts.c.attempt == job.attempt)
+        .values(
+            outcome="released" if status == "queued" and error is None else
+            "failed" if status == "queued" else status,
+            error=error, finished_at=now_ms(),
+        )
+    )  # fmt: skip
+    if status in TERMINAL and status != "succeeded":
+        fail_children(connection, job.id, status)
+    return True
+
+
+def fail_children(connection: Connection, job_id: str, status: JobStatus) -> None:
+    """Fail every queued job that waits, at any depth, for one that will not succeed."""
+    broken = [(job_id, status)]
+    while broken:
+        parent, outcome = broken.pop()
+        error = {
+            "code": "conflict",
+            "message": f"Job {parent}, which this one depends on, ended {outcome}.",
+            "hint": f"See training_logs({parent!r}); retry it, then training_retry this job.",
+        }
+        children = select(job_dependencies.c.job_id).where(job_dependencies.c.depends_on == parent)
+        failed = connection.execute(
+            update(jobs)
+            .where(jobs.c.id.in_(children), jobs.c.status == "queued")
+            .values(status="failed", error=error, finished_at=now_ms(), updated_at=now_ms())
+            .returning(jobs.c.id)
+        )
+        broken += [(child, "failed") for child in failed.scalars()]
+
+
+def reap_lost(connection: Connection) -> list[str]:
+    """Take the jobs whose worker stopped renewing its lease from it; the jobs taken."""
+    lost = connection.execute(
+        select(jobs)
+        .where(jobs.c.status == "running", jobs.c.lease_expires_at < now_ms())
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in lost:
+        count = job.lost_workers + 1
+        error = {
+            "code": "unavailable",
+            "message": f"Worker {job.worker_id} was lost while it ran attempt {job.attempt}.",
+            "hint": "The machine may be short of memory; see training_logs.",
+        }
+        if job.cancel_requested:
+            end_attempt(connection, job, "cancelled", values={"lost_workers": count})
+        elif count >= MAX_LOST_WORKERS:
+            end_attempt(connection, job, "failed", error=error, values={"lost_workers": count})
+        else:
+            end_attempt(connection, job, "queued", error=error, values={"lost_workers": count})
+    return [job.id for job in lost]
+
+
+def take_unannounced(connection: Connection, limit: int = 500) -> list[Job]:
+    """The queued jobs that wait for nothing and have no message in the queue yet."""
+    statement = (
+        select(jobs.c.id, jobs.c.priority)
+        .where(jobs.c.status == "queued", jobs.c.enqueued.is_(False), ~_waits())
+        .order_by(jobs.c.created_at, jobs.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(statement).all())
+
+
+def mark_enqueued(connection: Connection, job_ids: Iterable[str]) -> None:
+    """Record that the queue has a message for each of these jobs."""
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id.in_(list(job_ids)), jobs.c.status == "queued")
+        .values(enqueued=True)
+    )
+
+
+def forget_enqueued(connection: Connection) -> None:
+    """Treat every queued job as having no message, after the queue was found empty."""
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.status == "queued", jobs.c.enqueued.is_(True))
+        .values(enqueued=False)
+    )
+
+
+def count_by_status(connection: Connection) -> dict[str, int]:
+    """How many jobs are in each state."""
+    rows = connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status))
+    return dict(rows.tuples().all())
+
+
+def _same_attempt(job: Job) -> tuple[Any, ...]:
+    return (
+        jobs.c.id == job.id,
+        jobs.c.status == "running",
+        jobs.c.attempt == job.attempt,
+        jobs.c.worker_id == job.worker_id,
+    )
+
+
+def _waits() -> Any:
+    """Whether the job in the enclosing statement waits for another."""
+    parent = jobs.alias("parent")
+    return exists(
+        select(parent.c.id)
+        .join(job_dependencies, job_dependencies.c.depends_on == parent.c.id)
+        .where(job_dependencies.c.job_id == jobs.c.id, parent.c.status != "succeeded")
+        .correlate(jobs)
+    )

@@ -1,0 +1,200 @@
+"""Starts the processes of attempts, and ends them with everything they started."""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import anyio
+from anyio.abc import Process, TaskGroup
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+logger = logging.getLogger(__name__)
+
+_TERM_GRACE_S = 1.5
+_START_TIMEOUT_S = 120
+# What an attempt may see of the worker's environment. Everything else, credentials above all,
+# stays behind.
+_PASSED_VARIABLES = (
+    "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME", "VIRTUAL_ENV",
+    "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SSL_CERT_FILE",
+)  # fmt: skip
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class AttemptProcess(Protocol):
+    """A running attempt: the leader of its own process group."""
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> int:
+        """The exit status, negative for a signal, once the process has ended."""
+        ...
+
+
+async def stop(process: AttemptProcess) -> None:
+    """End what is left of the attempt's group: SIGTERM, then SIGKILL; returns when it has."""
+    with anyio.CancelScope(shield=True):
+        _signal(process.pid, signal.SIGTERM)
+        with anyio.move_on_after(_TERM_GRACE_S):
+            await process.wait()
+        _signal(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+class Launcher:
+    """Starts attempts, from a zygote where forking is sound (Linux), else each from nothing.
+
+    An async context manager. All attempts die with the process that holds the launcher: they
+    watch a pipe, the lifeline, whose other end only it has.
+    """
+
+    def __init__(self, threads_per_attempt: int) -> None:
+        self._environment = {
+            name: value for name in _PASSED_VARIABLES if (value := os.environ.get(name))
+        }
+        self._environment |= {name: str(threads_per_attempt) for name in _THREAD_VARIABLES}
+        self._zygotes: dict[tuple[str, ...], _Zygote] = {}
+        self._starting = anyio.Lock()
+        self._tasks: TaskGroup
+        self._lifeline: int
+        self._lifeline_writer: int
+
+    async def __aenter__(self) -> Self:
+        self._lifeline, self._lifeline_writer = os.pipe()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        os.close(self._lifeline_writer)
+        self._tasks.cancel_scope.cancel()
+        try:
+            return await self._tasks.__aexit__(kind, error, traceback)
+        finally:
+            os.close(self._lifeline)
+
+    async def start(self, folder: Path, preload: tuple[str, ...]) -> AttemptProcess:
+        """Start the attempt described in `folder`, with `preload` imported where that is free."""
+        if not sys.platform.startswith("linux"):
+            return await self._spawn(folder)
+        async with self._starting:
+            zygote = self._zygotes.get(preload)
+            if zygote is None or zygote.ended:
+                zygote = self._zygotes[preload] = await self._open_zygote(preload)
+        return await zygote.fork(folder)
+
+    async def _spawn(self, folder: Path) -> AttemptProcess:
+        command = ["mcp_hub.services.training.attempt", str(folder), str(self._lifeline)]
+        return await self._open(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    async def _open_zygote(self, preload: tuple[str, ...]) -> "_Zygote":
+        command = ["mcp_hub.services.training.zygote", str(self._lifeline), *preload]
+        process = await self._open(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        zygote = _Zygote(process)
+        self._tasks.start_soon(zygote.listen)
+        return zygote
+
+    async def _open(self, module: list[str], *, stdin: int, stdout: int) -> Process:
+        return await anyio.open_process(
+            [sys.executable, "-m", *module],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=None,
+            env=self._environment,
+            pass_fds=(self._lifeline,),
+        )
+
+
+class _Forked:
+    """An attempt forked by a zygote, which reports its end."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self._started = anyio.Event()
+        self._ended = anyio.Event()
+        self._status = 0
+
+    def started(self, pid: int) -> None:
+        self.pid = pid
+        self._started.set()
+
+    def ended(self, status: int) -> None:
+        self._status = status
+        self._started.set()
+        self._ended.set()
+
+    async def wait_started(self) -> None:
+        await self._started.wait()
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        return self._status
+
+
+class _Zygote:
+    """The worker's side of a zygote process."""
+
+    def __init__(self, process: Process) -> None:
+        self.ended = False
+        self._process = process
+        self._waiting: dict[str, _Forked] = {}
+        self._running: dict[int, _Forked] = {}
+
+    async def fork(self, folder: Path) -> AttemptProcess:
+        """Fork an attempt; returns when it has a process id."""
+        forked = self._waiting[str(folder)] = _Forked()
+        assert self._process.stdin is not None
+        try:
+            await self._process.stdin.send(json.dumps({"folder": str(folder)}).encode() + b"\n")
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._lose_all()
+        with anyio.fail_after(_START_TIMEOUT_S):
+            await forked.wait_started()
+        return forked
+
+    async def listen(self) -> None:
+        """Pass on what the zygote reports until it ends."""
+        assert self._process.stdout is not None
+        answers = BufferedByteReceiveStream(self._process.stdout)
+        try:
+            while True:
+                answer = json.loads(await answers.receive_until(b"\n", 65536))
+                if "folder" in answer:
+                    forked = self._waiting.pop(answer["folder"])
+                    self._running[answer["pid"]] = forked
+                    forked.started(answer["pid"])
+                else:
+                    self._running.pop(answer["pid"]).ended(answer["status"])
+        except (anyio.IncompleteRead, anyio.EndOfStream):
+            logger.error("The process that starts attempts ended by itself.")
+        finally:
+            self._lose_all()
+            with anyio.CancelScope(shield=True):
+                await self._process.aclose()
+
+    def _lose_all(self) -> None:
+        self.ended = True
+        for forked in (*self._waiting.values(), *self._running.values()):
+            if forked.pid:
+                _signal(forked.pid, signal.SIGKILL)
+            forked.ended(-signal.SIGKILL)
+        self._waiting.clear()
+        self._running.clear()

@@ -1,0 +1,346 @@
+"""Training jobs for their users: submit, follow, cancel, retry."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+from sqlalchemy import Connection, Select, select, update
+
+from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.schema import jobs as table
+from mcp_hub.adapters.database.schema import now_ms
+from mcp_hub.adapters.errors import Conflict, InvalidArgument
+from mcp_hub.adapters.ids import new_id
+from mcp_hub.adapters.queue.port import Queue
+from mcp_hub.services.data.service import DataService
+from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
+from mcp_hub.services.training import jobs, reports
+from mcp_hub.services.training.announcing import (
+    LIST_CHANGED,
+    WORK_CHANGED,
+    enqueue_ready,
+    job_topic,
+)
+from mcp_hub.services.training.frameworks.registry import framework_names, load_framework
+from mcp_hub.services.training.jobs import Job
+from mcp_hub.services.training.states import STATUSES, TERMINAL, UNFINISHED
+from mcp_hub.services.training.submission import Submission, check_submission
+from mcp_hub.services.training.views import (
+    Frameworks,
+    FrameworkView,
+    JobComparison,
+    JobLogs,
+    JobMetrics,
+    JobStatus,
+    JobSummary,
+    JobView,
+    Progress,
+    Submitted,
+)
+from mcp_hub.services.views import Error, Page, iso
+
+MAX_WAIT_S = 50.0
+_LOOK_AGAIN_S = 2.0
+
+WorkerStarter = Callable[[], Awaitable[None]]
+"""Makes sure that some worker will take what is queued."""
+Follower = Callable[[JobView], Awaitable[None]]
+"""Is told of each change while somebody waits for a job."""
+
+
+class TrainingService:
+    """Jobs as rows of the jobs table; the workers do the rest."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: Queue,
+        bus: Bus,
+        data: DataService,
+        *,
+        default_timeout_s: float,
+        ensure_worker: WorkerStarter,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._bus = bus
+        self._data = data
+        self._default_timeout_s = default_timeout_s
+        self._ensure_worker = ensure_worker
+
+    async def submit(self, submission: Submission, *, submitted_by: str) -> Submitted:
+        """Queue a job. The same idempotency key and request give the same job again.
+
+        Raises:
+            InvalidArgument, NotFound: the request cannot work; says what would.
+            Conflict: the key belongs to another request, or a job depended on did not succeed.
+        """
+        framework = load_framework(submission.framework)
+        dataset = await self._data.get(submission.dataset)
+        config = check_submission(submission, framework, dataset)
+        values = {
+            "id": new_id("job"), "name": submission.name, "type": submission.type,
+            "framework": submission.framework, "dataset_name": dataset.name,
+            "dataset_version": dataset.version, "target": submission.target, "config": config,
+            "priority": submission.priority, "max_retries": submission.max_retries,
+            "timeout_s": submission.timeout_s or self._default_timeout_s,
+            "idempotency_key": submission.idempotency_key, "submitted_by": submitted_by,
+        }  # fmt: skip
+        parents = list(dict.fromkeys(submission.depends_on))
+        job, added = await self._database.write(lambda c: _add(c, values, parents))
+        if added:
+            await self._announce(job.id)
+        note = None if added else "This idempotency key was used before: this is that job."
+        return Submitted(job_id=job.id, status=job.status, note=note)
+
+    async def status(
+        self, job_id: str, *, wait_s: float = 0, follow: Follower | None = None
+    ) -> JobView:
+        """The job as it stands, or as it ended within `wait_s` seconds (50 at most).
+
+        While waiting, `follow` is told of each change.
+        """
+        if not 0 <= wait_s <= MAX_WAIT_S:
+            raise InvalidArgument(f"wait_s is {wait_s:g}; it must be from 0 to {MAX_WAIT_S:g}.")
+        view = await self._view(job_id)
+        if view.status in UNFINISHED:
+            await self._ensure_worker()
+            if wait_s:
+                view = await self._wait(view, wait_s, follow)
+        return view
+
+    async def list(
+        self, status: JobStatus | None = None, *, limit: int = 20, cursor: str | None = None
+    ) -> Page[JobSummary]:
+        """Jobs, newest first."""
+        if status is not None and status not in STATUSES:
+            raise InvalidArgument(
+                f"{status!r} is no job status.", f"They are {', '.join(STATUSES)}."
+            )
+        statement = _list_statement(status, check_limit(limit), cursor)
+        rows = await self._database.read(lambda c: c.execute(statement).all())
+        more = len(rows) > limit
+        last = rows[limit - 1] if more else None
+        return Page(
+            items=[_summary(row) for row in rows[:limit]],
+            next_cursor=encode_cursor(last.created_at, last.id) if last else None,
+        )
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Cancel a queued job at once; tell a running one's worker to end it within seconds.
+
+        Raises:
+            Conflict: the job has ended.
+        """
+        if await self._database.write(lambda c: _cancel(c, job_id)) == "queued":
+            await self._queue.cancel(job_id)
+        await self._tell(job_id)
+        return await self._view(job_id)
+
+    async def retry(self, job_id: str) -> JobView:
+        """Queue a job that ended without success once more, as a further attempt.
+
+        Raises:
+            Conflict: the job has not ended, or has succeeded, or waits for one that failed.
+        """
+        await self._database.write(lambda c: _retry(c, job_id))
+        await self._announce(job_id)
+        return await self._view(job_id)
+
+    async def logs(self, job_id: str, *, tail: int = 100, cursor: str | None = None) -> JobLogs:
+        """The last `tail` lines of output, or up to `tail` lines after `cursor`."""
+        return await self._database.read(lambda c: reports.logs(c, job_id, tail, cursor))
+
+    async def metrics(
+        self, job_id: str, *, keys: Sequence[str] | None = None, max_points: int = 50
+    ) -> JobMetrics:
+        """The history of a job's metrics, thinned to `max_points` each."""
+        return await self._database.read(lambda c: reports.metrics(c, job_id, keys, max_points))
+
+    async def compare(self, job_ids: Sequence[str]) -> JobComparison:
+        """Two to twenty jobs side by side."""
+        return await self._database.read(lambda c: reports.compare(c, job_ids))
+
+    async def frameworks(self) -> Frameworks:
+        """What can be trained, and whether what it takes is installed."""
+        views = []
+        for name in framework_names():
+            framework = load_framework(name)
+            missing = framework.missing()
+            views.append(
+                FrameworkView(
+                    name=name,
+                    description=framework.description,
+                    types=list(framework.types),
+                    available=missing is None,
+                    missing=missing,
+                    config_schema=framework.Config.model_json_schema(),
+                )
+            )
+        return Frameworks(items=views)
+
+    async def ids(self, prefix: str = "", limit: int = 100) -> Sequence[str]:
+        """The newest jobs whose id begins with `prefix`."""
+        statement = (
+            select(table.c.id)
+            .where(table.c.id.startswith(prefix, autoescape=True))
+            .order_by(table.c.created_at.desc(), table.c.id.desc())
+            .limit(limit)
+        )
+        return await self._database.read(lambda c: c.execute(statement).scalars().all())
+
+    async def resume(self) -> None:
+        """Have a worker take what an earlier hub left queued."""
+        counts = await self._database.read(jobs.count_by_status)
+        if any(counts.get(status) for status in UNFINISHED):
+            await self._ensure_worker()
+
+    async def _announce(self, job_id: str) -> None:
+        await enqueue_ready(self._database, self._queue)
+        await self._tell(job_id)
+        await self._bus.publish(LIST_CHANGED)
+        await self._ensure_worker()
+
+    async def _tell(self, job_id: str) -> None:
+        await self._bus.publish(WORK_CHANGED)
+        await self._bus.publish(job_topic(job_id))
+
+    async def _wait(self, view: JobView, wait_s: float, follow: Follower | None) -> JobView:
+        with anyio.move_on_after(wait_s):
+            async with self._bus.subscribe() as topics:
+                while view.status not in TERMINAL:
+                    if follow is not None:
+                        await follow(view)
+                    before = view
+                    while view == before:
+                        # A notice may be lost with the process that should have sent it.
+                        with anyio.move_on_after(_LOOK_AGAIN_S):
+                            while await topics.receive() != job_topic(view.job_id):
+                                pass
+                        view = await self._view(view.job_id)
+        return view
+
+    async def _view(self, job_id: str) -> JobView:
+        return await self._database.read(lambda c: job_view(c, jobs.get_job(c, job_id)))
+
+
+def job_view(connection: Connection, job: Job) -> JobView:
+    """The job's row as its users see it."""
+    waiting = jobs.unmet_parents(connection, job.id) if job.status == "queued" else []
+    return JobView(
+        job_id=job.id,
+        status=job.status,
+        name=job.name,
+        type=job.type,
+        framework=job.framework,
+        dataset=f"{job.dataset_name}:{job.dataset_version}",
+        target=job.target,
+        attempt=job.attempt,
+        progress=Progress(done=job.progress_done or 0, total=job.progress_total),
+        metrics=job.metrics,
+        model=reports.model_reference(job),
+        error=Error(**job.error) if job.error else None,
+        cancel_requested=job.cancel_requested,
+        waiting_for=waiting,
+        created_at=iso(job.created_at) or "",
+        started_at=iso(job.started_at),
+        finished_at=iso(job.finished_at),
+    )
+
+
+def _summary(job: Job) -> JobSummary:
+    return JobSummary(
+        job_id=job.id,
+        status=job.status,
+        name=job.name,
+        framework=job.framework,
+        attempt=job.attempt,
+        model=reports.model_reference(job),
+        error=job.error["message"] if job.error else None,
+        created_at=iso(job.created_at) or "",
+    )
+
+
+def _list_statement(status: str | None, limit: int, cursor: str | None) -> Select[Any]:
+    statement = select(table).order_by(table.c.created_at.desc(), table.c.id.desc())
+    if status is not None:
+        statement = statement.where(table.c.status == status)
+    if cursor is not None:
+        created_at, job_id = decode_cursor(cursor, 2)
+        older = table.c.created_at < created_at
+        statement = statement.where(
+            older | ((table.c.created_at == created_at) & (table.c.id < job_id))
+        )
+    return statement.limit(limit + 1)
+
+
+def _add(connection: Connection, values: dict[str, Any], parents: list[str]) -> tuple[Job, bool]:
+    """The new job, or the one that has its idempotency key already; and whether it is new."""
+    for parent_id in parents:
+        parent = jobs.get_job(connection, parent_id)
+        if parent.status in TERMINAL and parent.status != "succeeded":
+            raise Conflict(
+                f"Job {parent_id} in depends_on has ended {parent.status}.",
+                f"Run it again with training_retry({parent_id!r}) first.",
+            )
+    if jobs.insert_job(connection, values, parents):
+        return jobs.get_job(connection, values["id"]), True
+    key = values["idempotency_key"]
+    earlier = connection.execute(select(table).where(table.c.idempotency_key == key)).one()
+    for field in ("name", "type", "framework", "dataset_name", "target", "config"):
+        if getattr(earlier, field) != values[field]:
+            raise Conflict(
+                f"The idempotency key {key!r} belongs to job {earlier.id}, whose {field} differs.",
+                "Use another key for another request.",
+            )
+    return earlier, False
+
+
+def _cancel(connection: Connection, job_id: str) -> JobStatus:
+    """Cancel the job or ask its worker to; the status it had."""
+    job = jobs.get_job(connection, job_id)
+    status: JobStatus = job.status
+    if status in TERMINAL:
+        raise Conflict(
+            f"Job {job_id} has already ended {status}.", "Only a queued or running job ends so."
+        )
+    cancelled = connection.execute(
+        update(table)
+        .where(table.c.id == job_id, table.c.status == "queued")
+        .values(status="cancelled", finished_at=now_ms(), updated_at=now_ms())
+    ).rowcount
+    if cancelled:
+        jobs.fail_children(connection, job_id, "cancelled")
+        return "queued"
+    connection.execute(
+        update(table)
+        .where(table.c.id == job_id, table.c.status == "running")
+        .values(cancel_requested=True, updated_at=now_ms())
+    )
+    return "running"
+
+
+def _retry(connection: Connection, job_id: str) -> None:
+    job = jobs.get_job(connection, job_id)
+    if job.status not in TERMINAL or job.status == "succeeded":
+        raise Conflict(
+            f"Job {job_id} is {job.status}; only one that failed, timed out or was cancelled can "
+            "be retried.",
+            "Submit a new job to train again.",
+        )
+    for parent_id in jobs.unmet_parents(connection, job_id):
+        parent = jobs.get_job(connection, parent_id)
+        if parent.status in TERMINAL:
+            raise Conflict(
+                f"Job {job_id} depends on {parent_id}, which ended {parent.status}.",
+                f"Run training_retry({parent_id!r}) first.",
+            )
+    connection.execute(
+        update(table)
+        .where(table.c.id == job_id)
+        .values(
+            status="queued", error=None, cancel_requested=False, failures=0, lost_workers=0,
+            enqueued=False, finished_at=None, updated_at=now_ms(),
+        )
+    )  # fmt: skip

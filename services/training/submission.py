@@ -1,0 +1,105 @@
+"""What a submitted job must be, checked before anything is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.data.views import DatasetView
+from mcp_hub.services.training.frameworks.base import Framework
+
+MAX_TIMEOUT_S = 7 * 24 * 3600
+MAX_RETRIES = 10
+MAX_PARENTS = 100
+PRIORITIES = range(-100, 101)
+NEEDS_TARGET = frozenset({"classification", "regression"})
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A training job as somebody asks for it."""
+
+    name: str
+    type: str
+    framework: str
+    dataset: str
+    target: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    timeout_s: float | None = None
+    max_retries: int = 0
+    depends_on: Sequence[str] = ()
+    idempotency_key: str | None = None
+
+
+def check_submission(
+    submission: Submission, framework: Framework, dataset: DatasetView
+) -> dict[str, Any]:
+    """The job's config with its defaults filled in.
+
+    Raises:
+        InvalidArgument: something in it cannot work; says what would.
+    """
+    if submission.type not in framework.types:
+        hint = names_hint(submission.type, framework.types, f"types of {framework.name}")
+        raise InvalidArgument(f"{framework.name} cannot train {submission.type!r}.", hint)
+    _check_numbers(submission)
+    _check_target(submission, dataset)
+    return _check_config(submission.config, framework)
+
+
+def _check_numbers(submission: Submission) -> None:
+    timeout_s = submission.timeout_s
+    if timeout_s is not None and not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidArgument(
+            f"timeout_s is {timeout_s:g}; it must be above 0 and at most {MAX_TIMEOUT_S} (a week)."
+        )
+    if not 0 <= submission.max_retries <= MAX_RETRIES:
+        raise InvalidArgument(
+            f"max_retries is {submission.max_retries}; it must be from 0 to {MAX_RETRIES}."
+        )
+    if submission.priority not in PRIORITIES:
+        raise InvalidArgument(
+            f"priority is {submission.priority}; it must be from {PRIORITIES[0]} to "
+            f"{PRIORITIES[-1]}, and higher runs first."
+        )
+    if len(submission.depends_on) > MAX_PARENTS:
+        raise InvalidArgument(f"depends_on names over {MAX_PARENTS} jobs.")
+
+
+def _check_target(submission: Submission, dataset: DatasetView) -> None:
+    columns = [column.name for column in dataset.columns]
+    if submission.target is None:
+        if submission.type in NEEDS_TARGET:
+            raise InvalidArgument(
+                f"A {submission.type} job needs a target: the column to predict.",
+                names_hint("", columns, f"columns of {dataset.dataset}"),
+            )
+    elif submission.target not in columns:
+        raise InvalidArgument(
+            f"{dataset.dataset} has no column {submission.target!r} to be the target.",
+            names_hint(submission.target, columns, "columns"),
+        )
+
+
+def _check_config(config: Mapping[str, Any], framework: Framework) -> dict[str, Any]:
+    try:
+        return framework.Config.model_validate(dict(config)).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "config"
+        known = sorted(framework.Config.model_fields)
+        if first["type"] == "extra_forbidden":
+            close = get_close_matches(key, known, n=1)
+            nearest = f"Did you mean {close[0]!r}? " if close else ""
+            raise InvalidArgument(
+                f"{framework.name} has no config key {key!r}.",
+                f"{nearest}Its keys: {', '.join(known)}. See training_frameworks().",
+            ) from None
+        raise InvalidArgument(
+            f"config.{key}: {first['msg']} (given: {str(first['input'])[:80]}).",
+            f"{framework.name}'s config keys: {', '.join(known)}. See training_frameworks().",
+        ) from None

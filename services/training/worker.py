@@ -1,0 +1,270 @@
+"""A worker: claims jobs, runs their attempts side by side, and takes over from lost workers."""
+
+import logging
+import os
+import platform
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+from sqlalchemy import Connection, delete, update
+
+from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.schema import now_ms, workers
+from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.ids import new_id
+from mcp_hub.adapters.queue.port import Claim, Queue
+from mcp_hub.services.training import jobs
+from mcp_hub.services.training.announcing import (
+    WORK_CHANGED,
+    announce_ended,
+    enqueue_ready,
+    job_topic,
+)
+from mcp_hub.services.training.execution import Execution, Limits, Outcome
+from mcp_hub.services.training.jobs import Job
+from mcp_hub.services.training.launcher import Launcher
+from mcp_hub.services.training.states import TERMINAL
+
+logger = logging.getLogger(__name__)
+
+_MAX_BACK_OFF_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works; times in seconds."""
+
+    concurrency: int
+    lease_s: float
+    heartbeat_s: float
+    poll_s: float
+    idle_exit_s: float | None
+    """End after so long without a job; None to stay for good."""
+
+
+class Worker:
+    """Runs up to `concurrency` attempts at a time until told to stop, or idle for long.
+
+    Whatever it does is guarded by leases: when it dies, another worker's `_supervise` notices and
+    puts its jobs back. When it is merely slow and has lost a lease, it gives the attempt up.
+    """
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        limits: Limits,
+        folder: Path,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        queue: Queue,
+        bus: Bus,
+    ) -> None:
+        self.id = new_id("worker")
+        self._options = options
+        self._limits = limits
+        self._folder = folder
+        self._database = database
+        self._blobs = blobs
+        self._queue = queue
+        self._bus = bus
+        self._running: dict[str, tuple[Execution, Claim]] = {}
+        self._look = anyio.Event()
+        self._beat = anyio.Event()
+        self._stopping = anyio.Event()
+
+    def stop(self) -> None:
+        """Take no further job, give the running ones back to the queue, and end."""
+        self._stopping.set()
+        self._look.set()
+
+    async def run(self) -> None:
+        """Work until stopped or idle."""
+        threads = max(1, (os.cpu_count() or 1) // self._options.concurrency)
+        async with (
+            self._registered(),
+            Launcher(threads) as launcher,
+            anyio.create_task_group() as background,
+        ):
+            background.start_soon(self._keep_leases)
+            background.start_soon(self._supervise)
+            background.start_soon(self._listen)
+            async with anyio.create_task_group() as attempts:
+                await self._claim_jobs(attempts, launcher)
+                for execution, _ in self._running.values():
+                    execution.interrupt(Outcome("queued"))
+            background.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _registered(self) -> AsyncIterator[None]:
+        values = {
+            "id": self.id, "host": platform.node(), "pid": os.getpid(),
+            "concurrency": self._options.concurrency,
+        }  # fmt: skip
+
+        def register(connection: Connection) -> None:
+            connection.execute(
+                workers.insert().values(**values, started_at=now_ms(), heartbeat_at=now_ms())
+            )
+
+        await self._database.write(register)
+        logger.info("%s started: %s jobs at a time", self.id, self._options.concurrency)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._database.write(self._deregister)
+            logger.info("%s ended", self.id)
+
+    def _deregister(self, connection: Connection) -> None:
+        connection.execute(delete(workers).where(workers.c.id == self.id))
+
+    async def _claim_jobs(self, attempts: TaskGroup, launcher: Launcher) -> None:
+        idle_since = anyio.current_time()
+        while not self._stopping.is_set():
+            started = 0
+            free = self._options.concurrency - len(self._running)
+            if free:
+                started = await self._claim(free, attempts, launcher)
+            if started or self._running:
+                idle_since = anyio.current_time()
+            elif await self._is_idle(anyio.current_time() - idle_since):
+                return
+            if not started:
+                await self._wait_for_work()
+
+    async def _claim(self, limit: int, attempts: TaskGroup, launcher: Launcher) -> int:
+        try:
+            claims = await self._queue.claim(self.id, self._options.lease_s, limit)
+            for claim in claims:
+                job = await self._database.write(
+                    lambda c, claim=claim: jobs.start_attempt(  # type: ignore[misc]
+                        c, claim.message_id, self.id, int(self._options.lease_s * 1000)
+                    )
+                )
+                if job is None:
+                    await self._queue.ack(claim)
+                    continue
+                execution = self._execution(job, launcher)
+                self._running[job.id] = (execution, claim)
+                attempts.start_soon(self._execute, execution, claim)
+        except Unavailable as error:
+            logger.warning("No jobs can be claimed: %s", error)
+            return 0
+        return len(claims)
+
+    def _execution(self, job: Job, launcher: Launcher) -> Execution:
+        return Execution(
+            job,
+            self._folder / job.id / str(job.attempt),
+            database=self._database,
+            blobs=self._blobs,
+            launcher=launcher,
+            limits=self._limits,
+            announce=self._announce,
+        )
+
+    async def _execute(self, execution: Execution, claim: Claim) -> None:
+        job = execution.job
+        try:
+            status = await execution.run()
+            if status in TERMINAL:
+                await self._queue.ack(claim)
+            else:
+                # Also when the lease was lost: the message may be the only one the job has.
+                delay_s = min(2.0**job.failures, _MAX_BACK_OFF_S) if status == "queued" else 0
+                await self._queue.retry(claim, delay_s=delay_s)
+            await announce_ended(self._bus, job, status)
+            await enqueue_ready(self._database, self._queue)
+        except Unavailable as error:
+            # The lease runs out, and a worker that can reach everything takes over.
+            logger.warning("%s ended but this could not be recorded: %s", job.id, error)
+        finally:
+            del self._running[job.id]
+            self._look.set()
+
+    async def _announce(self, job_id: str) -> None:
+        await self._bus.publish(job_topic(job_id))
+
+    async def _wait_for_work(self) -> None:
+        self._look = anyio.Event()
+        if not self._stopping.is_set():
+            with anyio.move_on_after(self._options.poll_s):
+                await self._look.wait()
+
+    async def _listen(self) -> None:
+        """Look at once, instead of at the next poll, when another process says so."""
+        async with self._bus.subscribe() as topics:
+            async for topic in topics:
+                if topic == WORK_CHANGED:
+                    self._look.set()
+                    self._beat.set()
+
+    async def _is_idle(self, idle_s: float) -> bool:
+        """Whether to end now. Checked in one transaction with leaving the list of workers, so
+        that whoever submits a job sees either this worker take it or no worker at all."""
+        if self._options.idle_exit_s is None or idle_s < self._options.idle_exit_s:
+            return False
+
+        def leave(connection: Connection) -> bool:
+            counts = jobs.count_by_status(connection)
+            if counts.get("queued") or counts.get("running"):
+                return False
+            self._deregister(connection)
+            return True
+
+        return await self._database.write(leave)
+
+    async def _keep_leases(self) -> None:
+        """Renew the leases of what runs here, and see to what is cancelled or taken away."""
+        lease_ms = int(self._options.lease_s * 1000)
+
+        def renew(connection: Connection) -> dict[str, Job]:
+            connection.execute(
+                update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
+            )
+            return jobs.extend_leases(connection, self.id, lease_ms)
+
+        while True:
+            with anyio.move_on_after(self._options.heartbeat_s):
+                await self._beat.wait()
+            self._beat = anyio.Event()
+            try:
+                before = dict(self._running)
+                held = await self._database.write(renew)
+                for job_id, (execution, claim) in before.items():
+                    await self._queue.heartbeat(claim, self._options.lease_s)
+                    job = held.get(job_id)
+                    if job is None or job.attempt != execution.job.attempt:
+                        execution.interrupt(Outcome("failed", Unavailable("The lease was lost.")))
+                    elif job.cancel_requested:
+                        execution.interrupt(Outcome("cancelled"))
+            except Unavailable as error:
+                logger.warning("Leases cannot be renewed: %s", error)
+
+    async def _supervise(self) -> None:
+        """Put back what lost workers held, and announce to the queue what it does not know of."""
+        while True:
+            try:
+                for job_id in await self._database.write(jobs.reap_lost):
+                    logger.warning("%s was taken from a worker that is gone", job_id)
+                    await self._announce(job_id)
+                await self._database.write(self._drop_dead_workers)
+                if await self._queue.depth() == 0:
+                    await self._database.write(jobs.forget_enqueued)
+                await enqueue_ready(self._database, self._queue)
+            except Unavailable as error:
+                logger.warning("Lost jobs cannot be looked for: %s", error)
+            await anyio.sleep(self._options.lease_s / 2)
+
+    def _drop_dead_workers(self, connection: Connection) -> None:
+        gone = now_ms() - int(self._options.lease_s * 10_000)
+        connection.execute(
+            delete(workers).where(workers.c.heartbeat_at < gone, workers.c.id != self.id)
+        )

@@ -1,0 +1,180 @@
+"""Training jobs: submit, follow, inspect, cancel."""
+
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context
+from pydantic import Field
+
+from mcp_hub.services.training.views import (
+    Frameworks,
+    JobComparison,
+    JobLogs,
+    JobMetrics,
+    JobStatus,
+    JobSummary,
+    JobView,
+    Submitted,
+)
+from mcp_hub.services.views import Name, Page
+from mcp_hub.tools.toolset import Toolset, caller, tool
+
+JobId = Annotated[str, Field(description="As training_submit returned it, e.g. job_7kq2m9xw4c")]
+
+
+class TrainingTools(Toolset):
+    """The toolset `training`."""
+
+    name = "training"
+
+    @tool(title="Submit a training job")
+    async def training_submit(
+        self,
+        ctx: Context[Any],
+        name: Annotated[Name, Field(description="Name of the model that the job registers")],
+        type: Annotated[str, Field(description="What to train, e.g. classification, regression")],
+        dataset: Annotated[
+            str,
+            Field(description="A registered data set: name (its newest version) or name:version"),
+        ],
+        target: Annotated[str | None, Field(description="The column to predict")] = None,
+        framework: Annotated[str, Field(description="See training_frameworks")] = "sklearn",
+        config: Annotated[
+            dict[str, Any] | None,
+            Field(description="The framework's settings; leave out for sound defaults"),
+        ] = None,
+        priority: Annotated[int, Field(description="-100 to 100; higher runs first")] = 0,
+        timeout_s: Annotated[
+            float | None, Field(description="Seconds an attempt may run; an hour if left out")
+        ] = None,
+        max_retries: Annotated[
+            int, Field(description="Further attempts after a failure that may pass, 0 to 10")
+        ] = 0,
+        depends_on: Annotated[
+            list[str] | None, Field(description="Jobs that must succeed before this one starts")
+        ] = None,
+        idempotency_key: Annotated[
+            str | None,
+            Field(description="Repeat a call with the same key safely: one job", max_length=128),
+        ] = None,
+    ) -> Submitted:
+        """Queue a training job and return at once.
+
+        A worker trains on part of the data, scores on a held-out part, exports to ONNX, checks
+        that the export agrees, and registers the model as the next version of `name`. Register
+        the data first with dataset_register. Then follow with training_status(job_id, wait_s=30)
+        until it has ended.
+        """
+        from mcp_hub.services.training.submission import Submission
+
+        hub = await self.hub()
+        submission = Submission(
+            name=name,
+            type=type,
+            framework=framework,
+            dataset=dataset,
+            target=target,
+            config=config or {},
+            priority=priority,
+            timeout_s=timeout_s,
+            max_retries=max_retries,
+            depends_on=depends_on or [],
+            idempotency_key=idempotency_key,
+        )
+        return await hub.training.submit(submission, submitted_by=caller(ctx))
+
+    @tool(title="Follow a training job", read_only=True)
+    async def training_status(
+        self,
+        ctx: Context[Any],
+        job_id: JobId,
+        wait_s: Annotated[
+            float,
+            Field(
+                description="Wait up to so many seconds for the job to end (0 to 50)", ge=0, le=50
+            ),
+        ] = 0,
+    ) -> JobView:
+        """A job's state, progress, newest metrics, and in the end its model or error.
+
+        With wait_s it answers as soon as the job has ended, or as it stands by then: call it
+        again until status is succeeded, failed, cancelled or timed_out. While it waits, changes
+        are sent as progress notifications.
+        """
+        hub = await self.hub()
+
+        async def follow(job: JobView) -> None:
+            await ctx.report_progress(job.progress.done, job.progress.total, _one_line(job))
+
+        return await hub.training.status(job_id, wait_s=wait_s, follow=follow)
+
+    @tool(title="List training jobs", read_only=True)
+    async def training_list(
+        self,
+        status: Annotated[JobStatus | None, Field(description="Only jobs in this state")] = None,
+        limit: Annotated[int, Field(description="Jobs a page, 1 to 200", ge=1, le=200)] = 20,
+        cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
+    ) -> Page[JobSummary]:
+        """Training jobs, newest first."""
+        hub = await self.hub()
+        return await hub.training.list(status, limit=limit, cursor=cursor)
+
+    @tool(title="Cancel a training job", destructive=True)
+    async def training_cancel(self, job_id: JobId) -> JobView:
+        """Cancel a queued or running job. A running one ends within seconds; jobs that depend on
+        it fail. Undo with training_retry."""
+        hub = await self.hub()
+        return await hub.training.cancel(job_id)
+
+    @tool(title="Retry a training job")
+    async def training_retry(self, job_id: JobId) -> JobView:
+        """Run a failed, cancelled or timed-out job again, as its next attempt."""
+        hub = await self.hub()
+        return await hub.training.retry(job_id)
+
+    @tool(title="Read a training job's output", read_only=True)
+    async def training_logs(
+        self,
+        job_id: JobId,
+        tail: Annotated[int, Field(description="Lines to return, 1 to 1000", ge=1, le=1000)] = 100,
+        cursor: Annotated[
+            str | None, Field(description="next_cursor of the call before, to read on from there")
+        ] = None,
+    ) -> JobLogs:
+        """What all attempts of a job printed (stdout, stderr) and what the hub notes about them:
+        the last lines, or those after a cursor."""
+        hub = await self.hub()
+        return await hub.training.logs(job_id, tail=tail, cursor=cursor)
+
+    @tool(title="Read a training job's metrics", read_only=True)
+    async def training_metrics(
+        self,
+        job_id: JobId,
+        keys: Annotated[list[str] | None, Field(description="Only these metrics")] = None,
+        max_points: Annotated[
+            int, Field(description="Points a metric, 1 to 1000; longer histories are thinned")
+        ] = 50,
+    ) -> JobMetrics:
+        """The history of a job's metrics by step (fold, epoch), also while it runs."""
+        hub = await self.hub()
+        return await hub.training.metrics(job_id, keys=keys, max_points=max_points)
+
+    @tool(title="Compare training jobs", read_only=True)
+    async def training_compare(
+        self,
+        job_ids: Annotated[list[str], Field(description="2 to 20 jobs")],
+    ) -> JobComparison:
+        """Jobs side by side: status, model, metrics, and the settings in which they differ."""
+        hub = await self.hub()
+        return await hub.training.compare(job_ids)
+
+    @tool(title="List training frameworks", read_only=True)
+    async def training_frameworks(self) -> Frameworks:
+        """What can be trained: each framework's types, whether it is installed here, and the
+        JSON schema of its config."""
+        hub = await self.hub()
+        return await hub.training.frameworks()
+
+
+def _one_line(job: JobView) -> str:
+    metrics = ", ".join(f"{key} {value:.4g}" for key, value in list(job.metrics.items())[:4])
+    return f"{job.status}, {metrics}" if metrics else job.status
