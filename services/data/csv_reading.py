@@ -1,0 +1,226 @@
+"""CSV and TSV: polars reads what is regular, Python's csv finds what is not and says where."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.data.options import CsvOptions
+
+_SEPARATORS = ",;\t|"
+_ROW_NAMES = "index"
+
+# The process-wide limit of 128 KiB is too short for a column of documents.
+csv.field_size_limit(2**31 - 1)
+
+
+def read_csv(data: bytes, options: CsvOptions) -> tuple[pl.DataFrame, CsvOptions]:
+    """The frame in `data`, and the options completed by what its first line shows.
+
+    Raises:
+        InvalidArgument: the bytes are no text, a row is ragged, a name is missing or double.
+    """
+    data = _as_utf8(data, options.encoding)
+    options = _completed(options, data)
+    first, start = _first_record(data, options)
+    names = _column_names(first, options)
+    for name in options.string_columns:
+        if name not in names:
+            hint = names_hint(name, names, "columns")
+            raise InvalidArgument(f"string_columns names no column {name!r}.", hint)
+    body = data[start:] if options.has_header else data
+    frame = None if options.trim else _parse(body, names, options)
+    if frame is None or _may_hold_short_rows(frame, body, options):
+        frame = _parse(_regular(data, len(names), options), names, options)
+    if frame is None:
+        raise InvalidArgument("The CSV cannot be read.", "Check its quotes and its separator.")
+    frame.columns = names
+    return frame, options
+
+
+def _as_utf8(data: bytes, encoding: str) -> bytes:
+    """`data` recoded to UTF-8 without a byte order mark, its lines ended by LF or CR LF."""
+    if encoding == "utf-8" and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InvalidArgument(
+            "The text is UTF-16, not UTF-8.", 'Pass options {"encoding": "utf-16"}.'
+        )
+    try:
+        if encoding != "utf-8":
+            data = data.decode(encoding).encode()
+        elif not data.isascii():
+            data.decode()
+    except UnicodeError as error:
+        raise _undecodable(data, encoding, error) from error
+    if b"\0" in data:
+        raise InvalidArgument(
+            "The content is binary, not text: it holds zero bytes.",
+            "Pass the format that the file really has, or for UTF-16 text the option encoding.",
+        )
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    return data if b"\n" in data else data.replace(b"\r", b"\n")
+
+
+def _undecodable(data: bytes, encoding: str, error: UnicodeError) -> InvalidArgument:
+    where = ""
+    if isinstance(error, UnicodeDecodeError):
+        line = data.count(b"\n", 0, error.start) + 1
+        where = f": line {line} holds the byte 0x{data[error.start]:02x}"
+    return InvalidArgument(
+        f"The text is not {encoding}{where}.",
+        'Pass its encoding, such as options {"encoding": "latin-1"} (or cp1252, utf-16), '
+        "or save it as UTF-8. Is it a text file at all?",
+    )
+
+
+def _completed(options: CsvOptions, data: bytes) -> CsvOptions:
+    """The options with the separator and `trim` as the first line shows them."""
+    if options.separator is None:
+        candidates = _SEPARATORS.replace(",", "") if options.decimal_comma else _SEPARATORS
+        widths = {
+            separator: len(
+                _first_record(data, options.model_copy(update={"separator": separator}))[0]
+            )
+            for separator in candidates
+        }
+        separator = max(candidates, key=lambda candidate: widths[candidate])
+        options = options.model_copy(update={"separator": separator})
+    if options.decimal_comma and options.separator == ",":
+        raise InvalidArgument(
+            "The separator and the decimal sign cannot both be a comma.",
+            'Pass another separator, such as options {"separator": ";", "decimal_comma": true}.',
+        )
+    if options.trim is None and options.separator != "\t":
+        first, _ = _first_record(data, options)
+        if len(first) > 1 and all(cell.startswith(" ") for cell in first[1:]):
+            options = options.model_copy(update={"trim": True})
+    return options
+
+
+def _first_record(data: bytes, options: CsvOptions) -> tuple[list[str], int]:
+    """The first record that is not blank, and the offset of the byte behind it."""
+    stream = io.BytesIO(data)
+    for _, record in _records(stream, options):
+        return record, stream.tell()
+    raise InvalidArgument("The file is empty.", "Give a header line and at least one row.")
+
+
+def _records(stream: io.BytesIO, options: CsvOptions) -> Iterator[tuple[int, list[str]]]:
+    """The records, each with the number of its first line, from 1. Blank lines are left out.
+
+    Python's csv reads a line at a time, so the stream's position is behind the last record.
+    """
+    for _ in range(options.skip_lines):
+        stream.readline()
+    reader = csv.reader(
+        (line.decode() for line in stream),
+        delimiter=options.separator or ",",
+        quotechar=options.quote,
+        quoting=csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
+        skipinitialspace=bool(options.trim),
+        strict=True,
+    )
+    line = options.skip_lines + 1
+    try:
+        for record in reader:
+            if len(record) > 1 or (record and record[0].strip()):
+                yield line, record
+            line = options.skip_lines + reader.line_num + 1
+    except csv.Error as error:
+        raise InvalidArgument(
+            f"The CSV is broken in the row that begins at line {line}: {error}.",
+            'A quote inside a quoted cell is written twice (""). For a file that does not quote '
+            'cells pass options {"quote": null}.',
+        ) from error
+
+
+def _column_names(first: list[str], options: CsvOptions) -> list[str]:
+    if options.columns is not None:
+        if len(options.columns) != len(first):
+            raise InvalidArgument(
+                f"columns has {len(options.columns)} names; the first line has {len(first)} "
+                "fields.",
+                "Name every column, or check the separator.",
+            )
+        names = options.columns
+    elif options.has_header:
+        names = [name.strip() for name in first]
+        # pandas and R write row names under an empty first name.
+        if not names[0] and len(names) > 1 and _ROW_NAMES not in names:
+            names[0] = _ROW_NAMES
+    else:
+        names = [f"column_{number}" for number in range(1, len(first) + 1)]
+    _check_names(names)
+    return names
+
+
+def _check_names(names: list[str]) -> None:
+    hint = (
+        'Name every column once in the file, or pass options {"columns": [one name a column]}. '
+        'If the first line is data, pass {"has_header": false}.'
+    )
+    for number, name in enumerate(names):
+        if not name.strip():
+            raise InvalidArgument(f"Column {number + 1} has no name in the header.", hint)
+        if name in names[:number]:
+            raise InvalidArgument(f"Two columns have the name {name!r}.", hint)
+
+
+def _parse(body: bytes, names: list[str], options: CsvOptions) -> pl.DataFrame | None:
+    """The frame in the records without header `body`, or None where polars cannot read it."""
+    separator = options.separator or ","
+    keys = [f"c{number}" for number in range(len(names))]
+    if len(names) > 1:
+        body = body.rstrip(b"\r\n")
+    arguments: dict[str, Any] = {
+        "separator": separator,
+        "quote_char": options.quote,
+        "null_values": ["", *options.null_values],
+        "decimal_comma": options.decimal_comma,
+        "schema_overrides": {
+            key: pl.String
+            for key, name in zip(keys, names, strict=True)
+            if name in options.string_columns
+        },
+        "infer_schema_length": None,
+    }
+    try:
+        return pl.read_csv(separator.join(keys).encode() + b"\n" + body, **arguments)
+    except (PolarsError, PanicException):
+        return None
+
+
+def _may_hold_short_rows(frame: pl.DataFrame, body: bytes, options: CsvOptions) -> bool:
+    """Whether rows may lack fields, which polars reads as nulls up to the last column."""
+    if frame.width == 1 or not frame[:, -1].null_count():
+        return False
+    if options.quote and options.quote.encode() in body:
+        return True
+    separator = (options.separator or ",").encode()
+    return body.count(separator) != frame.height * (frame.width - 1)
+
+
+def _regular(data: bytes, width: int, options: CsvOptions) -> bytes:
+    """The records below the header, written so that polars reads them, after checking each."""
+    records = _records(io.BytesIO(data), options)
+    if options.has_header:
+        next(records)
+    text = io.StringIO()
+    writer = csv.writer(
+        text,
+        delimiter=options.separator or ",",
+        quotechar=options.quote or '"',
+        lineterminator="\n",
+    )
+    for line, record in records:
+        if len(record) != width:
+            raise InvalidArgument(
+                f"Line {line} has {len(record)} fields; the first line has {width}.",
+                f"Rows are split at {options.separator!r}. A cell that holds it must be quoted; "
+                "a missing cell is left empty, not left out.",
+            )
+        writer.writerow([cell.strip() for cell in record] if options.trim else record)
+    return text.getvalue().encode()

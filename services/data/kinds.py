@@ -1,0 +1,184 @@
+"""What each column means to a model, inferred from its type, its values and its name.
+
+The rules, in order, for a column with n values that are not missing, d of them distinct:
+
+- constant: no values, or one value throughout.
+- boolean, datetime: the stored type, or strings that all read as dates of one format.
+- identifier: names the row and says nothing else, so that a model would learn it by heart.
+  Numbers or strings whose name ends in `id`, `uuid`, `key`, … and of which at least half are
+  distinct; row numbers, that is 0 or 1 and so on up in a first column; at least
+  `MIN_CODES` strings without spaces of which nearly all are distinct (`NEARLY_ALL`); nested
+  values and bytes, which no model here takes. The target never is one, nor is any column where
+  all features would be.
+- category: repeating integers whose name ends in `id`, `code`, `zip`, …; strings that are not text.
+- number: every other number.
+- text: strings of which most have several words, and which are many (`_is_text`).
+"""
+
+import re
+from typing import Final
+
+import polars as pl
+
+from mcp_hub.services.data.views import ColumnKind
+
+MIN_CODES: Final = 20
+NEARLY_ALL: Final = 0.95
+MIN_ROW_NUMBERS: Final = 20
+
+_SAMPLE: Final = 10_000
+_ID_NAMES: Final = {"id", "uuid", "guid", "key", "idx", "index", "rowid", "rownum", "unnamed0"}
+_CODE_NAMES: Final = {"id", "code", "zip", "zipcode", "postcode", "postal"}
+_NAME_PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+# Some scripts put no spaces between words: two of their characters count as a word.
+_UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}]"
+_SEVERAL_WORDS: Final = rf"\S\s+\S|{_UNSPACED}{{5}}"
+_NUMBER_AS_TEXT: Final = r"^\s*[-+(]?\s*\p{Sc}?\s*[-+]?\d[\d.,'\s]*\s*(%|\p{Sc}|\))?\s*$"
+
+_DATES: Final = {
+    r"^\d{4}-\d{1,2}-\d{1,2}": ("%Y-%m-%d",),
+    r"^\d{4}/\d{1,2}/\d{1,2}": ("%Y/%m/%d",),
+    # Where both orders fit all values the month is first, as in pandas.
+    r"^\d{1,2}/\d{1,2}/\d{4}": ("%m/%d/%Y", "%d/%m/%Y"),
+    r"^\d{1,2}-\d{1,2}-\d{4}": ("%m-%d-%Y", "%d-%m-%Y"),
+    r"^\d{1,2}\.\d{1,2}\.\d{4}": ("%d.%m.%Y",),
+    r"^\d{1,2} [A-Za-z]{3,9} \d{4}": ("%d %b %Y", "%d %B %Y"),
+    r"^[A-Za-z]{3,9} \d{1,2}, \d{4}": ("%b %d, %Y", "%B %d, %Y"),
+}
+_TIMES: Final = ("", " %H:%M", " %H:%M:%S%.f", " %H:%M:%S%.f%#z", " %H:%M%#z")
+
+
+def infer_kinds(frame: pl.DataFrame, target: str | None = None) -> dict[str, ColumnKind]:
+    """The kind of every column of a frame as `read_frame` gives it; `target` is no identifier."""
+    kinds: dict[str, ColumnKind] = {}
+    for position, name in enumerate(frame.columns):
+        kinds[name] = _kind(frame[name], position == 0 and frame.width > 1, name == target)
+    features = [name for name in frame.columns if name != target]
+    useful = [name for name in features if kinds[name] not in ("identifier", "constant")]
+    if len(useful) < (1 if target else 2):
+        for name in features:
+            if kinds[name] == "identifier" and not _is_opaque(frame.schema[name]):
+                kinds[name] = "number" if frame.schema[name].is_numeric() else "category"
+    return kinds
+
+
+def parse_datetimes(column: pl.Series) -> pl.Series | None:
+    """A column of dates as naive UTC datetimes; None where it is not one.
+
+    Strings count where all of them read by one format: ISO 8601 or another common one.
+    """
+    if column.dtype == pl.Date or column.dtype == pl.Datetime:
+        return column.cast(pl.Datetime("us"))
+    if column.dtype != pl.String:
+        return None
+    values = column.str.strip_chars()
+    first = values.drop_nulls().head(1)
+    for shape, date_formats in _DATES.items():
+        if not first.str.contains(shape).any():
+            continue
+        # One form for the many ways ISO 8601 has of the same thing.
+        values = values.str.replace(r"^(\S{8,10})[T ] ?", "$1 ").str.replace(
+            r" ?(Z|UTC)$", "+00:00"
+        )
+        for format in (date + time for date in date_formats for time in _TIMES):
+            parsed = _parse_all(values, format)
+            if parsed is not None:
+                return parsed
+    return None
+
+
+def numbers_as_text(column: pl.Series) -> bool:
+    """Whether a string column holds numbers that are written so that they stay text: `$1,234`."""
+    if column.dtype != pl.String:
+        return False
+    values = _sample(column)
+    return values.len() > 0 and bool(values.str.contains(_NUMBER_AS_TEXT).all())
+
+
+def _parse_all(values: pl.Series, format: str) -> pl.Series | None:
+    missing = values.null_count()
+    for tried in (values.drop_nulls().head(50), values):
+        parsed = tried.str.to_datetime(format, strict=False, time_unit="us")
+        if parsed.null_count() != (missing if tried is values else 0):
+            return None
+    if "%#z" in format:
+        parsed = parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return parsed
+
+
+def _kind(column: pl.Series, is_first: bool, is_target: bool) -> ColumnKind:
+    dtype = column.dtype
+    if _is_opaque(dtype):
+        return "identifier"
+    n, d = column.len() - column.null_count(), column.drop_nulls().n_unique()
+    if d == 0 or (d == 1 and n == column.len()):
+        return "constant"
+    if dtype == pl.Boolean:
+        return "boolean"
+    if dtype.is_temporal():
+        return "datetime"
+    if dtype.is_numeric():
+        return _number_kind(column, d, n, is_first, is_target)
+    return _string_kind(column, d, n, is_target)
+
+
+def _number_kind(column: pl.Series, d: int, n: int, is_first: bool, is_target: bool) -> ColumnKind:
+    if not column.dtype.is_integer():
+        return "number"
+    if not is_target:
+        if _named(column.name, _ID_NAMES) and 2 * d >= n:
+            return "identifier"
+        if is_first and d == n == column.len() >= MIN_ROW_NUMBERS and _counts_rows(column):
+            return "identifier"
+    return "category" if _named(column.name, _CODE_NAMES) and 2 * d < n else "number"
+
+
+def _string_kind(column: pl.Series, d: int, n: int, is_target: bool) -> ColumnKind:
+    if parse_datetimes(column) is not None:
+        return "datetime"
+    sample = _sample(column)
+    several_words = float(sample.str.contains(_SEVERAL_WORDS).mean())  # type: ignore[arg-type]
+    if is_target:
+        return "text" if _is_text(sample, several_words, d, n) else "category"
+    if _named(column.name, _ID_NAMES) and 2 * d >= n and several_words < 0.5:
+        return "identifier"
+    if _is_text(sample, several_words, d, n):
+        return "text"
+    is_code = several_words < 0.1 and n >= MIN_CODES and d >= NEARLY_ALL * n
+    return "identifier" if is_code and not numbers_as_text(column) else "category"
+
+
+def _is_text(sample: pl.Series, several_words: float, d: int, n: int) -> bool:
+    """Whether mostly several words, and either mostly different or long and many.
+
+    Names of two words (`New York`) are text only where there are many different ones.
+    """
+    if several_words <= 0.5:
+        return False
+    characters = float(sample.str.len_chars().mean())  # type: ignore[arg-type]
+    breaks = sample.str.count_matches(r"\s+") + sample.str.count_matches(_UNSPACED) / 2
+    words = 1 + float(breaks.mean())  # type: ignore[arg-type]
+    if 2 * d >= n:
+        return d >= MIN_CODES or words >= 3 or characters >= 20
+    return d >= 50 and (words >= 5 or characters >= 40)
+
+
+def _counts_rows(column: pl.Series) -> bool:
+    start = column[0]
+    return start in (0, 1) and bool((column.diff().drop_nulls() == 1).all())
+
+
+def _is_opaque(dtype: pl.DataType) -> bool:
+    return dtype.is_nested() or dtype in (pl.Binary, pl.Object)
+
+
+def _named(name: str, endings: set[str]) -> bool:
+    parts = [part.lower() for part in _NAME_PARTS.findall(name)]
+    return bool(parts) and (parts[-1] in endings or "".join(parts) in endings)
+
+
+def _sample(column: pl.Series) -> pl.Series:
+    """At most `_SAMPLE` of the values, evenly spread, the same each time."""
+    values = column.drop_nulls()
+    return values.gather_every(max(1, -(-values.len() // _SAMPLE)))
