@@ -1,13 +1,16 @@
 """The queue as a table of the database, shared by every process that shares the database."""
 
 import secrets
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Delete,
+    Insert,
+    Select,
     Update,
-    and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -23,12 +26,57 @@ from mcp_hub.adapters.database.schema import now_ms
 from mcp_hub.adapters.database.schema import queue_messages as messages
 from mcp_hub.adapters.queue.port import Claim
 
+_FROM_NOW: ColumnElement[int] = now_ms() + bindparam("after_ms")
+_IN_QUEUE = messages.c.queue == bindparam("in_queue")
+_DUE = _IN_QUEUE & (messages.c.due_at <= now_ms())
+_HELD = (
+    _IN_QUEUE
+    & (messages.c.id == bindparam("message_id"))
+    & (messages.c.token == bindparam("held_token"))
+    & (messages.c.due_at > now_ms())
+)
+
+_ENQUEUE = insert(messages).values(
+    queue=bindparam("in_queue"),
+    id=bindparam("message_id"),
+    rank=bindparam("new_rank"),
+    due_at=_FROM_NOW,
+    delivery=0,
+)
+_ANY_DUE = select(exists().where(_DUE))
+_NEXT = (
+    select(messages.c.sequence)
+    .where(_DUE)
+    .order_by(messages.c.rank, messages.c.sequence)
+    .limit(bindparam("at_most"))
+    .with_for_update(skip_locked=True)
+    .cte("next")
+)
+_CLAIM = (
+    update(messages)
+    .where(messages.c.sequence.in_(select(_NEXT.c.sequence)))
+    .values(
+        due_at=_FROM_NOW,
+        delivery=messages.c.delivery + 1,
+        consumer=bindparam("new_consumer"),
+        token=bindparam("new_token"),
+    )
+    .returning(messages.c.rank, messages.c.sequence, messages.c.id, messages.c.delivery)
+)
+_HEARTBEAT = update(messages).where(_HELD).values(due_at=_FROM_NOW)
+_ACK = delete(messages).where(_HELD)
+_RETRY = update(messages).where(_HELD).values(due_at=_FROM_NOW, consumer=None, token=None)
+_CANCEL = delete(messages).where(_IN_QUEUE, messages.c.id == bindparam("message_id"))
+_DEPTH = select(func.count()).where(
+    _IN_QUEUE, or_(messages.c.token.is_(None), messages.c.due_at <= now_ms())
+)
+
 
 class DatabaseQueue:
     """The queue `name` in `database`; all times are by the database's clock.
 
-    A waiting message has no token and is due at `due_at`; a claimed one has the token of its
-    claim, and `due_at` is the end of its lease. So both are claimed by the same condition.
+    A waiting message has no token and is due at `due_at`. A claimed one has the token of its
+    claim, and `due_at` is the end of its lease: so one condition finds both kinds of due message.
     """
 
     def __init__(self, database: Database, name: str) -> None:
@@ -36,90 +84,64 @@ class DatabaseQueue:
         self._name = name
 
     async def enqueue(self, message_id: str, *, priority: int = 0, delay_s: float = 0) -> bool:
-        message = insert(messages).values(
-            queue=self._name,
-            id=message_id,
-            rank=-priority,
-            due_at=_from_now(delay_s),
-            delivery=0,
-        )
         try:
-            await self._database.write(lambda connection: connection.execute(message).close())
+            return await self._change(
+                _ENQUEUE, message_id=message_id, new_rank=-priority, after_ms=_ms(delay_s)
+            )
         except IntegrityError:
             return False
-        return True
 
     async def claim(self, consumer: str, lease_s: float, limit: int = 1) -> list[Claim]:
-        # An idle queue is polled by every worker: that must not take the write lock.
-        something = select(exists().where(self._due()))
-        if limit < 1 or not await self._database.read(lambda c: c.execute(something).scalar_one()):
+        # Every worker polls the queue, and while it is idle that must not take the write lock.
+        if limit < 1 or not await self._look(_ANY_DUE):
             return []
         token = secrets.token_hex(8)
-        due = (
-            select(messages.c.sequence)
-            .where(self._due())
-            .order_by(messages.c.rank, messages.c.sequence)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("due")
-        )
-        take = (
-            update(messages)
-            .where(messages.c.sequence.in_(select(due.c.sequence)))
-            .values(
-                token=token,
-                consumer=consumer,
-                delivery=messages.c.delivery + 1,
-                due_at=_from_now(lease_s),
-            )
-            .returning(messages.c.rank, messages.c.sequence, messages.c.id, messages.c.delivery)
-        )
-        rows = await self._database.write(lambda connection: connection.execute(take).all())
-        return [
-            Claim(id_, token, delivery) for _, _, id_, delivery in sorted(tuple(r) for r in rows)
-        ]
+        parameters = {
+            "in_queue": self._name,
+            "at_most": limit,
+            "after_ms": _ms(lease_s),
+            "new_consumer": consumer,
+            "new_token": token,
+        }
+
+        def take(connection: Connection) -> list[tuple[int, int, str, int]]:
+            taken = connection.execute(_CLAIM, parameters)
+            return sorted((row.rank, row.sequence, row.id, row.delivery) for row in taken)
+
+        taken = await self._database.write(take)
+        return [Claim(message_id, token, delivery) for _, _, message_id, delivery in taken]
 
     async def heartbeat(self, claim: Claim, lease_s: float) -> bool:
-        extend = update(messages).values(due_at=_from_now(lease_s))
-        return await self._change(extend.where(self._held(claim)))
+        return await self._change(_HEARTBEAT, **_proof(claim), after_ms=_ms(lease_s))
 
     async def ack(self, claim: Claim) -> bool:
-        return await self._change(delete(messages).where(self._held(claim)))
+        return await self._change(_ACK, **_proof(claim))
 
     async def retry(self, claim: Claim, *, delay_s: float = 0) -> bool:
-        release = update(messages).values(token=None, consumer=None, due_at=_from_now(delay_s))
-        return await self._change(release.where(self._held(claim)))
+        return await self._change(_RETRY, **_proof(claim), after_ms=_ms(delay_s))
 
     async def cancel(self, message_id: str) -> bool:
-        return await self._change(
-            delete(messages).where(messages.c.queue == self._name, messages.c.id == message_id)
-        )
+        return await self._change(_CANCEL, message_id=message_id)
 
     async def depth(self) -> int:
-        waiting = or_(messages.c.token.is_(None), messages.c.due_at <= now_ms())
-        count = select(func.count()).where(messages.c.queue == self._name, waiting)
-        return await self._database.read(lambda connection: connection.execute(count).scalar_one())
+        return await self._look(_DEPTH)
 
     async def close(self) -> None:
         """The database is closed by whoever opened it."""
 
-    def _due(self) -> ColumnElement[bool]:
-        return and_(messages.c.queue == self._name, messages.c.due_at <= now_ms())
+    async def _look(self, query: Select[int]) -> int:
+        parameters = {"in_queue": self._name}
+        return await self._database.read(lambda c: c.execute(query, parameters).scalar_one())
 
-    def _held(self, claim: Claim) -> ColumnElement[bool]:
-        return and_(
-            messages.c.queue == self._name,
-            messages.c.id == claim.message_id,
-            messages.c.token == claim.token,
-            messages.c.due_at > now_ms(),
-        )
-
-    async def _change(self, statement: Update | Delete) -> bool:
-        def change(connection: Connection) -> bool:
-            return connection.execute(statement).rowcount == 1
-
-        return await self._database.write(change)
+    async def _change(self, statement: Insert | Update | Delete, **parameters: Any) -> bool:
+        """Whether `statement` changed a message."""
+        parameters["in_queue"] = self._name
+        return await self._database.write(lambda c: c.execute(statement, parameters).rowcount == 1)
 
 
-def _from_now(seconds: float) -> ColumnElement[int]:
-    return now_ms() + round(seconds * 1000)
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _proof(claim: Claim) -> dict[str, str]:
+    return {"message_id": claim.message_id, "held_token": claim.token}
