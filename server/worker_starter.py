@@ -1,0 +1,65 @@
+"""How a hub that has just queued a job makes sure that a worker is there to take it."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import anyio
+from anyio import to_thread
+from sqlalchemy import Connection, exists, select
+
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.schema import now_ms, workers
+from mcp_hub.server.settings import Settings
+
+_START_WAIT_S = 15.0
+
+
+class WorkerStarter:
+    """Starts a detached worker when none is alive: it outlives this process."""
+
+    def __init__(self, settings: Settings, database: Database, *, enabled: bool) -> None:
+        self._settings = settings
+        self._database = database
+        self._enabled = enabled
+        self._starting = anyio.Lock()
+        self._started_at: float | None = None
+
+    async def __call__(self) -> None:
+        """Return once a worker is alive or on its way."""
+        if not self._enabled:
+            return
+        async with self._starting:
+            if await self._database.read(self._is_alive) or self._is_on_its_way():
+                return
+            self._started_at = anyio.current_time()
+            await to_thread.run_sync(self._start)
+
+    def _is_on_its_way(self) -> bool:
+        started_at = self._started_at
+        return started_at is not None and anyio.current_time() - started_at < _START_WAIT_S
+
+    def _is_alive(self, connection: Connection) -> bool:
+        # Two beats may be missed before a worker that is only busy counts as gone.
+        recent = now_ms() - int(self._settings.training.heartbeat_s * 3000)
+        return bool(connection.scalar(select(exists().where(workers.c.heartbeat_at > recent))))
+
+    def _start(self) -> None:
+        folder = self._settings.data_dir
+        idle = self._settings.training.idle_exit_s
+        command = [
+            sys.executable, "-m", "mcp_hub", "worker", "--exclusive", "--idle-exit", str(idle),
+        ]  # fmt: skip
+        with (folder / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=os.environ | self._settings.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        # Somebody must collect its exit status if it ends before this process does.
+        threading.Thread(target=process.wait, daemon=True).start()
