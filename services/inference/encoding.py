@@ -25,7 +25,7 @@ _ELEMENTS: dict[str, set[type]] = {"f": _NUMBERS, "i": {int}, "u": {int}, "b": {
 _EXAMPLES = {
     "number": "a number",
     "boolean": "true or false",
-    "category": "a string",
+    "category": "a string, or a whole number where it is a code",
     "text": "a string",
     "datetime": 'an ISO 8601 string such as "2026-03-31T14:05:00"',
 }
@@ -35,7 +35,8 @@ def encode_rows(inputs: Sequence[InputField], rows: Sequence[Row]) -> Arrays:
     """The tensors of `rows`, by input name, each with a first axis of len(rows).
 
     What each kind becomes is told by `InputField`. A datetime with an offset is converted to UTC;
-    one without is taken as it is. Nothing is guessed: a number is neither a string nor a boolean.
+    one without is taken as it is. A category may be a whole number, as codes are (12345 is
+    "12345"). Nothing else is guessed: a number is neither a text nor a boolean.
 
     Raises:
         InvalidArgument: there is no row, a row lacks a column or has one too many, or a value
@@ -86,8 +87,16 @@ def _encode_booleans(fields: Sequence[InputField], rows: Sequence[Row]) -> Array
     return _split(fields, rows, np.array(values, dtype=np.float32))
 
 
-def _encode_strings(fields: Sequence[InputField], rows: Sequence[Row]) -> Arrays:
-    values = _gather(fields, rows, {str})
+def _encode_categories(fields: Sequence[InputField], rows: Sequence[Row]) -> Arrays:
+    values = _gather(fields, rows, {str, int})
+    return _strings(fields, rows, [str(v) if type(v) is int else v for v in values])
+
+
+def _encode_texts(fields: Sequence[InputField], rows: Sequence[Row]) -> Arrays:
+    return _strings(fields, rows, _gather(fields, rows, {str}))
+
+
+def _strings(fields: Sequence[InputField], rows: Sequence[Row], values: list[Any]) -> Arrays:
     _check_unicode(values, _locate(fields, rows))
     return _split(fields, rows, np.array([value or "" for value in values], dtype=object))
 
@@ -268,8 +277,8 @@ def _short(value: Any) -> str:
 _ENCODERS: dict[FieldKind, Callable[[Sequence[InputField], Sequence[Row]], Arrays]] = {
     "number": _encode_numbers,
     "boolean": _encode_booleans,
-    "category": _encode_strings,
-    "text": _encode_strings,
+    "category": _encode_categories,
+    "text": _encode_texts,
     "datetime": _encode_datetimes,
     "tensor": _encode_tensors,
 }

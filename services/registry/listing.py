@@ -8,7 +8,8 @@ from sqlalchemy import Connection, func, select
 from mcp_hub.adapters.database.schema import model_aliases, model_versions
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.registry.gates import lower_is_better, signature_differences
-from mcp_hub.services.registry.tags import parse_tag_filter
+from mcp_hub.services.registry.labels import parse_tag_filter
+from mcp_hub.services.registry.references import Reference
 from mcp_hub.services.registry.views import MetricRow, ModelComparison, ModelSummary, ModelView
 from mcp_hub.services.views import iso
 
@@ -16,7 +17,7 @@ MOST_COMPARED = 20
 
 
 def list_models(
-    connection: Connection, limit: int, *, after: str = "", name: str | None, tag: str | None
+    connection: Connection, *, limit: int, after: str, name: str | None, tag: str | None
 ) -> list[ModelSummary]:
     """Up to `limit` models by name, beginning behind `after`; what was deleted is left out.
 
@@ -56,11 +57,24 @@ def list_models(
     ]
 
 
+def check_compared(references: Sequence[Reference]) -> Sequence[Reference]:
+    """`references` if so many can be compared.
+
+    Raises:
+        InvalidArgument: there are fewer than two or more than twenty.
+    """
+    if 2 <= len(references) <= MOST_COMPARED:
+        return references
+    raise InvalidArgument(
+        f"{len(references)} references were given; a comparison takes 2 to {MOST_COMPARED}."
+    )
+
+
 def compare(views: Sequence[ModelView]) -> ModelComparison:
     """Versions side by side, a column each, in their order.
 
     Raises:
-        InvalidArgument: there are fewer than two different ones, or more than 20.
+        InvalidArgument: one is there twice.
     """
     models = [view.model for view in views]
     if len(set(models)) < len(models):

@@ -1,0 +1,119 @@
+"""Predictions of registered models."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from anyio import CapacityLimiter, to_thread
+
+from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.errors import HubError, InvalidArgument, LimitExceeded, NotFound, Unavailable
+from mcp_hub.services.inference.decoding import Decoded, decode_outputs, wanted_outputs
+from mcp_hub.services.inference.encoding import encode_rows
+from mcp_hub.services.inference.sessions import SessionCache, SessionStats, estimated_bytes
+from mcp_hub.services.inference.views import Prediction
+from mcp_hub.services.registry.versions import VersionReader
+from mcp_hub.services.registry.views import Artifact, ModelView
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+MOST_ROWS = 10_000
+SERVED = "model.onnx"
+"""The artifact of a version that answers predictions."""
+
+
+class InferenceService:
+    """Serves the ONNX models of the registry. Nothing is ever unpickled."""
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, *, cache_bytes: int, threads: int
+    ) -> None:
+        """Keep sessions of about `cache_bytes` in memory; run up to `threads` at once."""
+        self._versions = VersionReader(database)
+        self._blobs = blobs
+        self._sessions: SessionCache[InferenceSession] = SessionCache(cache_bytes)
+        self._threads = threads
+        self._limiter = CapacityLimiter(threads)
+
+    @property
+    def sessions(self) -> SessionStats:
+        """What is loaded, and what was loaded and evicted so far."""
+        return self._sessions.stats
+
+    async def predict(self, reference: str, inputs: Sequence[Mapping[str, Any]]) -> Prediction:
+        """The predictions of the version that `reference` names, one for each row of `inputs`.
+
+        Raises:
+            InvalidArgument: the reference is malformed, or a row does not fit the signature.
+            NotFound: there is no such model, version or alias, or it was deleted.
+            LimitExceeded: there are more than 10,000 rows, or the answer would be too large.
+            Unavailable: the model's file is missing, damaged, or not to be run here.
+        """
+        if len(inputs) > MOST_ROWS:
+            raise LimitExceeded(
+                f"{len(inputs):,} rows were given; one call takes at most {MOST_ROWS:,}.",
+                f"Split the rows over calls of at most {MOST_ROWS:,} each.",
+            )
+        view = await self._versions.get(reference)
+        session = await self._session(view)
+        answer = await to_thread.run_sync(_answer, view, session, inputs, limiter=self._limiter)
+        return Prediction(model=view.model, **answer._asdict())
+
+    async def _session(self, view: ModelView) -> "InferenceSession":
+        artifact = _served(view)
+
+        async def load() -> "InferenceSession":
+            try:
+                model = await self._blobs.get(artifact.sha256)
+            except (NotFound, Unavailable) as error:
+                raise _unservable(view, error.message, error.hint) from error
+            return await to_thread.run_sync(
+                _open, view, model, self._threads, limiter=self._limiter
+            )
+
+        return await self._sessions.get(artifact.sha256, estimated_bytes(artifact.bytes), load)
+
+
+def _served(view: ModelView) -> Artifact:
+    for artifact in view.artifacts:
+        if artifact.name == SERVED:
+            return artifact
+    names = ", ".join(artifact.name for artifact in view.artifacts) or "none"
+    raise InvalidArgument(
+        f"{view.model} cannot predict: it has no {SERVED}.",
+        f"It is of the flavor {view.flavor!r}; its files: {names}.",
+    )
+
+
+def _open(view: ModelView, model: bytes, threads: int) -> "InferenceSession":
+    from mcp_hub.services.inference import runtime
+
+    try:
+        return runtime.open_session(model, threads)
+    except runtime.OnnxError as error:
+        raise _unservable(view, str(error)) from error
+
+
+def _answer(
+    view: ModelView, session: "InferenceSession", rows: Sequence[Mapping[str, Any]]
+) -> Decoded:
+    from mcp_hub.services.inference import runtime
+
+    inputs = encode_rows(view.signature.inputs, rows)
+    outputs = wanted_outputs(view.signature.outputs)
+    try:
+        values = runtime.run_session(session, [field.name for field in outputs], inputs)
+    except runtime.OnnxError as error:
+        raise InvalidArgument(
+            f"{view.model} failed on these inputs: {error}.",
+            "Check the values against the signature that model_get tells.",
+        ) from error
+    return decode_outputs(outputs, values)
+
+
+def _unservable(view: ModelView, reason: str, hint: str | None = None) -> HubError:
+    return Unavailable(
+        f"{view.model} cannot be served: {reason.rstrip('.')}.",
+        hint or "Other versions are not affected; train or register it again to replace it.",
+    )
