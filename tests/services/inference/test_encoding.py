@@ -64,6 +64,11 @@ def test_every_kind_becomes_its_tensor() -> None:
     np.testing.assert_array_equal(arrays["seen"], [[2026, 3, 31, 1, 14, 5], [math.nan] * 6])
 
 
+def test_a_category_may_be_a_code() -> None:
+    arrays = encode_rows([field("zip", "category")], [{"zip": 10115}, {"zip": "01067"}])
+    assert arrays["zip"].tolist() == [["10115"], ["01067"]]
+
+
 def test_the_order_of_columns_in_a_row_does_not_matter() -> None:
     arrays = encode_rows(ALL, [dict(reversed(ROW.items()))])
     assert arrays["age"].tolist() == [[41.0]]
@@ -122,7 +127,9 @@ def test_rows_must_be_objects(rows: list[Any]) -> None:
         ("age", 10**400, "is too large for float32"),
         ("member", 1, "1 is not a boolean"),
         ("member", "true", "'true' is not a boolean"),
-        ("city", 7, "7 is not a category"),
+        ("city", 7.5, "7.5 is not a category"),
+        ("city", True, "true is not a category"),
+        ("note", 7, "7 is not a text"),
         ("city", "\ud83d", "holds half a surrogate pair"),
         ("note", {"a": 1}, "is not a text"),
         ("note", False, "false is not a text"),
