@@ -7,11 +7,11 @@ import threading
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection
 
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import now_ms, workers
 from mcp_hub.server.settings import Settings
+from mcp_hub.services.training.liveness import live_workers
 
 _START_WAIT_S = 15.0
 
@@ -24,28 +24,33 @@ class WorkerStarter:
         self._database = database
         self._enabled = enabled
         self._starting = anyio.Lock()
-        self._started_at: float | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._give_up_at = 0.0
 
     async def __call__(self) -> None:
         """Return once a worker is alive or on its way."""
         if not self._enabled:
             return
         async with self._starting:
-            if await self._database.read(self._is_alive) or self._is_on_its_way():
+            if self._is_on_its_way() or await self._database.read(self._is_alive):
                 return
-            self._started_at = anyio.current_time()
-            await to_thread.run_sync(self._start)
+            self._give_up_at = anyio.current_time() + _START_WAIT_S
+            self._process = await to_thread.run_sync(self._start)
 
     def _is_on_its_way(self) -> bool:
-        started_at = self._started_at
-        return started_at is not None and anyio.current_time() - started_at < _START_WAIT_S
+        process = self._process
+        return (
+            process is not None
+            and process.poll() is None
+            and anyio.current_time() < self._give_up_at
+        )
 
     def _is_alive(self, connection: Connection) -> bool:
         # Two beats may be missed before a worker that is only busy counts as gone.
-        recent = now_ms() - int(self._settings.training.heartbeat_s * 3000)
-        return bool(connection.scalar(select(exists().where(workers.c.heartbeat_at > recent))))
+        silence_ms = int(self._settings.training.heartbeat_s * 3000)
+        return bool(live_workers(connection, silence_ms))
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         folder = self._settings.data_dir
         idle = self._settings.training.idle_exit_s
         command = [
@@ -63,3 +68,4 @@ class WorkerStarter:
             )
         # Somebody must collect its exit status if it ends before this process does.
         threading.Thread(target=process.wait, daemon=True).start()
+        return process

@@ -219,6 +219,8 @@ class TrainingService:
                             while await topics.receive() != job_topic(view.job_id):
                                 pass
                         view = await self._view(view.job_id)
+                        if view.status in UNFINISHED:
+                            await self._ensure_worker()
         return view
 
     async def _view(self, job_id: str) -> JobView:

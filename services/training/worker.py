@@ -2,7 +2,6 @@
 
 import logging
 import os
-import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from mcp_hub.services.training.announcing import (
 from mcp_hub.services.training.execution import Execution, Limits, Outcome
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import Launcher
+from mcp_hub.services.training.liveness import bury, this_host
 from mcp_hub.services.training.states import TERMINAL
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Worker:
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[None]:
         values = {
-            "id": self.id, "host": platform.node(), "pid": os.getpid(),
+            "id": self.id, "host": this_host(), "pid": os.getpid(),
             "concurrency": self._options.concurrency,
         }  # fmt: skip
 
@@ -252,10 +252,9 @@ class Worker:
         """Put back what lost workers held, and announce to the queue what it does not know of."""
         while True:
             try:
-                for job_id in await self._database.write(jobs.reap_lost):
+                for job_id in await self._database.write(self._take_over):
                     logger.warning("%s was taken from a worker that is gone", job_id)
                     await self._announce(job_id)
-                await self._database.write(self._drop_dead_workers)
                 if await self._queue.depth() == 0:
                     await self._database.write(jobs.forget_enqueued)
                 await enqueue_ready(self._database, self._queue)
@@ -263,8 +262,6 @@ class Worker:
                 logger.warning("Lost jobs cannot be looked for: %s", error)
             await anyio.sleep(self._options.lease_s / 2)
 
-    def _drop_dead_workers(self, connection: Connection) -> None:
-        gone = now_ms() - int(self._options.lease_s * 10_000)
-        connection.execute(
-            delete(workers).where(workers.c.heartbeat_at < gone, workers.c.id != self.id)
-        )
+    def _take_over(self, connection: Connection) -> list[str]:
+        bury(connection, silence_ms=int(self._options.lease_s * 10_000))
+        return jobs.reap_lost(connection)

@@ -1,0 +1,91 @@
+"""The framework `sklearn`: classification and regression on tables, by scikit-learn.
+
+This module is light: the server imports it to validate a job's config. Training itself, with
+scikit-learn and ONNX, is in `training`.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mcp_hub.services.training.frameworks.base import FrameworkConfig, TrainingTask
+from mcp_hub.services.training.run import Run
+
+EstimatorName = Literal[
+    "auto", "logistic_regression", "linear_regression", "ridge", "lasso", "elastic_net",
+    "decision_tree", "random_forest", "extra_trees", "gradient_boosting", "svm", "mlp",
+    "naive_bayes",
+]  # fmt: skip
+Metric = Literal[
+    "accuracy", "f1_macro", "precision_macro", "recall_macro", "roc_auc", "log_loss",
+    "r2", "rmse", "mae", "median_absolute_error",
+]  # fmt: skip
+InputKind = Literal["number", "boolean", "category", "text", "datetime"]
+"""What a column that a model uses may mean."""
+
+
+class SklearnConfig(FrameworkConfig):
+    """How to train. Every key has a default that suits most tables."""
+
+    estimator: EstimatorName = Field(
+        default="auto",
+        description="auto compares a few by cross-validation and takes the best",
+    )
+    params: dict[str, Any] = Field(
+        default={},
+        description="Arguments of the estimator, as scikit-learn names them; not with auto",
+    )
+    metric: Metric | None = Field(
+        default=None,
+        description="What cross-validation selects by; by default accuracy, or r2",
+    )
+    test_size: float = Field(
+        default=0.2, gt=0, lt=1, description="The share of rows held out for the evaluation"
+    )
+    cv: int = Field(
+        default=5, ge=0, le=20, description="Folds of cross-validation, or 0 for none"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Fixes the split and the estimator")
+    class_weight: Literal["balanced"] | None = Field(
+        default=None, description="balanced gives rare classes more weight"
+    )
+    columns: dict[str, InputKind] = Field(
+        default={}, description="The kind of a column, where the inferred one is wrong"
+    )
+    drop: list[str] = Field(default=[], description="Columns that the model must not use")
+    max_text_features: int = Field(
+        default=10_000, ge=1, le=100_000, description="Most words kept of each text column"
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.cv == 1:
+            raise ValueError("cv is 1; give 2 or more folds, or 0 for no cross-validation")
+        if self.estimator == "auto" and self.params:
+            raise ValueError("params need an estimator; auto takes none")
+        if self.estimator == "auto" and self.cv == 0:
+            raise ValueError("auto compares by cross-validation: give cv of 2 or an estimator")
+        return self
+
+
+class SklearnFramework:
+    """Trains scikit-learn estimators and exports them, preprocessing included, to ONNX."""
+
+    name: ClassVar[str] = "sklearn"
+    description: ClassVar[str] = (
+        "Classification and regression on tables with numbers, categories, dates and free text."
+    )
+    types: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    Config: ClassVar[type[FrameworkConfig]] = SklearnConfig
+    preload: ClassVar[tuple[str, ...]] = (f"{__name__}.training",)
+
+    def missing(self) -> str | None:
+        """What must be installed before this framework can run here, or None."""
+        absent = [name for name in ("sklearn", "skl2onnx", "onnxruntime") if not find_spec(name)]
+        return f"Missing: {', '.join(absent)}. Reinstall mcp-hub." if absent else None
+
+    def train(self, task: TrainingTask, run: Run) -> None:
+        """Train on the task's data set; see `training.train`."""
+        import_module(f"{__name__}.training").train(task, run)
