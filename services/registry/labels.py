@@ -15,7 +15,8 @@ from mcp_hub.services.registry.views import ModelView
 
 MOST_TAGS = 50
 LONGEST_VALUE = 500
-LONGEST_TEXT = 4000
+LONGEST_DESCRIPTION = 4000
+LONGEST_REASON = 1000
 MOST_METRICS = 200
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
@@ -87,14 +88,14 @@ def parse_tag_filter(text: str) -> tuple[str, str | None]:
     return check_tag_key(key.strip()), value.strip() if equals else None
 
 
-def check_text(text: str, what: str) -> str:
-    """`text` if it is not longer than 4,000 characters.
+def check_text(text: str, what: str, longest: int) -> str:
+    """`text` if it has at most `longest` characters.
 
     Raises:
-        LimitExceeded: it is.
+        LimitExceeded: it has more.
     """
-    if len(text) > LONGEST_TEXT:
-        raise LimitExceeded(f"The {what} has {len(text)} characters; at most {LONGEST_TEXT} fit.")
+    if len(text) > longest:
+        raise LimitExceeded(f"The {what} has {len(text)} characters; it may have {longest}.")
     return text
 
 

@@ -15,7 +15,14 @@ from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
 from mcp_hub.services.registry import deleting, listing
 from mcp_hub.services.registry.gates import Gates, parse_gates
-from mcp_hub.services.registry.labels import change_tags, check_metrics, check_tags, check_text
+from mcp_hub.services.registry.labels import (
+    LONGEST_DESCRIPTION,
+    LONGEST_REASON,
+    change_tags,
+    check_metrics,
+    check_tags,
+    check_text,
+)
 from mcp_hub.services.registry.lineage import lineage
 from mcp_hub.services.registry.promoting import decisions, promote
 from mcp_hub.services.registry.references import (
@@ -110,7 +117,7 @@ class RegistryService:
             Unavailable: the blobs or the database cannot be written.
         """
         check_name(name)
-        described = check_text(description, "description")
+        described = check_text(description, "description", LONGEST_DESCRIPTION)
         tags, metrics = check_tags(tags or {}), check_metrics(metrics or {})
         model, signature = await to_thread.run_sync(_read_model, self._roots, path)
         blob = await self._blobs.put(model)
@@ -156,7 +163,7 @@ class RegistryService:
                 reference=parse_reference(reference),
                 alias=check_alias(alias),
                 gates=parse_gates(gates),
-                reason=check_text(reason, "reason"),
+                reason=check_text(reason, "reason", LONGEST_REASON),
                 decided_by=decided_by,
             )
         )
