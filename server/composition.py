@@ -90,6 +90,20 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         )
 
 
+async def migrate(settings: Settings) -> list[str]:
+    """Bring the database to this program's revision; the revisions applied.
+
+    Raises:
+        Unavailable, Conflict: the database cannot be opened or is newer than this program.
+    """
+    settings.ensure_folders()
+    database = SqliteDatabase(settings.database_path)
+    try:
+        return await database.upgrade()
+    finally:
+        await database.close()
+
+
 @asynccontextmanager
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""

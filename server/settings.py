@@ -67,7 +67,7 @@ class _Section(BaseModel):
 class TrainingSettings(_Section):
     """Jobs and the workers that run them; all times in seconds."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="Whether jobs can be submitted here")
     concurrency: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=1,
@@ -80,7 +80,7 @@ class TrainingSettings(_Section):
     )
     idle_exit_s: float = Field(60, ge=0, description="A detached worker ends after so long idle")
     lease_s: float = Field(30, gt=0, description="A worker silent for so long has lost its job")
-    heartbeat_s: float = Field(5, gt=0)
+    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its leases")
     poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for jobs")
     max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept for each attempt")
     attempt_memory_mb: int | None = Field(
@@ -103,7 +103,7 @@ class InferenceSettings(_Section):
 
 
 class ConnectorSettings(_Section):
-    enabled: bool = False
+    enabled: bool = Field(False, description="Whether to read data sets from there")
 
 
 class ConnectorsSettings(_Section):
@@ -118,19 +118,19 @@ class DataSettings(_Section):
 
 
 class RegistrySettings(_Section):
-    auto_version: bool = True
+    auto_version: bool = Field(True, description="Versions are always numbered automatically")
 
 
 class TelemetryEndpoints(_Section):
-    metrics: str | None = None
-    logs: str | None = None
+    metrics: str | None = Field(None, description="Where to send metrics")
+    logs: str | None = Field(None, description="Where to send logs")
 
 
 class TelemetrySettings(_Section):
-    enabled: bool = True
-    collect_usage_metrics: bool = True
-    collect_error_metrics: bool = True
-    reporting_interval_s: float = Field(60, gt=0)
+    enabled: bool = Field(True, description="Whether the hub measures itself")
+    collect_usage_metrics: bool = Field(True, description="Count and time calls")
+    collect_error_metrics: bool = Field(True, description="Count errors")
+    reporting_interval_s: float = Field(60, gt=0, description="Seconds between reports")
     endpoints: TelemetryEndpoints = TelemetryEndpoints()
 
 
@@ -171,12 +171,12 @@ class Settings(BaseSettings):
     )
     blobs_url: str | None = Field(None, repr=False, description="A folder; data_dir/blobs if null")
     toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
-        list(TOOLSETS), min_length=1
+        list(TOOLSETS), min_length=1, description="The groups of tools to expose"
     )
     read_only: bool = Field(False, description="Expose only the tools that change nothing")
-    log_level: LogLevel = "info"
-    host: str = "127.0.0.1"
-    port: int = Field(3456, ge=0, le=65535, description="0 takes a free one")
+    log_level: LogLevel = Field("info", description="What goes to the log, standard error")
+    host: str = Field("127.0.0.1", description="The address that `serve` listens on")
+    port: int = Field(3456, ge=0, le=65535, description="Its port; 0 takes a free one")
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
     data: DataSettings = DataSettings()
@@ -276,7 +276,7 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth."""
         values = sources.flatten(self.model_dump(mode="json", exclude={"auth"}))
-        return {
+        return {"MCP_HUB_CONFIG": ""} | {
             sources.variable(key): value if isinstance(value, str) else json.dumps(value)
             for key, value in values.items()
         }
@@ -325,6 +325,18 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
         else:
             keys.append(prefix + name)
     return keys
+
+
+def describe(key: str) -> str:
+    """What the setting of a dotted key means; empty for a name that a person chooses."""
+    *path, name = key.split(".")
+    model: Any = Settings
+    for section in path:
+        model = getattr(model.model_fields.get(section), "annotation", None)
+        if not hasattr(model, "model_fields"):
+            return ""
+    field = model.model_fields.get(name)
+    return (field.description or "") if field else ""
 
 
 def default_root() -> Path:

@@ -1,0 +1,109 @@
+"""What the commands print for people: tables, jobs, and a job's progress while it runs."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mcp_hub.services.training.views import JobView
+
+_METRICS_SHOWN = 3
+_COLOURS = {"succeeded": "green", "failed": "red", "timed_out": "red", "cancelled": "yellow"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that takes text as it is: no markup, no numbers made colourful."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
+    """A plain table, or the line `empty` where there is nothing to show."""
+    out = console()
+    if not rows:
+        out.print(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table)
+
+
+def print_job(job: JobView) -> None:
+    """A job as a person reads it: its state, what came of it, and what to do next."""
+    out = console()
+    out.print(f"{job.job_id}  {job.name}  ", end="")
+    out.print(job.status, style=_COLOURS.get(job.status))
+    target = f" → {job.target}" if job.target else ""
+    lines = {
+        "trains": f"{job.framework} {job.type} on {job.dataset}{target}",
+        "attempt": job.attempt,
+        "waits for": ", ".join(job.waiting_for),
+        "metrics": ", ".join(f"{key} {value:.4g}" for key, value in job.metrics.items()),
+        "model": job.model,
+        "error": job.error.message if job.error else None,
+        "hint": job.error.hint if job.error else None,
+        "submitted": job.created_at,
+        "finished": job.finished_at,
+    }
+    for label, value in lines.items():
+        if value:
+            out.print(f"  {label:<10}{value}", soft_wrap=True)
+
+
+class JobProgress:
+    """A progress bar on standard error, with the newest metrics, for as long as it is entered.
+
+    When it is left by Ctrl-C it says that the job goes on, and how to follow it again.
+    """
+
+    def __init__(self, job: JobView, *, quiet: bool) -> None:
+        self._job_id = job.job_id
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[share]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[metrics]}", markup=False),
+            console=console(stderr=True),
+            transient=True,
+            disable=quiet,
+        )
+        self._task = self._progress.add_task(job.status, total=None, share="", metrics="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        # Ctrl-C arrives as the cancellation of the task that waits.
+        if kind is not None and not issubclass(kind, Exception):
+            self._progress.console.print(
+                f"The job goes on. Follow it again with: mcp-hub train status {self._job_id} "
+                f"--follow\nEnd it with: mcp-hub train cancel {self._job_id}",
+                soft_wrap=True,
+            )
+
+    async def show(self, job: JobView) -> None:
+        """Show the job as it is now."""
+        done, total = job.progress.done, job.progress.total
+        metrics = [f"{key} {value:.4g}" for key, value in job.metrics.items()]
+        self._progress.update(
+            self._task,
+            description=job.status,
+            completed=done,
+            total=total,
+            share=f"{done:g}/{total:g}" if total else "",
+            metrics="  ".join(metrics[:_METRICS_SHOWN]),
+        )
