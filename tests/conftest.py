@@ -1,14 +1,31 @@
 """Fixtures for every test: the embedded adapters on a fresh folder, and a watch on the loop."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+import mcp_hub
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.database import DatabaseQueue
+
+from .loop_watch import LoopWatch
+
+
+@pytest.fixture(scope="session")
+def loop_watch() -> Iterator[LoopWatch]:
+    with LoopWatch(Path(mcp_hub.__file__).parent).running() as watch:
+        yield watch
+
+
+@pytest.fixture(autouse=True)
+def _loop_turns(loop_watch: LoopWatch) -> Iterator[None]:
+    """Fail a test in which our code blocks the event loop."""
+    loop_watch.blocked.clear()
+    yield
+    assert not loop_watch.blocked, "\n".join(loop_watch.blocked)
 
 
 @pytest.fixture

@@ -1,0 +1,108 @@
+"""A watch on the event loop: which code of ours kept it from turning, and for how long.
+
+A thread samples the main thread's stack. Wall time alone would blame whoever happens to run
+while the machine is busy, so only two kinds of time count: the CPU time that the main thread
+spends within one callback of the loop, and the time during which it sleeps in one system call.
+"""
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from sys import _current_frames
+from types import CodeType, FrameType
+
+LIMIT_S = 0.25
+_INTERVAL_S = 0.025
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_STEP = asyncio.Handle._run.__code__
+
+
+class LoopWatch:
+    """Watches callbacks of the main thread's loop that run in coroutines of the `own` folders."""
+
+    def __init__(self, *own: Path, limit_s: float = LIMIT_S) -> None:
+        self.blocked: list[str] = []
+        self._own = tuple(f"{folder}/" for folder in own)
+        self._limit_s = limit_s
+        self._done = threading.Event()
+        main = threading.main_thread()
+        self._ident = main.ident or 0
+        self._stat = Path(f"/proc/self/task/{main.native_id}/stat")
+        self._clock = 0
+        # Only the callback's own frame is kept from sample to sample: it holds no one's objects.
+        self._step: FrameType | None = None
+        self._at: tuple[CodeType, int] | None = None
+        self._sampled = self._cpu_at_start = self._asleep = 0.0
+        self._reported = False
+
+    @contextmanager
+    def running(self) -> Iterator["LoopWatch"]:
+        # Only Linux tells a thread's CPU time and state to another thread.
+        if not self._stat.exists():
+            yield self
+            return
+        self._clock = time.pthread_getcpuclockid(self._ident)
+        thread = threading.Thread(target=self._watch, name="loop watch", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._done.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(_INTERVAL_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        cpu = time.clock_gettime(self._clock)
+        since, self._sampled = now - self._sampled, now
+        stack = self._stack()
+        step = stack[-1] if stack else None
+        at = (stack[0].f_code, stack[0].f_lasti) if stack else None
+        if step is None or step is not self._step:
+            self._step, self._at = step, at
+            self._cpu_at_start, self._asleep, self._reported = cpu, 0.0, False
+            return
+        # A late sample says that the machine is busy; a thread that waits for the interpreter's
+        # lock moves on from sample to sample.
+        if at == self._at and since < 2 * _INTERVAL_S and self._sleeps():
+            self._asleep += since
+        self._at = at
+        used = cpu - self._cpu_at_start
+        if not self._reported and used + self._asleep > self._limit_s:
+            self._reported = True
+            self._report(stack, used)
+
+    def _stack(self) -> list[FrameType]:
+        """The main thread's frames, innermost first, to the loop's callback; else empty."""
+        frame = _current_frames().get(self._ident)
+        frames = []
+        while frame is not None:
+            frames.append(frame)
+            if frame.f_code is _STEP:
+                return frames
+            frame = frame.f_back
+        return []
+
+    def _sleeps(self) -> bool:
+        return self._stat.read_text().rpartition(")")[2].split()[0] in "SD"
+
+    def _report(self, stack: list[FrameType], cpu: float) -> None:
+        # What loads at first use blocks once in the life of a process: that is meant.
+        if any(frame.f_code.co_filename.startswith("<frozen importlib") for frame in stack):
+            return
+        own = [frame for frame in stack if frame.f_code.co_filename.startswith(self._own)]
+        # A test may call a plain function of ours: only a coroutine owes the loop its turns.
+        if any(frame.f_code.co_flags & _ASYNC for frame in own):
+            lines = "\n".join(
+                f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+                for frame in reversed(own)
+            )
+            spent = f"{cpu:.2f} s of CPU, {self._asleep:.2f} s asleep"
+            self.blocked.append(f"the event loop did not turn for {spent}:\n{lines}")
