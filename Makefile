@@ -1,36 +1,58 @@
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The first of these that is new enough; another with `make PYTHON=/path/to/python demo`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo install test soak lint format bench clean
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+.DEFAULT_GOAL := help
+.PHONY: help demo install test soak lint format bench clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
 
 demo: install  ## Run the main job through a real MCP client
-	$(BIN)/python -m mcp_hub demo
+	@$(BIN)/mcp-hub demo
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed  ## Make .venv and install mcp-hub into it
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
-
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --group test --group lint
-	touch $@
-
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev  ## Run the tests
 	$(BIN)/python -m pytest -m "not soak"
 
-soak: $(VENV)/.installed-dev
+soak: $(VENV)/.installed-dev  ## Run the long, seeded tests
 	$(BIN)/python -m pytest -m soak -s
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.installed-dev
+format: $(VENV)/.installed-dev  ## Bring the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: install  ## Compare mcp-hub with a bare MCP server
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/calls.py
+
+clean:  ## Remove .venv and everything built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { \
+		echo "error: mcp-hub needs Python 3.11 or newer; python3 is $$(python3 --version 2>&1)." >&2; \
+		echo "hint: install one, then run make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: $(PYTHON) cannot make a virtual environment." >&2; \
+		echo "hint: on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing mcp-hub into $(VENV): a minute or two, once."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
+	@echo "Installing what the tests and checks need into $(VENV)."
+	@$(BIN)/python -m pip install --quiet --group test --group lint
+	@touch $@
