@@ -1,8 +1,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
-# The first of these that is new enough; another with `make PYTHON=/path/to/python demo`.
+# What any Python must have to install mcp-hub; Debian ships ensurepip in a package of its own.
+SOUND := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+	$$p -c '$(SOUND)' >/dev/null 2>&1 && echo $$p && break; done)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
@@ -40,12 +41,11 @@ clean:  ## Remove .venv and everything built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.installed: pyproject.toml
-	@test -n "$(PYTHON)" || { \
-		echo "error: mcp-hub needs Python 3.11 or newer; python3 is $$(python3 --version 2>&1)." >&2; \
-		echo "hint: install one, then run make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "error: $(PYTHON) cannot make a virtual environment." >&2; \
-		echo "hint: on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c '$(SOUND)' 2>/dev/null || { \
+		echo "error: mcp-hub needs Python 3.11 or newer with its venv module;" \
+			"$(or $(PYTHON),python3) is $$($(or $(PYTHON),python3) --version 2>&1)." >&2; \
+		echo "hint: on Debian and Ubuntu: sudo apt-get install python3-venv;" \
+			"or name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Installing mcp-hub into $(VENV): a minute or two, once."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
