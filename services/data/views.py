@@ -24,12 +24,14 @@ class DatasetView(View):
     name: str
     version: int
     format: str
+    options: dict[str, Any] = Field(description="How the file is read: given and found options")
     rows: int
     bytes: int
     sha256: str
-    source: str
+    source: str = Field(description='The file that was registered, or "inline"')
     created_at: str
     columns: list[ColumnSchema]
+    omitted_columns: int = Field(default=0, description="Further columns, left out here")
 
 
 class DatasetSummary(View):
@@ -53,7 +55,7 @@ class ColumnProfile(View):
     missing_rate: float
     distinct: int
     mean: float | None = None
-    std: float | None = None
+    std: float | None = Field(default=None, description="Sample standard deviation")
     min: float | str | None = None
     p25: float | None = None
     median: float | None = None
@@ -68,7 +70,9 @@ class TargetProfile(View):
 
     column: str
     suggested_type: Literal["classification", "regression"]
-    distribution: dict[str, float]
+    distribution: dict[str, float] = Field(
+        description="Classification: class → rows, most frequent first; regression: statistics"
+    )
     note: str | None = None
 
 
@@ -77,17 +81,19 @@ class DataWarning(View):
 
     code: Literal[
         "duplicate_rows", "leakage", "constant", "identifier", "missing", "imbalance",
-        "rare_class", "duplicate_columns", "few_rows",
+        "rare_class", "duplicate_columns", "few_rows", "infinite", "numbers_as_text",
     ]  # fmt: skip
     columns: list[str]
     message: str
 
 
 class DatasetProfile(View):
+    """What a data set holds and what may spoil a model, from all of its rows."""
+
     dataset: str
     rows: int
     columns: list[ColumnProfile]
-    omitted_columns: int = 0
+    omitted_columns: int = Field(default=0, description="Further columns, left out here")
     target: TargetProfile | None = None
     warnings: list[DataWarning]
 
@@ -99,19 +105,26 @@ class DatasetPreview(View):
     columns: list[str]
     rows: list[list[Any]]
     total_rows: int
-    truncated: bool
+    truncated: bool = Field(description="True where cells were cut, or fewer rows fit than asked")
+    omitted_columns: int = Field(default=0, description="Further columns, left out here")
 
 
 class RuleResult(View):
+    """One check of one rule."""
+
     rule: str
     column: str | None
     passed: bool
     expected: Any
     actual: Any
+    failing: int = Field(default=0, description="How many rows fail")
     failing_rows: list[int] = Field(default=[], description="The first row numbers, from 0")
 
 
 class DatasetValidation(View):
+    """The checks, failed ones first."""
+
     dataset: str
     passed: bool
     results: list[RuleResult]
+    omitted_results: int = Field(default=0, description="Further checks, left out here")

@@ -1,0 +1,130 @@
+"""How far a column's distribution has moved from another data set's."""
+
+import math
+from typing import Final
+
+import polars as pl
+
+from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
+from mcp_hub.services.data.cells import rounded
+from mcp_hub.services.data.kinds import parse_datetimes
+from mcp_hub.services.data.rules import Rule
+from mcp_hub.services.data.views import RuleResult
+
+MAX_BINS: Final = 10
+ROWS_PER_BIN: Final = 20
+"""Fewer rows a bin make the index large by chance alone."""
+
+_FLOOR: Final = 1e-4
+_MISSING: Final = "(missing)"
+_OTHERS: Final = "(others)"
+
+
+def drift_results(frame: pl.DataFrame, reference: pl.DataFrame, rule: Rule) -> list[RuleResult]:
+    """One result for the rule's column, or for each column that both frames have.
+
+    Raises:
+        NotFound: the reference lacks the rule's column, or has none of the frame's.
+        InvalidArgument: the column's types differ.
+    """
+    if rule.column is not None and rule.column not in reference.columns:
+        raise NotFound(
+            f"{rule.drift_from} has no column {rule.column!r} to measure drift from.",
+            names_hint(rule.column, reference.columns, "columns"),
+        )
+    names = [rule.column] if rule.column else [c for c in frame.columns if c in reference.columns]
+    if not names:
+        raise NotFound(
+            f"No column is also in {rule.drift_from}.",
+            names_hint("", reference.columns, f"columns of {rule.drift_from}"),
+        )
+    results = []
+    for name in names:
+        index = stability_index(reference[name], frame[name])
+        if index is None and rule.column is None:
+            continue
+        if index is None:
+            raise InvalidArgument(
+                f"Drift of {name!r} cannot be measured: it is {frame[name].dtype} here and "
+                f"{reference[name].dtype} in {rule.drift_from}.",
+                "Numbers compare with numbers, dates with dates, and texts with texts.",
+            )
+        results.append(
+            RuleResult(
+                rule="drift",
+                column=name,
+                passed=index <= rule.max_drift,
+                expected=rule.max_drift,
+                actual=rounded(index),
+            )
+        )
+    return results
+
+
+def stability_index(reference: pl.Series, actual: pl.Series) -> float | None:
+    """The population stability index: sum of (p - q) ln(p / q) over the bins; 0 is no drift.
+
+    Numbers and dates are binned by the reference's quantiles, other values by the reference's
+    most frequent ones; missing values are a bin of their own. None where the types do not
+    compare. See Siddiqi, Credit Risk Scorecards (2006), for its customary limits 0.1 and 0.25.
+    """
+    before, after = _measure(reference), _measure(actual)
+    if before is None or after is None or before.dtype != after.dtype:
+        return None
+    bins = max(2, min(MAX_BINS, before.len() // ROWS_PER_BIN, after.len() // ROWS_PER_BIN))
+    if before.dtype == pl.Float64:
+        edges = _edges(before, bins)
+        old, new = _shares(_binned(before, edges)), _shares(_binned(after, edges))
+    else:
+        frequent = before.drop_nulls().value_counts(name="rows").sort(
+            ["rows", before.name], descending=[True, False]
+        ).head(bins)[before.name]  # fmt: skip
+        old, new = _shares(_named(before, frequent)), _shares(_named(after, frequent))
+    index = 0.0
+    for key in old.keys() | new.keys():
+        p, q = max(new.get(key, 0.0), _FLOOR), max(old.get(key, 0.0), _FLOOR)
+        index += (p - q) * math.log(p / q)
+    return index
+
+
+def _measure(column: pl.Series) -> pl.Series | None:
+    """A column as floats (numbers, dates) or strings (booleans, texts); None for nested ones."""
+    if column.dtype.is_nested() or column.dtype == pl.Binary:
+        return None
+    if column.dtype.is_numeric():
+        return column.cast(pl.Float64)
+    dates = parse_datetimes(column)
+    if dates is not None:
+        return dates.dt.epoch("us").cast(pl.Float64)
+    return column.cast(pl.String)
+
+
+def _edges(column: pl.Series, bins: int) -> list[float]:
+    values = column.drop_nulls()
+    quantiles = (values.quantile(step / bins) for step in range(1, bins))
+    return sorted({float(edge) for edge in quantiles if edge is not None})
+
+
+def _binned(column: pl.Series, edges: list[float]) -> pl.Series:
+    # The bin of a value is the number of edges below it.
+    found = pl.Series(edges, dtype=pl.Float64).search_sorted(column, side="left")
+    binned = pl.select(
+        pl.when(column.is_null()).then(pl.lit(_MISSING)).otherwise(found.cast(pl.String))
+    )
+    return binned.to_series()
+
+
+def _named(column: pl.Series, frequent: pl.Series) -> pl.Series:
+    named = pl.select(
+        pl.when(column.is_null())
+        .then(pl.lit(_MISSING))
+        .when(column.is_in(frequent.implode()))
+        .then(column)
+        .otherwise(pl.lit(_OTHERS))
+    )
+    return named.to_series()
+
+
+def _shares(bins: pl.Series) -> dict[str, float]:
+    counts = bins.rename("bin").value_counts(name="rows")
+    return {key: rows / bins.len() for key, rows in counts.iter_rows()}

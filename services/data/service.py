@@ -1,0 +1,277 @@
+"""The data service: registered data sets, and what can be learnt about them."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from anyio import CancelScope, CapacityLimiter, to_thread
+
+from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, Unavailable
+from mcp_hub.services.data import store
+from mcp_hub.services.data.options import (
+    format_of_file,
+    format_of_text,
+    parse_options,
+)
+from mcp_hub.services.data.rules import Rule, parse_rules
+from mcp_hub.services.data.store import NewDataset, StoredDataset
+from mcp_hub.services.data.views import (
+    DatasetPreview,
+    DatasetProfile,
+    DatasetSummary,
+    DatasetValidation,
+    DatasetView,
+)
+from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
+from mcp_hub.services.roots import Roots
+from mcp_hub.services.views import NAME_PATTERN, Page
+
+if TYPE_CHECKING:
+    from mcp_hub.services.data.analysis import Inspected
+
+T = TypeVar("T")
+Names = list[str]
+
+MAX_CONTENT_BYTES = 1024 * 1024
+INLINE = "inline"
+
+# Each analysis holds a whole data set in memory.
+_ANALYSES = 2
+
+
+class DataService:
+    """Data sets: content-hashed, immutable versions of tables.
+
+    The content is in the blobs, what is known about it in the database. Parsing and statistics
+    run in threads, where polars releases the GIL.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        bus: Bus,
+        *,
+        roots: Sequence[Path],
+        max_bytes: int,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._bus = bus
+        self._roots = Roots(roots)
+        self._max_bytes = max_bytes
+        self._threads = CapacityLimiter(_ANALYSES)
+
+    async def register(
+        self,
+        name: str,
+        *,
+        source: str | None = None,
+        content: str | None = None,
+        format: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> DatasetView:
+        """Store a file (`source`, inside the roots) or a text (`content`, up to 1 MiB).
+
+        The same content read the same way as the newest version is that version, otherwise it
+        becomes the next one. Nothing is stored where it cannot be read.
+
+        Raises:
+            InvalidArgument: the name, the format, an option or the content itself is wrong.
+            Denied, NotFound: as `Roots.copy` says.
+            LimitExceeded: more bytes, columns or cells than the hub takes.
+            Unavailable: the disk or the database does not take it.
+        """
+        _check_name(name)
+        if (source is None) == (content is None):
+            raise InvalidArgument(
+                "Pass exactly one of source and content.",
+                f"source is a file below one of: {self._roots}; content is the data itself.",
+            )
+        if format is None:
+            format = format_of_file(source) if source is not None else format_of_text(content or "")
+        parse_options(format, options)
+        async with _temporary_folder() as folder:
+            file = folder / "content"
+            if source is not None:
+                origin = str(await self._copy(source, file))
+            else:
+                origin = INLINE
+                await to_thread.run_sync(_write_content, content or "", file, format, options)
+            found = await self._inspect(file, format, options)
+            blob = await self._blobs.put_file(file)
+        new = NewDataset(
+            name, blob.sha256, blob.size, format, found.options, origin, found.rows, found.columns
+        )
+        view, added = await self._database.write(partial(store.add_version, new=new))
+        if added:
+            await self._bus.publish(f"datasets://{name}")
+            if view.version == 1:
+                await self._bus.publish("resources/list_changed")
+        return view
+
+    async def list(self, limit: int = 50, cursor: str | None = None) -> Page[DatasetSummary]:
+        """The newest version of each data set, in the order of their names."""
+        check_limit(limit)
+        after = str(decode_cursor(cursor, 1)[0]) if cursor is not None else None
+        items = await self._database.read(partial(store.newest_page, limit=limit + 1, after=after))
+        more = len(items) > limit
+        items = items[:limit]
+        return Page(items=items, next_cursor=encode_cursor(items[-1].name) if more else None)
+
+    async def get(self, reference: str) -> DatasetView:
+        """A version: name (the newest), name:version, or its id.
+
+        Raises:
+            InvalidArgument: the reference has another form.
+            NotFound: there is no such data set or version.
+        """
+        return (await self._find(reference)).view
+
+    async def profile(self, reference: str, target: str | None = None) -> DatasetProfile:
+        """Statistics of each column, warnings, and how `target` is distributed. Raises as `get`,
+        and NotFound where `target` is no column."""
+
+        return await self._with_frame(
+            reference,
+            lambda analysis, frame, name: analysis.profile_frame(frame, name, target),
+        )
+
+    async def preview(self, reference: str, limit: int = 10) -> DatasetPreview:
+        """The first `limit` rows (1 to 100). Raises as `get`."""
+        if not 1 <= limit <= 100:
+            raise InvalidArgument(f"limit is {limit}; it must be from 1 to 100.")
+
+        return await self._with_frame(
+            reference,
+            lambda analysis, frame, name: analysis.preview_frame(frame, name, limit),
+        )
+
+    async def validate(
+        self, reference: str, rules: Sequence[Rule | Mapping[str, Any]]
+    ) -> DatasetValidation:
+        """Check the rows against rules. Raises as `get`, and InvalidArgument for a rule that
+        cannot be checked."""
+        parsed = parse_rules(rules)
+        others = sorted({rule.drift_from for rule in parsed if rule.drift_from})
+        stored = {other: await self._find(other) for other in others}
+        async with _temporary_folder() as folder:
+            for other in stored.values():
+                await self._blobs.fetch(other.view.sha256, folder / other.view.id)
+
+            def work(analysis: Any, frame: Any, name: str) -> DatasetValidation:
+                references = {
+                    reference: analysis.read_frame(folder / it.view.id, it.format, it.options)
+                    for reference, it in stored.items()
+                }
+                validation: DatasetValidation = analysis.validate_frame(
+                    frame, name, parsed, references
+                )
+                return validation
+
+            return await self._with_frame(reference, work)
+
+    async def names(self, prefix: str = "") -> Names:
+        """The names that begin with `prefix`, in order, at most 100."""
+        return await self._database.read(partial(store.names, prefix=prefix, limit=100))
+
+    async def _inspect(
+        self, file: Path, format: str, options: Mapping[str, Any] | None
+    ) -> "Inspected":
+        return await self._analyse(lambda analysis: analysis.inspect(file, format, options))
+
+    async def _copy(self, source: str, file: Path) -> Path:
+        return await to_thread.run_sync(self._roots.copy, source, file, self._max_bytes)
+
+    async def _find(self, reference: str) -> StoredDataset:
+        return await self._database.read(partial(store.find, reference=reference))
+
+    async def _with_frame(self, reference: str, work: Callable[[Any, Any, str], T]) -> T:
+        """The result of `work(analysis, frame, name:version)`, run in a thread."""
+        stored = await self._find(reference)
+        async with _temporary_folder() as folder:
+            file = folder / "content"
+            await self._blobs.fetch(stored.view.sha256, file)
+
+            def run(analysis: Any) -> T:
+                frame = analysis.read_frame(file, stored.format, stored.options)
+                return work(analysis, frame, stored.view.dataset)
+
+            return await self._analyse(run)
+
+    async def _analyse(self, work: Callable[[Any], T]) -> T:
+        """The result of `work`, given the module `analysis`, run in a thread."""
+
+        def run() -> T:
+            # Importing polars takes long: not at start, and never on the event loop.
+            from mcp_hub.services.data import analysis
+
+            return work(analysis)
+
+        return await to_thread.run_sync(run, limiter=self._threads)
+
+
+@asynccontextmanager
+async def _temporary_folder() -> AsyncIterator[Path]:
+    try:
+        folder = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="mcp-hub-"))
+    except OSError as error:
+        raise Unavailable(
+            f"No temporary folder can be made: {error.strerror or error}.",
+            "Check the disk's free space, or set TMPDIR.",
+        ) from error
+    try:
+        yield Path(folder)
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InvalidArgument(
+            f"{name[:140]!r} cannot name a data set.",
+            "A name has 1 to 128 letters, digits, dots, hyphens and underscores, and begins with "
+            "a letter or a digit.",
+        )
+
+
+def _write_content(
+    content: str, file: Path, format: str, options: Mapping[str, Any] | None
+) -> None:
+    if format == "parquet":
+        raise InvalidArgument(
+            "Parquet is binary and cannot be passed as content.",
+            "Pass CSV or JSON as content, or the Parquet file as source.",
+        )
+    if "encoding" in (options or {}):
+        raise InvalidArgument(
+            "content is text already; the option encoding is for files.", "Leave it out."
+        )
+    try:
+        data = content.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(
+            f"The content is not Unicode text: character {error.start} is half of a pair.",
+            "Check how the text was cut or escaped.",
+        ) from error
+    if len(data) > MAX_CONTENT_BYTES:
+        raise LimitExceeded(
+            f"The content has {len(data)} bytes; at most {MAX_CONTENT_BYTES} can be passed inline.",
+            "Save it to a file in one of the workspace roots and pass its path as source.",
+        )
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise Unavailable(
+            f"The content cannot be written: {error.strerror or error}.",
+            "Check the disk's free space.",
+        ) from error

@@ -1,0 +1,152 @@
+"""What about a data set usually spoils a model.
+
+The thresholds are conventions, not laws: they are meant to draw an agent's eye, so they rather
+stay quiet than cry wolf.
+"""
+
+from typing import Final, Literal
+
+import polars as pl
+
+from mcp_hub.services.data.cells import short
+from mcp_hub.services.data.kinds import numbers_as_text
+from mcp_hub.services.data.leakage import find_leaks
+from mcp_hub.services.data.views import ColumnKind, DataWarning
+
+FEW_ROWS: Final = 50
+MISSING_RATE: Final = 0.3
+IMBALANCE: Final = 10.0
+"""The most frequent class has so many times the rows of the rarest."""
+
+_NAMES_SHOWN: Final = 20
+
+JobType = Literal["classification", "regression"]
+
+
+def find_warnings(
+    frame: pl.DataFrame,
+    kinds: dict[str, ColumnKind],
+    distinct: dict[str, int],
+    target: str | None,
+    job_type: JobType | None,
+) -> list[DataWarning]:
+    """The warnings, one a code; `distinct` counts each column's values that are not missing."""
+    warnings = _column_warnings(frame, kinds)
+    warnings += _row_warnings(frame)
+    if target is not None and job_type == "classification":
+        warnings += _class_warnings(frame[target])
+    if target is not None and job_type is not None:
+        leaks = find_leaks(frame, kinds, distinct, target, job_type)
+        if leaks:
+            reasons = "; ".join(f"{short(name)!r} {why}" for name, why in list(leaks.items())[:5])
+            message = f"Tells the target almost by itself: {reasons}. Known at prediction time?"
+            warnings.insert(0, _warning("leakage", list(leaks), message))
+    return warnings
+
+
+def _column_warnings(frame: pl.DataFrame, kinds: dict[str, ColumnKind]) -> list[DataWarning]:
+    names = frame.columns
+    rates = {name: frame[name].null_count() / frame.height for name in names}
+    missing = [name for name in names if rates[name] > MISSING_RATE]
+    constant = [name for name in names if kinds[name] == "constant"]
+    identifiers = [name for name in names if kinds[name] == "identifier"]
+    texts = [name for name in names if kinds[name] == "category" and numbers_as_text(frame[name])]
+    infinite = [
+        name
+        for name in names
+        if frame.schema[name].is_float() and bool(frame[name].is_infinite().any())
+    ]
+    warnings = []
+    if missing:
+        worst = max(missing, key=rates.__getitem__)
+        warnings.append(
+            _warning(
+                "missing",
+                missing,
+                f"Over {MISSING_RATE:.0%} of the values are missing, in {short(worst)!r} "
+                f"{rates[worst]:.0%}.",
+            )
+        )
+    if constant:
+        warnings.append(_warning("constant", constant, "One value throughout, or none at all."))
+    if identifiers:
+        message = "Names the row, or is nested: a model can only learn it by heart. Leave it out."
+        warnings.append(_warning("identifier", identifiers, message))
+    if texts:
+        message = "Numbers written as text, such as $1,234 or 5 %: they are taken for categories."
+        warnings.append(_warning("numbers_as_text", texts, message))
+    if infinite:
+        warnings.append(_warning("infinite", infinite, "Holds infinite values; replace them."))
+    if twins := _equal_columns(frame, [name for name in names if kinds[name] != "constant"]):
+        pairs = ", ".join(f"{short(b)!r} = {short(a)!r}" for a, b in twins[:5])
+        message = f"Equal in every row: {pairs}. Keep one of each."
+        warnings.append(_warning("duplicate_columns", [second for _, second in twins], message))
+    return warnings
+
+
+def _row_warnings(frame: pl.DataFrame) -> list[DataWarning]:
+    warnings = []
+    if duplicates := count_duplicates(frame):
+        message = (
+            f"{duplicates} of {frame.height} rows repeat an earlier one; a held-out score is too "
+            "good where copies are on both sides of the split."
+        )
+        warnings.append(_warning("duplicate_rows", [], message))
+    if frame.height < FEW_ROWS:
+        message = f"Only {frame.height} rows: a held-out score will depend on chance."
+        warnings.append(_warning("few_rows", [], message))
+    return warnings
+
+
+def _class_warnings(target: pl.Series) -> list[DataWarning]:
+    counts = target.drop_nulls().value_counts(name="rows").sort("rows", descending=True)
+    if counts.height < 2:
+        return []
+    warnings = []
+    label, most = counts.row(0)
+    rarest, least = counts.row(-1)
+    if most > IMBALANCE * least:
+        message = (
+            f"{short(str(label))!r} has {most} rows, {short(str(rarest))!r} {least}: accuracy "
+            "says little here; look at balanced accuracy or F1."
+        )
+        warnings.append(_warning("imbalance", [target.name], message))
+    if rare := counts.filter(pl.col("rows") < 2).height:
+        message = (
+            f"{rare} classes have a single row, such as {short(str(rarest))!r}; they cannot be "
+            "both trained on and held out."
+        )
+        warnings.append(_warning("rare_class", [target.name], message))
+    return warnings
+
+
+def count_duplicates(frame: pl.DataFrame) -> int:
+    """How many rows repeat an earlier one (by a 64-bit hash of each row)."""
+    return frame.height - row_hashes(frame).n_unique()
+
+
+def row_hashes(frame: pl.DataFrame) -> pl.Series:
+    """A 64-bit hash of each row; equal rows have equal hashes."""
+    return frame.hash_rows(seed=0)
+
+
+def _equal_columns(frame: pl.DataFrame, names: list[str]) -> list[tuple[str, str]]:
+    """The pairs (first, further) of columns that hold the same values."""
+    if not names:
+        return []
+    sums = frame.select(pl.col(name).hash(seed=0).sum() for name in names).row(0)
+    first: dict[tuple[str, object], str] = {}
+    twins = []
+    for name, total in zip(names, sums, strict=True):
+        earlier = first.setdefault((str(frame.schema[name]), total), name)
+        if earlier != name and frame[earlier].equals(frame[name]):
+            twins.append((earlier, name))
+    return twins
+
+
+def _warning(code: str, columns: list[str], message: str) -> DataWarning:
+    if len(columns) > _NAMES_SHOWN:
+        message += f" {len(columns)} columns, of which {_NAMES_SHOWN} are named."
+    return DataWarning.model_validate(
+        {"code": code, "columns": columns[:_NAMES_SHOWN], "message": message}
+    )

@@ -1,0 +1,168 @@
+"""The workspace roots: the only folders whose files a caller may name."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from mcp_hub.adapters.errors import (
+    Denied,
+    HubError,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+    names_hint,
+)
+
+_CHUNK = 1024 * 1024
+_NAMES_LOOKED_AT = 1000
+_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR)
+_WRONG_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENXIO, errno.ENODEV)
+
+
+class Roots:
+    """Opens files by what a caller calls them: absolute, `~/…`, `file://…`, or below a root.
+
+    Symbolic links are resolved before a path is checked, and the file is then opened from its
+    root down without following any, so that a link made in between leads nowhere. The methods
+    block: call them in a thread.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
+
+    def __str__(self) -> str:
+        return ", ".join(str(path) for path in self._paths) or "(none are configured)"
+
+    def copy(self, source: str, destination: Path, max_bytes: int) -> Path:
+        """Copy the file that `source` names to `destination`; the file's own resolved path.
+
+        Raises:
+            InvalidArgument: `source` names no regular file.
+            Denied: it is outside the roots, also through a link, or may not be read.
+            NotFound: there is no such file; the hint names its neighbours.
+            LimitExceeded: the file has more than `max_bytes`; it is not read then.
+            Unavailable: reading or writing failed, for example because the disk is full.
+        """
+        with self.open(source) as (path, file):
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise _too_large(path, size, max_bytes)
+            try:
+                with destination.open("wb") as copy:
+                    while chunk := file.read(_CHUNK):
+                        if copy.tell() + len(chunk) > max_bytes:
+                            raise _too_large(path, copy.tell() + len(chunk), max_bytes)
+                        copy.write(chunk)
+            except OSError as error:
+                raise Unavailable(
+                    f"{path} cannot be copied: {error.strerror or error}.",
+                    "Check the disk's free space.",
+                ) from error
+            return path
+
+    @contextmanager
+    def open(self, source: str) -> Iterator[tuple[Path, BinaryIO]]:
+        """The regular file that `source` names, open for reading, and its path. Raises as copy."""
+        root, path = self._resolve(source)
+        try:
+            descriptor = _open_below(root, path)
+        except OSError as error:
+            raise self._explained(error, path) from error
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise InvalidArgument(
+                    f"{path} is a folder, not a file.", names_hint("", _names_in(path), "files")
+                )
+            if not stat.S_ISREG(mode):
+                raise InvalidArgument(
+                    f"{path} is a device, a pipe or a socket.", "Name a regular file."
+                )
+            yield path, file
+
+    def _resolve(self, source: str) -> tuple[Path, Path]:
+        """The root and the resolved path of `source`, which is in it but need not exist."""
+        wanted = self._local_path(source)
+        found: list[tuple[Path, Path]] = []
+        for candidate in [wanted] if wanted.is_absolute() else [p / wanted for p in self._paths]:
+            path = Path(os.path.realpath(candidate))
+            for root in (Path(os.path.realpath(p)) for p in self._paths):
+                if path.is_relative_to(root):
+                    found.append((root, path))
+                    break
+        if not found:
+            raise Denied(
+                f"{source!r} is, or leads, outside the folders that the hub may read.",
+                f"Allowed: {self}. Name a file in one of them, by a path relative to it, or set "
+                "the roots in the hub's configuration.",
+            )
+        return next((pair for pair in found if os.path.lexists(pair[1])), found[0])
+
+    def _local_path(self, source: str) -> Path:
+        text = source.strip()
+        if "://" in text:
+            url = urlsplit(text)
+            if url.scheme != "file" or url.netloc not in ("", "localhost"):
+                raise InvalidArgument(
+                    f"{source!r} is not a local file.",
+                    f"Pass a path below one of: {self}; or a file:/// URI.",
+                )
+            text = unquote(url.path)
+        if not text or "\0" in text:
+            raise InvalidArgument("The path is empty or holds a zero byte.", f"Roots: {self}.")
+        return Path(os.path.expanduser(text))  # noqa: PTH111 - leaves an unknown ~user as it is
+
+    def _explained(self, error: OSError, path: Path) -> HubError:
+        if error.errno in _NO_SUCH_FILE:
+            near = names_hint(path.name, _names_in(path.parent), f"files in {path.parent}")
+            return NotFound(f"There is no file {path}.", f"{near} Roots: {self}.")
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return Denied(f"{path} may not be read by the hub.", "Change the file's permissions.")
+        if error.errno in _WRONG_NAME:
+            return InvalidArgument(
+                f"{str(path)[:200]} cannot be opened: {error.strerror}.", f"Roots: {self}."
+            )
+        return Unavailable(f"{path} cannot be opened: {error.strerror or error}.")
+
+
+def _open_below(root: Path, path: Path) -> int:
+    """Open the resolved `path` step by step from `root`, following no link on the way."""
+    # O_NONBLOCK: opening a pipe without a writer must not wait for one.
+    last = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    parts = path.relative_to(root).parts
+    for number, part in enumerate(parts, start=1):
+        flags = last if number == len(parts) else last | os.O_DIRECTORY
+        try:
+            opened = os.open(part, flags, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = opened
+    return descriptor
+
+
+def _names_in(folder: Path) -> list[str]:
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    names.append(entry.name)
+                if len(names) == _NAMES_LOOKED_AT:
+                    break
+    except OSError:
+        return []
+    return names
+
+
+def _too_large(path: Path, size: int, max_bytes: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"{path} has {size} bytes; at most {max_bytes} are allowed.",
+        "Take a sample of it, write it as Parquet, or raise the limit in the configuration.",
+    )

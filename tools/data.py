@@ -1,0 +1,126 @@
+"""Data sets: register, list, profile, preview, validate."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mcp_hub.services.data.options import CsvOptions, DataFormat
+from mcp_hub.services.data.rules import Rule
+from mcp_hub.services.data.views import (
+    DatasetPreview,
+    DatasetProfile,
+    DatasetSummary,
+    DatasetValidation,
+    DatasetView,
+)
+from mcp_hub.services.views import Name, Page
+from mcp_hub.tools.toolset import Toolset, tool
+
+COLUMNS_SHOWN = 60
+
+Dataset = Annotated[
+    str, Field(description="name (its newest version), name:version, or the id (ds_…)")
+]
+
+
+class DataTools(Toolset):
+    """The toolset `data`."""
+
+    name = "data"
+
+    @tool(title="Register a data set", idempotent=True)
+    async def dataset_register(
+        self,
+        name: Annotated[Name, Field(description="What to call it; an existing name is extended")],
+        source: Annotated[
+            str | None,
+            Field(description="A file: absolute, or relative to one of the hub's workspace roots"),
+        ] = None,
+        content: Annotated[
+            str | None,
+            Field(description="The data itself as CSV, TSV, JSON or JSON Lines, up to 1 MB"),
+        ] = None,
+        format: Annotated[
+            DataFormat | None,
+            Field(description="By default as the file's extension or the content shows"),
+        ] = None,
+        options: Annotated[
+            CsvOptions | None, Field(description="For csv and tsv, where the defaults do not fit")
+        ] = None,
+    ) -> DatasetView:
+        """Store a table as the next version of a data set, from a file (`source`) or from text
+        (`content`): pass exactly one.
+
+        Returns the version and each column's inferred kind. The same data again returns the
+        version that holds it. Next: dataset_profile, then training_submit.
+        """
+        hub = await self.hub()
+        view = await hub.data.register(
+            name,
+            source=source,
+            content=content,
+            format=format,
+            options=options.model_dump(exclude_unset=True) if options else None,
+        )
+        shown = view.columns[:COLUMNS_SHOWN]
+        return view.model_copy(
+            update={"columns": shown, "omitted_columns": len(view.columns) - len(shown)}
+        )
+
+    @tool(title="List data sets", read_only=True)
+    async def dataset_list(
+        self,
+        limit: Annotated[int, Field(description="Data sets a page, 1 to 200", ge=1, le=200)] = 50,
+        cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
+    ) -> Page[DatasetSummary]:
+        """Registered data sets by name, each with its newest version."""
+        hub = await self.hub()
+        return await hub.data.list(limit=limit, cursor=cursor)
+
+    @tool(title="Profile a data set", read_only=True)
+    async def dataset_profile(
+        self,
+        dataset: Dataset,
+        target: Annotated[
+            str | None,
+            Field(description="The column to predict: adds its distribution and finds leaks"),
+        ] = None,
+    ) -> DatasetProfile:
+        """Look at a data set before training: each column's kind, missing values and statistics,
+        and warnings about what spoils models (leakage, duplicates, imbalance, identifiers, …).
+
+        With a target it also suggests classification or regression. Next: training_submit.
+        """
+        hub = await self.hub()
+        return await hub.data.profile(dataset, target)
+
+    @tool(title="Preview a data set", read_only=True)
+    async def dataset_preview(
+        self,
+        dataset: Dataset,
+        limit: Annotated[int, Field(description="Rows, 1 to 100", ge=1, le=100)] = 10,
+    ) -> DatasetPreview:
+        """The first rows as they were read. Cells are cut at 80 characters."""
+        hub = await self.hub()
+        return await hub.data.preview(dataset, limit)
+
+    @tool(title="Validate a data set", read_only=True)
+    async def dataset_validate(
+        self,
+        dataset: Dataset,
+        rules: Annotated[
+            list[Rule],
+            Field(
+                description='Such as [{"column": "age", "type": "integer", "min": 0, '
+                '"max_null_rate": 0.05}, {"min_rows": 100, "no_duplicates": true}, '
+                '{"drift_from": "people:1"}]'
+            ),
+        ],
+    ) -> DatasetValidation:
+        """Check a data set against rules: types, ranges, allowed values, patterns, uniqueness,
+        missing values, size, duplicates, and drift from another version.
+
+        Each check says whether it passed, and which rows fail (from 0).
+        """
+        hub = await self.hub()
+        return await hub.data.validate(dataset, rules)
