@@ -12,10 +12,11 @@ from typing import Any
 
 from anyio import to_thread
 from mcp import Client, StdioServerParameters
+from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent
 from rich.console import Console
 
-from mcp_hub.adapters.errors import Internal
+from mcp_hub.adapters.errors import Internal, Unavailable
 
 MODEL = "biopsy-classifier"
 _SHOWN_CHARACTERS = 600
@@ -27,6 +28,7 @@ async def run_demo(out: Console) -> None:
 
     Raises:
         Internal: something is not as promised.
+        Unavailable: the server ended.
     """
     with tempfile.TemporaryDirectory(prefix="mcp-hub-demo-") as folder:
         rows = await to_thread.run_sync(_write_biopsies, Path(folder) / "biopsies.csv")
@@ -35,9 +37,12 @@ async def run_demo(out: Console) -> None:
             command=sys.executable, args=["-m", "mcp_hub", "--config", str(config)], cwd=folder
         )
         began = time.perf_counter()
-        async with Client(server) as client:
-            agent = _Agent(client, out)
-            await _main_job(agent, rows)
+        try:
+            async with Client(server) as client:
+                agent = _Agent(client, out)
+                await _main_job(agent, rows)
+        except ExceptionGroup as group:  # the client's task groups wrap what ends them
+            raise _first_cause(group) from None
         out.print(f"\nAll as promised: {agent.calls} calls in {_since(began)}.", style="bold green")
         await to_thread.run_sync(_wait_for_worker, Path(folder) / "state" / "worker.lock")
 
@@ -111,6 +116,14 @@ def expect(condition: bool, promise: str) -> None:
     """
     if not condition:
         raise Internal(f"The demo expected that {promise}.", "Run `mcp-hub doctor`.")
+
+
+def _first_cause(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, MCPError):
+        return Unavailable(f"mcp-hub stopped answering: {error}.", "What it logged is above.")
+    return error
 
 
 class _Agent:
