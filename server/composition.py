@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.blobs.port import BlobStore
@@ -14,6 +15,7 @@ from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
+from mcp_hub.services.counting import count
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
@@ -85,7 +87,14 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
             ),
-            health=HealthService({"database": database.check, "blobs": blobs.check}),
+            health=HealthService(
+                {
+                    "database": database.check,
+                    "blobs": blobs.check,
+                    "queue": partial(_check_queue, adapters.queue),
+                },
+                partial(count, database, worker_silence_s=settings.training.lease_s),
+            ),
             bus=bus,
         )
 
@@ -124,6 +133,10 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             queue=adapters.queue,
             bus=adapters.bus,
         )
+
+
+async def _check_queue(queue: Queue) -> str:
+    return f"{await queue.depth()} waiting"
 
 
 def _worker_starter(settings: Settings, database: Database) -> WorkerStarter:

@@ -1,0 +1,326 @@
+"""The hub as one MCP server, which speaks the handshake protocols and 2026-07-28 alike."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from mcp.server import Server, ServerRequestContext
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.caching import CacheableMethod, CacheHint
+from mcp.server.lowlevel.server import NotificationOptions
+from mcp.server.mcpserver import Context
+from mcp.server.models import InitializationOptions
+from mcp.types import (
+    CallToolRequestParams,
+    CallToolResult,
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    EmptyResult,
+    GetPromptRequestParams,
+    GetPromptResult,
+    InputRequiredResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    PromptReference,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    SubscribeRequestParams,
+    UnsubscribeRequestParams,
+)
+from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+
+import mcp_hub
+from mcp_hub.adapters.errors import Denied, InvalidArgument, NotFound, names_hint
+from mcp_hub.resources.base import BoundPrompt, BoundResource, ResourceSet
+from mcp_hub.resources.data import DataResources
+from mcp_hub.resources.hub import HubResources
+from mcp_hub.resources.registry import RegistryResources
+from mcp_hub.resources.training import TrainingResources
+from mcp_hub.server.notices import Notices
+from mcp_hub.server.protocol import answering, page
+from mcp_hub.server.settings import Settings
+from mcp_hub.services.hub import HubProvider
+from mcp_hub.services.pages import MAX_LIMIT
+from mcp_hub.tools.data import DataTools
+from mcp_hub.tools.hub import HubAbout, HubTools, Limits
+from mcp_hub.tools.inference import InferenceTools
+from mcp_hub.tools.registry import RegistryTools
+from mcp_hub.tools.toolset import MAX_CHARACTERS, BoundTool, Toolset, error_result
+from mcp_hub.tools.training import TrainingTools
+
+INSTRUCTIONS = """\
+MCP Hub trains, keeps and serves machine-learning models.
+The main path: dataset_register → dataset_profile → training_submit → training_status(wait_s=50)
+until the job has ended → model_get → model_promote(alias="champion", gates=…) → predict.
+A model is named name (its newest version), name@alias or name:version. Ids and names come from
+the results and the lists; nothing has to be guessed. An error is {code, message, hint}: follow
+the hint."""
+
+_TOOLSETS: dict[str, type[Toolset]] = {
+    tools.name: tools for tools in (TrainingTools, DataTools, RegistryTools, InferenceTools)
+}
+_RESOURCES: dict[str, type[ResourceSet]] = {
+    resources.name: resources
+    for resources in (TrainingResources, DataResources, RegistryResources, HubResources)
+}
+_FIXED_LISTS: tuple[CacheableMethod, ...] = (
+    "server/discover",
+    "tools/list",
+    "prompts/list",
+    "resources/templates/list",
+)
+_FIXED_FOR_MS = 300_000
+_COMPLETIONS_SHOWN = 100
+
+Ctx = ServerRequestContext[None, Any]
+
+
+def create_server(
+    settings: Settings, hub: HubProvider, *, transport: Literal["stdio", "http"] = "stdio"
+) -> "HubServer":
+    """The MCP server that `settings` describe. It asks for the hub when a call first needs it."""
+    toolsets: list[Toolset] = []
+    for name in dict.fromkeys(settings.toolsets):
+        if name == "hub":
+            toolsets.append(HubTools(hub, _about(settings, transport)))
+        elif name != "training" or settings.training.enabled:
+            toolsets.append(_TOOLSETS[name](hub))
+    names = [toolset.name for toolset in toolsets]
+    return HubServer(
+        hub,
+        tools=[tool for toolset in toolsets for tool in toolset.tools()],
+        sets=[_RESOURCES[name](hub) for name in names if name in _RESOURCES],
+        read_only=settings.read_only,
+    )
+
+
+def _about(settings: Settings, transport: Literal["stdio", "http"]) -> HubAbout:
+    return HubAbout(
+        version=mcp_hub.__version__,
+        protocol_versions=list(reversed(KNOWN_PROTOCOL_VERSIONS)),
+        data_dir=str(settings.data_dir),
+        roots=[str(root) for root in settings.roots],
+        toolsets=list(settings.toolsets),
+        read_only=settings.read_only,
+        transport=transport,
+        limits=Limits(
+            result_characters=MAX_CHARACTERS,
+            dataset_mb=settings.data.max_mb,
+            inline_content_mb=1,
+            wait_s=50,
+            page_items=MAX_LIMIT,
+        ),
+    )
+
+
+class HubServer(Server[None]):
+    """Tools, resources and prompts behind the protocol's request handlers.
+
+    Built on the SDK's low-level server: `MCPServer` has no pagination, ignores unknown arguments
+    and has no place for `resources/subscribe`.
+    """
+
+    def __init__(
+        self,
+        hub: HubProvider,
+        *,
+        tools: Sequence[BoundTool],
+        sets: Sequence[ResourceSet],
+        read_only: bool = False,
+    ) -> None:
+        self.tools = {tool.name: tool for tool in tools if tool.read_only or not read_only}
+        self.resources = [resource for group in sets for resource in group.resources()]
+        self.prompts = {
+            prompt.name: prompt
+            for group in sets
+            for prompt in group.prompts()
+            if prompt.read_only or not read_only
+        }
+        self.notices = Notices(hub)
+        self._hub = hub
+        self._sets = sets
+        super().__init__(
+            "mcp-hub",
+            title="MCP Hub",
+            version=mcp_hub.__version__,
+            instructions=INSTRUCTIONS,
+            lifespan=lambda _: self.notices.relaying(),
+            cache_hints={method: CacheHint(_FIXED_FOR_MS) for method in _FIXED_LISTS},
+            get_tool_input_schema=self._input_schema,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            on_list_resources=self._list_resources,
+            on_list_resource_templates=self._list_templates,
+            on_read_resource=self._read_resource,
+            on_subscribe_resource=self._subscribe,
+            on_unsubscribe_resource=self._unsubscribe,
+            on_subscriptions_listen=self._listen,
+            on_list_prompts=self._list_prompts,
+            on_get_prompt=self._get_prompt,
+            on_completion=self._complete,
+        )
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        """What `initialize` answers: of the lists, that of the resources changes."""
+        return super().create_initialization_options(
+            notification_options or NotificationOptions(resources_changed=True),
+            experimental_capabilities,
+            extensions,
+        )
+
+    @answering
+    async def _list_tools(self, ctx: Ctx, params: PaginatedRequestParams) -> ListToolsResult:
+        visible = [tool.definition for tool in self.tools.values() if _may_use(tool)]
+        tools, next_cursor = page(visible, params.cursor)
+        return ListToolsResult(tools=tools, next_cursor=next_cursor)
+
+    @answering
+    async def _call_tool(
+        self, ctx: Ctx, params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
+        tool = self.tools.get(params.name)
+        if tool is None:
+            visible = [name for name, tool in self.tools.items() if _may_use(tool)]
+            raise InvalidArgument(
+                f"There is no tool {params.name!r}.", names_hint(params.name, visible, "tools")
+            )
+        if not _may_use(tool):
+            return error_result(
+                Denied(
+                    f"{tool.name} changes things, and this token may only read.",
+                    "Use a token with the scope write.",
+                )
+            )
+        return await tool.call(params.arguments or {}, self._context(ctx, params))
+
+    @answering
+    async def _list_resources(
+        self, ctx: Ctx, params: PaginatedRequestParams
+    ) -> ListResourcesResult:
+        if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            await self.notices.follow_list(ctx.session)
+        found = [r.definition for r in self.resources if isinstance(r.definition, Resource)]
+        for group in self._sets:
+            found += await group.newest()
+        resources, next_cursor = page(found, params.cursor)
+        return ListResourcesResult(resources=resources, next_cursor=next_cursor)
+
+    @answering
+    async def _list_templates(
+        self, ctx: Ctx, params: PaginatedRequestParams
+    ) -> ListResourceTemplatesResult:
+        found = [r.definition for r in self.resources if isinstance(r.definition, ResourceTemplate)]
+        templates, next_cursor = page(found, params.cursor)
+        return ListResourceTemplatesResult(resource_templates=templates, next_cursor=next_cursor)
+
+    @answering
+    async def _read_resource(
+        self, ctx: Ctx, params: ReadResourceRequestParams
+    ) -> ReadResourceResult:
+        resource, values = self._resource(params.uri)
+        return await resource.read(params.uri, values)
+
+    @answering
+    async def _subscribe(self, ctx: Ctx, params: SubscribeRequestParams) -> EmptyResult:
+        self._resource(params.uri)
+        await self.notices.subscribe_session(ctx.session, params.uri)
+        return EmptyResult()
+
+    @answering
+    async def _unsubscribe(self, ctx: Ctx, params: UnsubscribeRequestParams) -> EmptyResult:
+        self.notices.unsubscribe_session(ctx.session, params.uri)
+        return EmptyResult()
+
+    @answering
+    async def _listen(self, ctx: Ctx, params: Any) -> Any:
+        return await self.notices.listen(ctx, params)
+
+    @answering
+    async def _list_prompts(self, ctx: Ctx, params: PaginatedRequestParams) -> ListPromptsResult:
+        visible = [prompt.definition for prompt in self.prompts.values() if _may_use(prompt)]
+        prompts, next_cursor = page(visible, params.cursor)
+        return ListPromptsResult(prompts=prompts, next_cursor=next_cursor)
+
+    @answering
+    async def _get_prompt(
+        self, ctx: Ctx, params: GetPromptRequestParams
+    ) -> GetPromptResult | InputRequiredResult:
+        prompt = self._prompt(params.name)
+        return await prompt.render(params.arguments or {}, self._context(ctx, params))
+
+    @answering
+    async def _complete(self, ctx: Ctx, params: CompleteRequestParams) -> CompleteResult:
+        owner: BoundPrompt | BoundResource
+        if isinstance(params.ref, PromptReference):
+            owner = self._prompt(params.ref.name)
+            known = owner.arguments
+        else:
+            owner = self._template(params.ref.uri)
+            known = owner.template.variable_names
+        name, typed = params.argument.name, params.argument.value
+        if name not in known:
+            raise InvalidArgument(
+                f"There is no argument {name!r}.", names_hint(name, known, "arguments")
+            )
+        completer = owner.completers.get(name)
+        if completer is None:
+            return CompleteResult(completion=Completion(values=[]))
+        given = (params.context.arguments if params.context else None) or {}
+        values = await completer(await self._hub(), typed, given)
+        fitting = [value for value in values if value.lower().startswith(typed.lower())]
+        return CompleteResult(
+            completion=Completion(
+                values=fitting[:_COMPLETIONS_SHOWN],
+                total=len(fitting),
+                has_more=len(fitting) > _COMPLETIONS_SHOWN,
+            )
+        )
+
+    def _context(self, ctx: Ctx, params: Any) -> Context[Any]:
+        return Context(request_context=ctx, input_params=params, subscriptions=self.notices)
+
+    def _input_schema(self, name: str) -> dict[str, Any] | None:
+        tool = self.tools.get(name)
+        return tool.definition.input_schema if tool else None
+
+    def _resource(self, uri: str) -> tuple[BoundResource, dict[str, str]]:
+        for resource in self.resources:
+            values = resource.match(uri)
+            if values is not None:
+                return resource, values
+        known = (resource.uri for resource in self.resources)
+        raise NotFound(f"There is no resource {uri!r}.", names_hint(uri, known, "resources"))
+
+    def _template(self, uri: str) -> BoundResource:
+        found = [resource for resource in self.resources if resource.uri == uri]
+        if not found:
+            known = (resource.uri for resource in self.resources)
+            raise InvalidArgument(
+                f"There is no template {uri!r}.", names_hint(uri, known, "templates")
+            )
+        return found[0]
+
+    def _prompt(self, name: str) -> BoundPrompt:
+        prompt = self.prompts.get(name)
+        if prompt is None or not _may_use(prompt):
+            visible = [name for name, prompt in self.prompts.items() if _may_use(prompt)]
+            raise InvalidArgument(
+                f"There is no prompt {name!r}.", names_hint(name, visible, "prompts")
+            )
+        return prompt
+
+
+def _may_use(offer: BoundTool | BoundPrompt) -> bool:
+    """Whether the caller's token permits it; without tokens (stdio, loopback) everything is."""
+    token = get_access_token()
+    return offer.read_only or token is None or not {"write", "admin"}.isdisjoint(token.scopes)

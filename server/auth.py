@@ -1,0 +1,30 @@
+"""Bearer tokens: who may call `mcp-hub serve`, and what they may do."""
+
+import hmac
+from collections.abc import Mapping
+
+from mcp.server.auth.provider import AccessToken
+
+from mcp_hub.server.settings import TokenSettings
+
+
+class StaticTokens:
+    """The SDK's `TokenVerifier` over the tokens of the settings.
+
+    A token with the scope `read` sees and calls what changes nothing; `write` adds the rest.
+    `admin` includes both, and is kept for what only an operator should do.
+    """
+
+    def __init__(self, tokens: Mapping[str, TokenSettings]) -> None:
+        self._known = [
+            (settings.token.get_secret_value().encode(), name, list(settings.scopes))
+            for name, settings in tokens.items()
+        ]
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """The token's name and scopes, or None. Takes as long whatever is wrong with it."""
+        found = None
+        for secret, name, scopes in self._known:
+            if hmac.compare_digest(secret, token.encode()):
+                found = AccessToken(token=token, client_id=name, scopes=scopes)
+        return found
