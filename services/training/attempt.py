@@ -4,6 +4,7 @@
 forks one with the framework's libraries loaded already.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -57,14 +58,20 @@ def train(folder: Path) -> int:
         run.error(error.code, error.message, error.hint)
         return 1
     except MemoryError:
-        traceback.print_exc()
         run.error("limit_exceeded", "The training ran out of memory.", "Use less data.")
+        _print_traceback()
         return 1
     except Exception as error:  # noqa: BLE001 - the job ends here, its log has the traceback
-        traceback.print_exc()
         run.error("internal", f"{type(error).__name__}: {error}", "See training_logs.")
+        _print_traceback()
         return 1
     return 0
+
+
+def _print_traceback() -> None:
+    # The job may have closed its standard error.
+    with contextlib.suppress(OSError, ValueError):
+        traceback.print_exc()
 
 
 def read_task(folder: Path) -> dict[str, Any]:

@@ -219,8 +219,10 @@ def forget_enqueued(connection: Connection) -> None:
 
 def count_by_status(connection: Connection) -> dict[str, int]:
     """How many jobs are in each state."""
-    rows = connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status))
-    return dict(rows.tuples().all())
+    rows = connection.execute(
+        select(jobs.c.status, func.count().label("jobs")).group_by(jobs.c.status)
+    )
+    return {row.status: row.jobs for row in rows}
 
 
 def _same_attempt(job: Job) -> tuple[Any, ...]:

@@ -44,9 +44,7 @@ class SklearnConfig(FrameworkConfig):
     test_size: float = Field(
         default=0.2, gt=0, lt=1, description="The share of rows held out for the evaluation"
     )
-    cv: int = Field(
-        default=5, ge=0, le=20, description="Folds of cross-validation, or 0 for none"
-    )
+    cv: int = Field(default=5, ge=0, le=20, description="Folds of cross-validation, or 0 for none")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Fixes the split and the estimator")
     class_weight: Literal["balanced"] | None = Field(
         default=None, description="balanced gives rare classes more weight"

@@ -1,0 +1,207 @@
+"""The estimators on offer: those that convert to ONNX and then predict the same."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedKFold
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.svm import SVC, SVR
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.registry.views import InputField
+from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
+
+_MANY_ROWS = 5_000
+_LEAVES = 1_024
+_SEED = "random_state"
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorType:
+    """An estimator and what it wants: `scales` are inputs, and targets, of mean 0 and spread 1."""
+
+    cls: type[Any]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    scales_inputs: bool = False
+    scales_target: bool = False
+    is_forest: bool = False
+    takes_numbers: bool = True
+
+
+_FOREST = {"n_estimators": 100}
+_LINEAR = {"max_iter": 5_000}
+
+CLASSIFIERS: dict[str, EstimatorType] = {
+    "logistic_regression": EstimatorType(LogisticRegression, {"max_iter": 1_000}, True),
+    "random_forest": EstimatorType(RandomForestClassifier, _FOREST, is_forest=True),
+    "extra_trees": EstimatorType(ExtraTreesClassifier, _FOREST, is_forest=True),
+    "gradient_boosting": EstimatorType(GradientBoostingClassifier),
+    "decision_tree": EstimatorType(DecisionTreeClassifier),
+    "svm": EstimatorType(SVC, {}, True),
+    "mlp": EstimatorType(MLPClassifier, {"max_iter": 300}, True),
+    "naive_bayes": EstimatorType(MultinomialNB, takes_numbers=False),
+}
+REGRESSORS: dict[str, EstimatorType] = {
+    "ridge": EstimatorType(Ridge, {}, True),
+    "linear_regression": EstimatorType(LinearRegression, {}, True),
+    "lasso": EstimatorType(Lasso, _LINEAR, True),
+    "elastic_net": EstimatorType(ElasticNet, _LINEAR, True),
+    "random_forest": EstimatorType(RandomForestRegressor, _FOREST, is_forest=True),
+    "extra_trees": EstimatorType(ExtraTreesRegressor, _FOREST, is_forest=True),
+    "gradient_boosting": EstimatorType(GradientBoostingRegressor),
+    "decision_tree": EstimatorType(DecisionTreeRegressor),
+    "svm": EstimatorType(SVR, {}, True, True),
+    "mlp": EstimatorType(MLPRegressor, {"max_iter": 500}, True, True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the choice of candidates and defaults looks at; `rarest` is the smallest class."""
+
+    rows: int
+    kinds: frozenset[str]
+    columns: int
+    classes: int
+    rarest: int
+
+    @classmethod
+    def of(cls, rows: int, inputs: list[InputField], class_counts: list[int]) -> "Shape":
+        """The shape of the rows to learn from; `class_counts` is empty for numbers."""
+        kinds = frozenset(field.kind for field in inputs)
+        rarest = min(class_counts, default=0)
+        return cls(rows, kinds, len(inputs), len(class_counts), rarest)
+
+
+def candidates(shape: Shape, config: SklearnConfig) -> dict[str, EstimatorType]:
+    """The estimators to compare, simplest first: one by name, or for auto those that suit.
+
+    Left out are those that would take long (boosting grows with rows, columns and classes, and
+    support vectors with the square of the rows), and those that cannot weight classes if asked.
+
+    Raises:
+        InvalidArgument: the estimator that `config` names does not fit the data or its `params`.
+    """
+    types = CLASSIFIERS if shape.classes else REGRESSORS
+    if config.estimator != "auto":
+        _check(types, shape, config)
+        return {config.estimator: types[config.estimator]}
+    suited = {name: types[name] for name in _suited(shape)}
+    if not config.class_weight:
+        return suited
+    return {name: kind for name, kind in suited.items() if _takes(kind, "class_weight")}
+
+
+def build(kind: EstimatorType, config: SklearnConfig, shape: Shape) -> Any:
+    """An estimator to fit, of the `params` and the seed of `config`."""
+    params = {**kind.defaults, **_for_many_rows(kind, shape)}
+    if _takes(kind, _SEED):
+        params[_SEED] = config.seed
+    if config.class_weight:
+        params["class_weight"] = config.class_weight
+    estimator = kind.cls(**(params | config.params))
+    if kind.cls is not SVC:
+        return estimator
+    # Probabilities by Platt's sigmoid on scores of rows that the scoring model did not see.
+    folds = StratifiedKFold(max(2, min(5, shape.rarest)), shuffle=True, random_state=config.seed)
+    return CalibratedClassifierCV(estimator, cv=folds, ensemble=False)
+
+
+def chosen_params(estimator: Any) -> dict[str, Any]:
+    """All parameters of an estimator that `build` made, in JSON's types."""
+    inner = estimator.estimator if isinstance(estimator, CalibratedClassifierCV) else estimator
+    return {
+        name: value if isinstance(value, str | int | float | bool | list | None) else str(value)
+        for name, value in inner.get_params(deep=False).items()
+        if value != "deprecated"
+    }
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _suited(shape: Shape) -> list[str]:
+    names = ["logistic_regression"] if shape.classes else ["ridge"]
+    if "text" in shape.kinds:
+        if shape.classes and not _has_numbers(shape):
+            names.append("naive_bayes")
+        elif shape.rows <= _MANY_ROWS:
+            names.append("random_forest")
+        return names
+    names.append("random_forest")
+    if shape.rows <= _MANY_ROWS and (not shape.classes or shape.rarest >= 10):
+        names.append("svm")
+    if _boosting_seconds(shape) <= 0.5 and shape.rows >= 200:
+        names.append("gradient_boosting")
+    return names
+
+
+def _check(types: Mapping[str, EstimatorType], shape: Shape, config: SklearnConfig) -> None:
+    name = config.estimator
+    if name not in types:
+        what = "classification" if shape.classes else "regression"
+        raise InvalidArgument(
+            f"{name} does not do {what}.", f"Estimators for {what}: auto, {', '.join(types)}."
+        )
+    kind = types[name]
+    valid = kind.cls().get_params(deep=False)
+    for param in config.params:
+        if param not in valid:
+            raise InvalidArgument(
+                f"{name} has no parameter {param!r}.", names_hint(param, valid, "parameters")
+            )
+    if config.class_weight and "class_weight" not in valid:
+        able = [other for other, kind in types.items() if _takes(kind, "class_weight")]
+        raise InvalidArgument(
+            f"{name} cannot weight classes.",
+            f"Leave class_weight out, or use {', '.join(able)}." if able else "Leave it out.",
+        )
+    if not kind.takes_numbers and _has_numbers(shape):
+        raise InvalidArgument(
+            f"{name} counts words and categories; it takes no number or datetime columns.",
+            "Drop those columns (config.drop), make them categories, or use another estimator.",
+        )
+    if kind.cls is SVC and shape.rarest < 2:
+        raise InvalidArgument(
+            f"{name} needs two rows of every class to learn from, for its probabilities.",
+            "Give more rows of the rarest class, or use another estimator.",
+        )
+
+
+def _for_many_rows(kind: EstimatorType, shape: Shape) -> dict[str, Any]:
+    """Forests on many rows: smaller trees, since a model's size is its leaves, and all cores."""
+    if not kind.is_forest or shape.rows <= _MANY_ROWS:
+        return {}
+    leaves = max(64, _LEAVES // max(1, shape.classes // 4))
+    return {"max_leaf_nodes": leaves, "n_jobs": processors()}
+
+
+def _boosting_seconds(shape: Shape) -> float:
+    """About what a fit takes: 100 stages, in each a tree for each class."""
+    trees = shape.classes if shape.classes > 2 else 1
+    return trees * (0.08 + 6e-6 * shape.rows * shape.columns)
+
+
+def _has_numbers(shape: Shape) -> bool:
+    return bool(shape.kinds & {"number", "datetime"})
+
+
+def _takes(kind: EstimatorType, param: str) -> bool:
+    return param in kind.cls().get_params(deep=False)

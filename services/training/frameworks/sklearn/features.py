@@ -1,0 +1,257 @@
+"""From a model's inputs to the one matrix that its estimator takes, here and in the ONNX graph.
+
+Every number is float32 in both, computed by the same operations, so that both give the same.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from mcp_hub.services.inference.encoding import Arrays
+from mcp_hub.services.registry.views import InputField
+from mcp_hub.services.training.frameworks.sklearn.graph import (
+    ML_DOMAIN,
+    RUNTIME_DOMAIN,
+    Graph,
+    float_constant,
+)
+from mcp_hub.services.training.frameworks.sklearn.text import TOKEN_PATTERN, spellings, words
+
+Matrix = Any
+"""float64 [rows, features], a numpy array or a scipy CSR matrix."""
+
+MAX_CATEGORIES = 100
+"""Most categories of a column that are told apart; rarer ones count as unknown."""
+
+_INDICATED_SHARE = 0.05
+_DENSE_CELLS = 20_000_000
+_DENSE_WIDTH = 1_000
+_TINY = 1e-30
+_NO_TOKEN = "#"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Rows as features: the numbers float32 [rows, n], the rest float32 [rows, m] or None."""
+
+    numbers: NDArray[np.float32]
+    rest: sparse.csr_matrix | None
+
+
+class NumberFeatures:
+    """Numbers, booleans and the parts of dates, the median standing in for a missing one.
+
+    Where at least one row in twenty lacks a value, a column more says which rows do.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+
+    def fit(self, arrays: Arrays) -> NDArray[np.float32]:
+        """Learn from the rows; their features."""
+        table = self._table(arrays)
+        missing = np.isnan(table)
+        known = ~missing.all(axis=0)
+        self.medians = np.zeros(table.shape[1], dtype=np.float32)
+        if known.any():
+            self.medians[known] = np.nanmedian(table[:, known], axis=0)
+        self.indicated = np.flatnonzero(known & (missing.mean(axis=0) >= _INDICATED_SHARE))
+        features = self._features(table)
+        wide = features.astype(np.float64)
+        self.means = wide.mean(axis=0).astype(np.float32)
+        spreads = wide.std(axis=0)
+        # What is left of a constant after rounding is no spread.
+        constant = (spreads <= np.abs(self.means) * 1e-6) | (spreads < _TINY)
+        self.spreads = np.where(constant, 1, spreads).astype(np.float32)
+        return features
+
+    def transform(self, arrays: Arrays) -> NDArray[np.float32]:
+        """The features of other rows, not scaled."""
+        return self._features(self._table(arrays))
+
+    def scale(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of mean 0 and standard deviation 1 over the rows that were learned from."""
+        return np.asarray((features - self.means) / self.spreads, dtype=np.float32)
+
+    def add_to(self, graph: Graph, scaled: bool) -> str:
+        """The same in a graph."""
+        table = graph.concat(self.names)
+        missing = graph.apply("IsNaN", table)
+        value = graph.apply("Where", missing, graph.constant(self.medians[None]), table)
+        if len(self.indicated):
+            which = graph.constant(self.indicated.astype(np.int64))
+            flags = graph.apply("Gather", missing, which, axis=1)
+            value = graph.concat([value, graph.apply("Cast", flags, to=TensorProto.FLOAT)])
+        if scaled:
+            value = graph.apply("Sub", value, graph.constant(self.means[None]))
+            value = graph.apply("Div", value, graph.constant(self.spreads[None]))
+        return value
+
+    def _table(self, arrays: Arrays) -> NDArray[np.float32]:
+        return np.concatenate([arrays[name] for name in self.names], axis=1)
+
+    def _features(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
+        missing = np.isnan(table)
+        filled = np.where(missing, self.medians, table)
+        return np.concatenate([filled, missing[:, self.indicated]], axis=1, dtype=np.float32)
+
+
+class CategoryFeatures:
+    """One column of 0 and 1 for each category; a missing value is one, an unknown one is none."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fit(self, arrays: Arrays) -> sparse.csr_matrix:
+        """Learn from the rows; their features."""
+        counts = Counter(arrays[self.name][:, 0].tolist())
+        frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
+        self.categories = sorted(frequent)
+        self._positions = {category: index for index, category in enumerate(self.categories)}
+        return self.transform(arrays)
+
+    def transform(self, arrays: Arrays) -> sparse.csr_matrix:
+        """The features of other rows."""
+        values = arrays[self.name][:, 0].tolist()
+        found = [self._positions.get(value, -1) for value in values]
+        columns = np.array(found, dtype=np.int64)
+        rows = np.flatnonzero(columns >= 0)
+        ones = np.ones(len(rows), dtype=np.float32)
+        shape = (len(columns), len(self.categories))
+        return sparse.csr_matrix((ones, (rows, columns[rows])), shape=shape)
+
+    def add_to(self, graph: Graph) -> str | None:
+        """The same in a graph."""
+        ones = graph.apply(
+            "OneHotEncoder", self.name, domain=ML_DOMAIN, cats_strings=self.categories, zeros=1
+        )
+        return graph.apply("Flatten", ones, axis=1)
+
+
+class TextFeatures:
+    """TF-IDF of the words of a text, of length 1, as `TfidfVectorizer` has it; see `text`."""
+
+    def __init__(self, name: str, max_features: int) -> None:
+        self.name = name
+        self._vectorizer = TfidfVectorizer(
+            analyzer=words, max_features=max_features, dtype=np.float32
+        )
+        self._is_empty = False
+
+    def fit(self, arrays: Arrays) -> sparse.csr_matrix:
+        """Learn from the rows; their features, of which there are none where no row has words."""
+        texts = arrays[self.name][:, 0].tolist()
+        self._is_empty = not any(map(words, texts))
+        if self._is_empty:
+            return self.transform(arrays)
+        return self._vectorizer.fit_transform(texts)
+
+    def transform(self, arrays: Arrays) -> sparse.csr_matrix:
+        """The features of other rows."""
+        texts = arrays[self.name][:, 0].tolist()
+        if self._is_empty:
+            return sparse.csr_matrix((len(texts), 0), dtype=np.float32)
+        return self._vectorizer.transform(texts)
+
+    def add_to(self, graph: Graph) -> str | None:
+        """The same in a graph, or None where there are no features."""
+        if self._is_empty:
+            return None
+        pool: list[str] = []
+        positions: list[int] = []
+        for word, position in self._vectorizer.vocabulary_.items():
+            forms = spellings(word)
+            pool += forms
+            positions += [int(position)] * len(forms)
+        flat = graph.apply("Reshape", self.name, graph.constant(np.array([-1])))
+        lower = graph.apply(
+            "StringNormalizer", flat, case_change_action="LOWER", is_case_sensitive=1, locale="C"
+        )
+        tokens = graph.apply(
+            "Tokenizer", lower, domain=RUNTIME_DOMAIN,
+            mark=0, mincharnum=1, pad_value=_NO_TOKEN, tokenexp=TOKEN_PATTERN,
+        )  # fmt: skip
+        counts = graph.apply(
+            "TfIdfVectorizer", tokens, mode="TF", min_gram_length=1, max_gram_length=1,
+            max_skip_count=0, ngram_counts=[0], ngram_indexes=positions, pool_strings=pool,
+        )  # fmt: skip
+        idf = graph.constant(float_constant(self._vectorizer.idf_[None]))
+        weighted = graph.apply("Mul", counts, idf)
+        length = graph.apply("ReduceL2", weighted, axes=[1], keepdims=1)
+        # A text without a known word has length 0, and stays all zeros.
+        tiny = graph.constant(float_constant(1e-12))
+        return graph.apply("Div", weighted, graph.apply("Max", length, tiny))
+
+
+class Features:
+    """All features of a row, side by side: numbers, then categories, then texts."""
+
+    def __init__(self, inputs: Sequence[InputField], max_text_features: int) -> None:
+        self.inputs = list(inputs)
+        of_numbers = [f.name for f in inputs if f.kind in ("number", "boolean", "datetime")]
+        self._numbers = NumberFeatures(of_numbers) if of_numbers else None
+        self._rest: list[CategoryFeatures | TextFeatures] = [
+            *(CategoryFeatures(f.name) for f in inputs if f.kind == "category"),
+            *(TextFeatures(f.name, max_text_features) for f in inputs if f.kind == "text"),
+        ]
+        self._is_dense = True
+
+    def fit(self, arrays: Arrays) -> Encoded:
+        """Learn from the rows; their features."""
+        numbers = self._numbers.fit(arrays) if self._numbers else None
+        encoded = _encoded(arrays, numbers, [part.fit(arrays) for part in self._rest])
+        if encoded.rest is not None:
+            rows, width = encoded.rest.shape
+            cells = rows * (width + encoded.numbers.shape[1])
+            self._is_dense = cells <= _DENSE_CELLS and width <= _DENSE_WIDTH
+        return encoded
+
+    def transform(self, arrays: Arrays) -> Encoded:
+        """The features of other rows."""
+        numbers = self._numbers.transform(arrays) if self._numbers else None
+        return _encoded(arrays, numbers, [part.transform(arrays) for part in self._rest])
+
+    def matrix(self, encoded: Encoded, scaled: bool) -> Matrix:
+        """float64 [rows, features] of float32 values; sparse where that is much smaller.
+
+        `scaled` gives the numbers mean 0 and standard deviation 1.
+        """
+        numbers = encoded.numbers
+        if scaled and self._numbers:
+            numbers = self._numbers.scale(numbers)
+        if encoded.rest is None:
+            return numbers.astype(np.float64)
+        if self._is_dense:
+            return np.hstack([numbers, encoded.rest.toarray()]).astype(np.float64)
+        parts = [sparse.csr_matrix(numbers), encoded.rest]
+        return sparse.hstack(parts, format="csr", dtype=np.float64)
+
+    def add_to(self, graph: Graph, scaled: bool) -> str:
+        """The same in a graph: the name of the float32 matrix."""
+        for field in self.inputs:
+            element = TensorProto.STRING if field.dtype == "string" else TensorProto.FLOAT
+            graph.input(field.name, element, field.shape[1] or 1)
+        parts = [self._numbers.add_to(graph, scaled)] if self._numbers else []
+        parts += [value for part in self._rest if (value := part.add_to(graph)) is not None]
+        return graph.concat(parts)
+
+
+def take(arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.intp]) -> Arrays:
+    """Those rows of all arrays."""
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+def _encoded(
+    arrays: Arrays, numbers: NDArray[np.float32] | None, rest: list[sparse.csr_matrix]
+) -> Encoded:
+    if numbers is None:
+        rows = len(next(iter(arrays.values())))
+        numbers = np.empty((rows, 0), dtype=np.float32)
+    return Encoded(numbers, sparse.hstack(rest, format="csr") if rest else None)

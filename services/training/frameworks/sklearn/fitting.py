@@ -1,0 +1,263 @@
+"""Splitting, comparing by cross-validation, and fitting."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+
+from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.services.inference.encoding import Arrays
+from mcp_hub.services.registry.views import InputField
+from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
+from mcp_hub.services.training.frameworks.sklearn.estimators import (
+    EstimatorType,
+    Shape,
+    build,
+)
+from mcp_hub.services.training.frameworks.sklearn.features import Encoded, Features, take
+from mcp_hub.services.training.frameworks.sklearn.reports import (
+    Predicted,
+    better,
+    measure,
+)
+from mcp_hub.services.training.frameworks.sklearn.targets import Target
+from mcp_hub.services.training.run import Run
+
+COMPARED_ROWS = 10_000
+"""Most rows that cross-validation looks at; the model itself learns from all."""
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Rows to learn from or to judge by: the model's inputs, and the target of each."""
+
+    inputs: list[InputField]
+    arrays: Arrays
+    target: Target
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; 0 where numbers are learned."""
+        return len(self.target.classes or [])
+
+    def part(self, rows: Rows) -> "Data":
+        """Those rows."""
+        target = Target(self.target.values[rows], self.target.classes)
+        return Data(self.inputs, take(self.arrays, rows), target)
+
+    def shape(self) -> Shape:
+        """What the choice of an estimator and its defaults looks at."""
+        values = self.target.values
+        counts = np.bincount(values) if self.classes else np.array([], dtype=np.int64)
+        return Shape.of(len(values), self.inputs, [int(count) for count in counts if count])
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A fitted estimator with the features before it, and the scale of its target."""
+
+    features: Features
+    kind: EstimatorType
+    estimator: Any
+    shift: float = 0.0
+    scale: float = 1.0
+
+    def predict(self, encoded: Encoded, classes: int) -> Predicted:
+        """Numbers, or of a classifier the classes' positions and probabilities [rows, classes]."""
+        matrix = self.features.matrix(encoded, self.kind.scales_inputs)
+        values = self.estimator.predict(matrix)
+        if not classes:
+            return Predicted(values.astype(np.float64).reshape(-1) * self.scale + self.shift)
+        # A class that has no row in a fold is not among the estimator's.
+        probabilities = np.zeros((len(values), classes))
+        probabilities[:, self.estimator.classes_] = self.estimator.predict_proba(matrix)
+        return Predicted(values, probabilities)
+
+
+class Steps:
+    """Counts what is done of a total, and reports it."""
+
+    def __init__(self, run: Run, total: int) -> None:
+        self._run = run
+        self._total = total
+        self._done = 0
+        self.advance(0)
+
+    def advance(self, steps: int = 1) -> None:
+        """Report that many steps more as done."""
+        self._done += steps
+        self._run.progress(self._done, self._total)
+
+    def part(self, share: float) -> None:
+        """Report that much of the present step as done."""
+        self._run.progress(self._done + share, self._total)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The scores of each candidate, a fold each, by one metric."""
+
+    metric: str
+    scores: dict[str, list[float]] = field(default_factory=dict)
+
+    def means(self) -> dict[str, float]:
+        """The mean score of each candidate that has any."""
+        return {name: float(np.mean(scores)) for name, scores in self.scores.items() if scores}
+
+    def best(self) -> str:
+        """The candidate of the best mean; of equals the first.
+
+        Raises:
+            InvalidArgument: the metric is defined for none of the folds.
+        """
+        means = self.means()
+        if not means:
+            raise InvalidArgument(
+                f"{self.metric} is not defined on any fold: they lack classes.",
+                "Select by another metric, give more rows of the rare classes, or set cv to 0.",
+            )
+        best = next(iter(means))
+        for name, mean in means.items():
+            if better(self.metric, mean, means[best]):
+                best = name
+        return best
+
+
+def split_rows(target: Target, config: SklearnConfig) -> tuple[Rows, Rows]:
+    """The rows to learn from and those held out: scikit-learn's `train_test_split`, stratified.
+
+    At least one row a class is held out.
+
+    Raises:
+        InvalidArgument: there are too few rows, or a class has none left to learn from.
+    """
+    rows, classes = len(target.values), len(target.classes or [])
+    held_out = max(ceil(config.test_size * rows), classes, 2)
+    if rows - held_out < max(classes, 2):
+        raise InvalidArgument(
+            f"{held_out} of {rows} rows would be held out, which leaves too few to learn from.",
+            f"Give more rows, or a test_size below {config.test_size:g}.",
+        )
+    train, test = train_test_split(
+        np.arange(rows), test_size=held_out, random_state=config.seed,
+        stratify=target.values if target.classes else None,
+    )  # fmt: skip
+    if target.classes:
+        learned = np.bincount(target.values[train], minlength=classes)
+        if not learned.all():
+            label = target.classes[int(np.argmin(learned))]
+            raise InvalidArgument(
+                f"With test_size={config.test_size:g} no row of the class {label!r} is left to "
+                "learn from.",
+                "Give more rows of that class, or lower test_size.",
+            )
+    return train, test
+
+
+def compare(
+    candidates: Mapping[str, EstimatorType],
+    data: Data,
+    config: SklearnConfig,
+    metric: str,
+    run: Run,
+    steps: Steps,
+) -> Comparison:
+    """Cross-validate the candidates, reporting `cv_METRIC.NAME` for each fold."""
+    comparison = Comparison(metric, {name: [] for name in candidates})
+    for number, (fit_rows, test_rows) in enumerate(folds(data.target, config)):
+        learned, held_out = data.part(fit_rows), data.part(test_rows)
+        if data.classes and len(np.unique(learned.target.values)) < 2:
+            steps.advance(len(candidates))
+            continue
+        features = Features(data.inputs, config.max_text_features)
+        encoded = features.fit(learned.arrays)
+        encoded_held_out = features.transform(held_out.arrays)
+        for name, kind in candidates.items():
+            model = fit(features, encoded, learned, kind, config)
+            predicted = model.predict(encoded_held_out, data.classes)
+            score = measure(metric, held_out.target.values, predicted)
+            if score is not None:
+                comparison.scores[name].append(score)
+                run.metric(f"cv_{metric}.{name}", score, step=number)
+            steps.advance()
+    return comparison
+
+
+def folds(target: Target, config: SklearnConfig) -> Iterator[tuple[Rows, Rows]]:
+    """The folds, shuffled by the seed; no more than the rarest class has rows, but 2."""
+    rows = np.arange(len(target.values))
+    if target.classes is None:
+        splitter: Any = KFold(min(config.cv, len(rows)), shuffle=True, random_state=config.seed)
+        yield from splitter.split(rows)
+        return
+    counts = np.bincount(target.values)
+    rarest = int(counts[counts > 0].min())
+    count = max(2, min(config.cv, rarest))
+    splitter = StratifiedKFold(count, shuffle=True, random_state=config.seed)
+    yield from splitter.split(rows, target.values)
+
+
+def sample_rows(target: Target, config: SklearnConfig) -> Rows:
+    """At most `COMPARED_ROWS` rows drawn by the seed, at least two of every class."""
+    rows = np.arange(len(target.values))
+    if len(rows) <= COMPARED_ROWS:
+        return rows
+    shuffled = np.random.default_rng(config.seed).permutation(rows)
+    if target.classes is None:
+        return np.sort(shuffled[:COMPARED_ROWS])
+    share = COMPARED_ROWS / len(rows)
+    drawn = []
+    for code in range(len(target.classes)):
+        members = shuffled[target.values[shuffled] == code]
+        drawn.append(members[: max(2, int(share * len(members)))])
+    return np.sort(np.concatenate(drawn))
+
+
+def fit(
+    features: Features,
+    encoded: Encoded,
+    data: Data,
+    kind: EstimatorType,
+    config: SklearnConfig,
+    on_stage: Callable[[int, int, float], None] | None = None,
+) -> Model:
+    """Fit an estimator on encoded rows; `on_stage(stage, stages, loss)` is told of boosting's.
+
+    Raises:
+        InvalidArgument: the estimator refuses the `params` of `config`.
+    """
+    values = data.target.values
+    shift, scale = 0.0, 1.0
+    if kind.scales_target:
+        shift, scale = float(values.mean()), float(values.std()) or 1.0
+        values = (values - shift) / scale
+    try:
+        estimator = build(kind, config, data.shape())
+        arguments: dict[str, Any] = {}
+        boosts = isinstance(estimator, GradientBoostingClassifier | GradientBoostingRegressor)
+        if boosts and on_stage:
+            arguments["monitor"] = _monitor(on_stage, estimator.n_estimators)
+        estimator.fit(features.matrix(encoded, kind.scales_inputs), values, **arguments)
+    except (ValueError, TypeError) as error:
+        if not config.params:
+            raise
+        raise InvalidArgument(
+            f"{config.estimator} refused its params: {error}",
+            "See scikit-learn's documentation of these parameters, or leave them out.",
+        ) from error
+    return Model(features, kind, estimator, shift, scale)
+
+
+def _monitor(on_stage: Callable[[int, int, float], None], stages: int) -> Callable[..., bool]:
+    def monitor(stage: int, estimator: Any, _: Any) -> bool:
+        on_stage(stage, stages, float(estimator.train_score_[stage]))
+        return False
+
+    return monitor

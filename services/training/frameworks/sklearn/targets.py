@@ -1,0 +1,122 @@
+"""What is learned: classes, or numbers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.services.registry.views import Scalar
+
+MIN_ROWS = 10
+MAX_CLASSES = 1_000
+_EXACT_INTEGERS = 2.0**53
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The target of each row: a class's position in `classes`, or a number.
+
+    `classes` are the labels, sorted, as JSON has them; None where numbers are learned.
+    """
+
+    values: NDArray[Any]
+    classes: list[Scalar] | None
+
+
+def read_target(column: pl.Series, type: str) -> Target:
+    """The target in a column without missing values.
+
+    Raises:
+        InvalidArgument: a model of that type cannot be learned from it.
+    """
+    if column.len() < MIN_ROWS:
+        raise InvalidArgument(
+            f"{column.len()} rows have a value of the target {column.name!r}; "
+            f"training needs at least {MIN_ROWS}.",
+            "Give more rows.",
+        )
+    return _read_classes(column) if type == "classification" else _read_numbers(column)
+
+
+def _read_classes(column: pl.Series) -> Target:
+    labels = _labels(column)
+    counts = labels.value_counts(name="rows").sort(labels.name)
+    classes: list[Scalar] = counts[labels.name].to_list()
+    if len(classes) < 2:
+        raise InvalidArgument(
+            f"The target {column.name!r} has one class only: {classes[0]!r} in all "
+            f"{column.len()} rows.",
+            "Classification needs two classes; give rows of another, or another target.",
+        )
+    numeric = "; to predict it as a number use type='regression'" if _is_number(column) else ""
+    single = counts.filter(pl.col("rows") < 2)[labels.name].to_list()
+    if single:
+        shown = ", ".join(repr(label) for label in single[:10])
+        more = f" and {len(single) - 10} more" if len(single) > 10 else ""
+        raise InvalidArgument(
+            f"{len(single)} of the {len(classes)} classes of {column.name!r} have a single row: "
+            f"{shown}{more}.",
+            f"Every class needs at least 2 rows: give more, or leave those rows out{numeric}.",
+        )
+    if len(classes) > MAX_CLASSES:
+        raise InvalidArgument(
+            f"The target {column.name!r} has {len(classes)} classes; at most {MAX_CLASSES} "
+            "can be told apart.",
+            f"Merge classes{numeric}.",
+        )
+    codes = labels.replace_strict(classes, list(range(len(classes))), return_dtype=pl.Int64)
+    return Target(codes.to_numpy(), classes)
+
+
+def _labels(column: pl.Series) -> pl.Series:
+    """The labels as they are reported: whole floats are integers, dates are ISO 8601."""
+    dtype = column.dtype
+    if dtype.is_float():
+        whole = (column.round() == column) & (column.abs() < _EXACT_INTEGERS)
+        return column.cast(pl.Int64) if whole.all() else column.cast(pl.Float64)
+    if dtype == pl.UInt64 and int(column.max() or 0) >= 2**63:  # type: ignore[arg-type]
+        return column.cast(pl.String)
+    if dtype.is_integer():
+        return column.cast(pl.Int64)
+    if dtype == pl.Date or dtype == pl.Datetime:
+        return column.dt.to_string("iso")
+    if dtype.is_nested() or dtype == pl.Binary:
+        raise InvalidArgument(
+            f"The target {column.name!r} holds {dtype} values, which are no labels.",
+            "A target holds strings, whole numbers or booleans.",
+        )
+    return column
+
+
+def _read_numbers(column: pl.Series) -> Target:
+    if not _is_number(column):
+        raise InvalidArgument(
+            f"The target {column.name!r} is not numeric: it holds {column.dtype} values such as "
+            f"{str(column[0])[:60]!r}.",
+            "Regression predicts numbers; use type='classification', or another target.",
+        )
+    values = column.cast(pl.Float64).to_numpy()
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise InvalidArgument(
+            f"The target {column.name!r} is {values[row]} in row {row} of those that have one.",
+            "Give finite numbers, or null where it is missing (such rows are left out).",
+        )
+    if np.abs(values).max() > np.finfo(np.float32).max:
+        raise InvalidArgument(
+            f"The target {column.name!r} reaches {np.abs(values).max():g}, beyond float32.",
+            "Scale it, or predict its logarithm.",
+        )
+    if np.ptp(values) == 0:
+        raise InvalidArgument(
+            f"The target {column.name!r} is {values[0]:g} in every row.",
+            "There is nothing to learn; choose another target.",
+        )
+    return Target(values, None)
+
+
+def _is_number(column: pl.Series) -> bool:
+    return column.dtype.is_numeric()

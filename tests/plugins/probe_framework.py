@@ -1,0 +1,161 @@
+"""A framework that does what its config says: how the tests make a job behave, well or badly."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.services.registry.views import InputField, OutputField, Signature
+from mcp_hub.services.training.frameworks.base import FrameworkConfig, TrainingTask
+from mcp_hub.services.training.run import Run
+
+SIGNATURE = Signature(
+    inputs=[InputField(name="x", dtype="float32", shape=[None, 1], kind="number")],
+    outputs=[OutputField(name="y", dtype="float32", shape=[None, 1], role="prediction")],
+)
+
+
+class ProbeConfig(FrameworkConfig):
+    action: str = "succeed"
+    value: float = 0.5
+    steps: int = 3
+    flag: str | None = None
+    """A file that must exist before the job goes on, or that the job writes its pid to."""
+
+
+class ProbeFramework:
+    name: ClassVar[str] = "probe"
+    description: ClassVar[str] = "Behaves as told."
+    types: ClassVar[tuple[str, ...]] = ("probe", "classification")
+    Config: ClassVar[type[FrameworkConfig]] = ProbeConfig
+    preload: ClassVar[tuple[str, ...]] = ()
+
+    def missing(self) -> str | None:
+        return None
+
+    def train(self, task: TrainingTask, run: Run) -> None:
+        config = ProbeConfig.model_validate(task.config)
+        ACTIONS[config.action](task, config, run)
+
+
+def succeed(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    for step in range(config.steps):
+        run.progress(step + 1, config.steps)
+        run.metric("score", config.value * (step + 1), step)
+    print(f"trained {task.name}")
+    Path("model.bin").write_bytes(f"model of {task.job_id}".encode())
+    Path("notes.json").write_text("{}")
+    run.param("steps", config.steps)
+    run.tag("kind", "probe")
+    run.artifact("notes.json")
+    run.model("model.bin", SIGNATURE)
+
+
+def wait_for_flag(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    assert config.flag is not None
+    run.log("waiting")
+    while not Path(config.flag).exists():
+        time.sleep(0.02)
+    succeed(task, config, run)
+
+
+def fail_once(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    if task.attempt == 1:
+        run.metric("score", 9.0, 0)
+        run.metric("score", 9.0, 7)
+        raise RuntimeError("the first attempt fails")
+    succeed(task, config, run)
+
+
+def crash(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    print("about to crash", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def raise_error(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    raise InvalidArgument("The data will not do.", "Bring other data.")
+
+
+def leave(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    os._exit(3)
+
+
+def hang(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if config.flag:
+        Path(config.flag).write_text(str(os.getpid()))
+    while True:
+        time.sleep(60)
+
+
+def leave_daemon(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    assert config.flag is not None
+    program = f"import os,time;open({config.flag!r},'w').write(str(os.getpid()));time.sleep(600)"
+    subprocess.Popen([sys.executable, "-c", program])
+    while not Path(config.flag).exists() or not Path(config.flag).read_text():
+        time.sleep(0.02)
+    succeed(task, config, run)
+
+
+def flood(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    while True:
+        print("x" * 1000)
+
+
+def report_rubbish(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    with Path(os.environ["MCP_HUB_EVENTS"]).open("a") as events:
+        events.write('{"type": "metric", "key": \n{"type": "unknown"}\n[1, 2]\n')
+    run.metric("score", float("nan"), 0)
+    succeed(task, config, run)
+
+
+def claim_foreign_file(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    run.artifact("/etc/hostname", "stolen")
+    succeed(task, config, run)
+
+
+def close_output(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    os.close(1)
+    os.close(2)
+    succeed(task, config, run)
+
+
+def show_environment(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    inherited = Path("/proc/self/environ").read_bytes().decode().split("\0")
+    run.param("variables", sorted({*os.environ, *(line.split("=")[0] for line in inherited)}))
+    succeed(task, config, run)
+
+
+def eat_memory(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(16 * 1024 * 1024))
+
+
+def report_from_threads(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    def report(key: str) -> None:
+        for step in range(200):
+            run.metric(key, step, step)
+
+    threads = [threading.Thread(target=report, args=(f"m{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    succeed(task, config, run)
+
+
+ACTIONS: dict[str, Callable[[TrainingTask, ProbeConfig, Run], None]] = {
+    action.__name__: action
+    for action in (
+        succeed, wait_for_flag, fail_once, crash, raise_error, leave, hang, leave_daemon, flood,
+        report_rubbish, claim_foreign_file, close_output, show_environment, eat_memory,
+        report_from_threads,
+    )
+}  # fmt: skip

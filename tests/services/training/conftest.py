@@ -1,0 +1,117 @@
+"""A training service and workers over the embedded adapters, and the probe framework."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mcp_hub.adapters.blobs.files import FileBlobStore
+from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.queue.database import DatabaseQueue
+from mcp_hub.services.data.service import DataService
+from mcp_hub.services.training.execution import Limits
+from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.states import TERMINAL
+from mcp_hub.services.training.submission import Submission
+from mcp_hub.services.training.views import JobView
+from mcp_hub.services.training.worker import Worker, WorkerOptions
+
+OPTIONS = WorkerOptions(concurrency=2, lease_s=2.0, heartbeat_s=0.3, poll_s=0.05, idle_exit_s=None)
+LIMITS = Limits(memory_mb=None, log_bytes=200_000)
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+
+WorkerFactory = Callable[..., AbstractAsyncContextManager[Worker]]
+Submit = Callable[..., Awaitable[str]]
+Finish = Callable[[str], Awaitable[JobView]]
+
+
+@pytest.fixture(autouse=True)
+def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of jobs find the probe framework, as this one does."""
+    monkeypatch.setenv("PYTHONPATH", str(PLUGINS))
+
+
+@pytest.fixture
+async def training(
+    database: SqliteDatabase,
+    queue: DatabaseQueue,
+    bus: DatabaseBus,
+    blobs: FileBlobStore,
+    tmp_path: Path,
+) -> TrainingService:
+    data = DataService(database, blobs, bus, roots=[tmp_path], max_bytes=1_000_000)
+    await data.register("points", content="x,y\n1,a\n2,b\n3,a\n", format="csv")
+
+    async def no_worker() -> None:
+        pass
+
+    return TrainingService(
+        database, queue, bus, data, default_timeout_s=60, ensure_worker=no_worker
+    )
+
+
+@pytest.fixture
+def worker(
+    database: SqliteDatabase,
+    queue: DatabaseQueue,
+    bus: DatabaseBus,
+    blobs: FileBlobStore,
+    tmp_path: Path,
+) -> WorkerFactory:
+    """Runs a worker in this process while its context lasts."""
+
+    @asynccontextmanager
+    async def run(
+        options: WorkerOptions = OPTIONS, limits: Limits = LIMITS
+    ) -> AsyncIterator[Worker]:
+        worker = Worker(
+            options, limits, tmp_path / "jobs",
+            database=database, blobs=blobs, queue=queue, bus=bus,
+        )  # fmt: skip
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.run)
+            yield worker
+            worker.stop()
+
+    return run
+
+
+@pytest.fixture
+def submit(training: TrainingService) -> Submit:
+    async def submit(action: str = "succeed", **options: Any) -> str:
+        fields = {
+            name: options.pop(name)
+            for name in list(options)
+            if name in Submission.__dataclass_fields__
+        }
+        request: dict[str, Any] = {
+            "name": "probe",
+            "type": "probe",
+            "framework": "probe",
+            "dataset": "points",
+            "config": {"action": action, **options},
+        }
+        submission = Submission(**(request | fields))
+        submitted = await training.submit(submission, submitted_by="the tests")
+        return submitted.job_id
+
+    return submit
+
+
+@pytest.fixture
+def finish(training: TrainingService) -> Finish:
+    """Waits for a job to end."""
+
+    async def finish(job_id: str) -> JobView:
+        with anyio.fail_after(30):
+            view = await training.status(job_id, wait_s=30)
+            while view.status not in TERMINAL:
+                view = await training.status(job_id, wait_s=30)
+            return view
+
+    return finish

@@ -1,0 +1,67 @@
+"""Parsing what a job's process reports."""
+
+import json
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_hub.services.training.events import MAX_LINE_BYTES, LineTail, Report
+
+keys = st.text(min_size=1, max_size=20)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+events = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.just("metric"), "key": keys, "value": finite, "step": st.integers(0, 100)}
+    ),
+    st.fixed_dictionaries({"type": st.just("progress"), "done": finite, "total": st.none()}),
+    st.fixed_dictionaries({"type": st.just("tag"), "key": keys, "value": st.text()}),
+    st.fixed_dictionaries({"type": st.just("log"), "text": st.text()}),
+)
+
+
+@given(st.lists(events, max_size=20), st.data())
+def test_however_the_file_is_cut_each_event_is_read_once(
+    sent: list[dict[str, object]], data: st.DataObject
+) -> None:
+    content = "".join(json.dumps(event) + "\n" for event in sent).encode()
+    report, tail = Report(), LineTail()
+    metrics, logs = [], []
+    position = 0
+    while position < len(content):
+        size = data.draw(st.integers(1, 200))
+        batch = report.take(tail.feed(content[position : position + size]))
+        metrics += [(metric.key, metric.value, metric.step) for metric in batch.metrics]
+        logs += batch.log
+        position += size
+    assert metrics == [(e["key"], e["value"], e["step"]) for e in sent if e["type"] == "metric"]
+    assert logs == [e["text"] for e in sent if e["type"] == "log"]
+    assert report.tags == {e["key"]: e["value"] for e in sent if e["type"] == "tag"}
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_rubbish_never_raises_and_is_named_in_the_log(lines: list[bytes]) -> None:
+    tail = LineTail()
+    whole = tail.feed(b"\n".join(lines), final=True)
+    batch = Report().take(whole)
+    assert len(batch.log) + len(batch.metrics) + (batch.progress is not None) <= len(whole)
+
+
+def test_a_metric_that_is_no_number_is_left_out_and_said() -> None:
+    report = Report()
+    batch = report.take([json.dumps({"type": "metric", "key": "loss", "value": math.nan}).encode()])
+    assert batch.metrics == []
+    assert "loss" in batch.log[0]
+    assert report.metrics == {}
+
+
+def test_steps_are_counted_where_the_job_gives_none() -> None:
+    line = b'{"type": "metric", "key": "loss", "value": 1.0}'
+    batch = Report().take([line, line, line])
+    assert [metric.step for metric in batch.metrics] == [0, 1, 2]
+
+
+def test_an_endless_line_is_cut() -> None:
+    tail = LineTail()
+    assert tail.feed(b"x" * (MAX_LINE_BYTES * 2 + 5)) == [b"x" * MAX_LINE_BYTES] * 2
+    assert tail.feed(b"\n") == [b"x" * 5]
