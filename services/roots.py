@@ -39,55 +39,33 @@ class Roots:
     def __str__(self) -> str:
         return ", ".join(str(path) for path in self._paths) or "(none are configured)"
 
-    def copy(self, source: str, destination: Path, max_bytes: int) -> Path:
-        """Copy the file that `source` names to `destination`; the file's own resolved path.
+    @contextmanager
+    def open(self, source: str) -> Iterator[tuple[Path, BinaryIO]]:
+        """The regular file that `source` names: its resolved path, and itself open for reading.
 
         Raises:
             InvalidArgument: `source` names no regular file.
             Denied: it is outside the roots, also through a link, or may not be read.
             NotFound: there is no such file; the hint names its neighbours.
-            LimitExceeded: the file has more than `max_bytes`; it is not read then.
-            Unavailable: reading or writing failed, for example because the disk is full.
+            Unavailable: it cannot be opened for another reason.
         """
-        with self.open(source) as (path, file):
-            size = os.fstat(file.fileno()).st_size
-            if size > max_bytes:
-                raise _too_large(path, size, max_bytes)
-            try:
-                with destination.open("wb") as copy:
-                    while chunk := file.read(_CHUNK):
-                        if copy.tell() + len(chunk) > max_bytes:
-                            raise _too_large(path, copy.tell() + len(chunk), max_bytes)
-                        copy.write(chunk)
-            except OSError as error:
-                raise Unavailable(
-                    f"{path} cannot be copied: {error.strerror or error}.",
-                    "Check the disk's free space.",
-                ) from error
-            return path
-
-    @contextmanager
-    def open(self, source: str) -> Iterator[tuple[Path, BinaryIO]]:
-        """The regular file that `source` names, open for reading, and its path. Raises as copy."""
-        root, path = self._resolve(source)
+        candidates = self._resolve(source)
+        root, path = next((c for c in candidates if os.path.lexists(c[1])), candidates[0])
         try:
             descriptor = _open_below(root, path)
         except OSError as error:
-            raise self._explained(error, path) from error
+            neighbours = {name for _, path in candidates for name in _names_in(path.parent)}
+            raise self._explained(error, path, neighbours) from error
+        try:
+            _check_regular(path, os.fstat(descriptor).st_mode)
+        except InvalidArgument:
+            os.close(descriptor)
+            raise
         with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(mode):
-                raise InvalidArgument(
-                    f"{path} is a folder, not a file.", names_hint("", _names_in(path), "files")
-                )
-            if not stat.S_ISREG(mode):
-                raise InvalidArgument(
-                    f"{path} is a device, a pipe or a socket.", "Name a regular file."
-                )
             yield path, file
 
-    def _resolve(self, source: str) -> tuple[Path, Path]:
-        """The root and the resolved path of `source`, which is in it but need not exist."""
+    def _resolve(self, source: str) -> list[tuple[Path, Path]]:
+        """The roots below which `source` may be, each with the resolved path there."""
         wanted = self._local_path(source)
         found: list[tuple[Path, Path]] = []
         for candidate in [wanted] if wanted.is_absolute() else [p / wanted for p in self._paths]:
@@ -102,7 +80,7 @@ class Roots:
                 f"Allowed: {self}. Name a file in one of them, by a path relative to it, or set "
                 "the roots in the hub's configuration.",
             )
-        return next((pair for pair in found if os.path.lexists(pair[1])), found[0])
+        return found
 
     def _local_path(self, source: str) -> Path:
         text = source.strip()
@@ -118,10 +96,10 @@ class Roots:
             raise InvalidArgument("The path is empty or holds a zero byte.", f"Roots: {self}.")
         return Path(os.path.expanduser(text))  # noqa: PTH111 - leaves an unknown ~user as it is
 
-    def _explained(self, error: OSError, path: Path) -> HubError:
+    def _explained(self, error: OSError, path: Path, neighbours: set[str]) -> HubError:
         if error.errno in _NO_SUCH_FILE:
-            near = names_hint(path.name, _names_in(path.parent), f"files in {path.parent}")
-            return NotFound(f"There is no file {path}.", f"{near} Roots: {self}.")
+            hint = names_hint(path.name, neighbours, "files there")
+            return NotFound(f"There is no file {path}.", f"{hint} Roots: {self}.")
         if error.errno in (errno.EACCES, errno.EPERM):
             return Denied(f"{path} may not be read by the hub.", "Change the file's permissions.")
         if error.errno in _WRONG_NAME:
@@ -129,6 +107,29 @@ class Roots:
                 f"{str(path)[:200]} cannot be opened: {error.strerror}.", f"Roots: {self}."
             )
         return Unavailable(f"{path} cannot be opened: {error.strerror or error}.")
+
+
+def copy_file(path: Path, file: BinaryIO, destination: Path, max_bytes: int) -> None:
+    """Copy `file`, which was opened from `path`, to `destination`.
+
+    Raises:
+        LimitExceeded: it has more than `max_bytes`; of such a file nothing is read.
+        Unavailable: reading or writing failed, for example because the disk is full.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size > max_bytes:
+        raise _too_large(path, size, max_bytes)
+    try:
+        with destination.open("wb") as copy:
+            while chunk := file.read(_CHUNK):
+                # It may have grown since.
+                if copy.tell() + len(chunk) > max_bytes:
+                    raise _too_large(path, copy.tell() + len(chunk), max_bytes)
+                copy.write(chunk)
+    except OSError as error:
+        raise Unavailable(
+            f"{path} cannot be copied: {error.strerror or error}.", "Check the disk's free space."
+        ) from error
 
 
 def _open_below(root: Path, path: Path) -> int:
@@ -145,6 +146,14 @@ def _open_below(root: Path, path: Path) -> int:
             os.close(descriptor)
         descriptor = opened
     return descriptor
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        hint = names_hint("", _names_in(path), "files in it")
+        raise InvalidArgument(f"{path} is a folder, not a file.", hint)
+    if not stat.S_ISREG(mode):
+        raise InvalidArgument(f"{path} is a device, a pipe or a socket.", "Name a regular file.")
 
 
 def _names_in(folder: Path) -> list[str]:

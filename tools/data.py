@@ -31,7 +31,9 @@ class DataTools(Toolset):
     @tool(title="Register a data set", idempotent=True)
     async def dataset_register(
         self,
-        name: Annotated[Name, Field(description="What to call it; an existing name is extended")],
+        name: Annotated[
+            Name, Field(description="Letters, digits and . _ -; an existing one gets a new version")
+        ],
         source: Annotated[
             str | None,
             Field(description="A file: absolute, or relative to one of the hub's workspace roots"),

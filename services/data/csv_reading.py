@@ -105,7 +105,7 @@ def _first_record(data: bytes, options: CsvOptions) -> tuple[list[str], int]:
     stream = io.BytesIO(data)
     for _, record in _records(stream, options):
         return record, stream.tell()
-    raise InvalidArgument("The file is empty.", "Give a header line and at least one row.")
+    raise InvalidArgument("The data is empty.", "Give a header line and at least one row.")
 
 
 def _records(stream: io.BytesIO, options: CsvOptions) -> Iterator[tuple[int, list[str]]]:

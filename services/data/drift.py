@@ -15,17 +15,18 @@ MAX_BINS: Final = 10
 ROWS_PER_BIN: Final = 20
 """Fewer rows a bin make the index large by chance alone."""
 
+_COLUMNS_SHOWN: Final = 10
 _FLOOR: Final = 1e-4
 _MISSING: Final = "(missing)"
 _OTHERS: Final = "(others)"
 
 
-def drift_results(frame: pl.DataFrame, reference: pl.DataFrame, rule: Rule) -> list[RuleResult]:
-    """One result for the rule's column, or for each column that both frames have.
+def drift_result(frame: pl.DataFrame, reference: pl.DataFrame, rule: Rule) -> RuleResult:
+    """The stability index of the rule's column, or of each column that both frames have.
 
     Raises:
         NotFound: the reference lacks the rule's column, or has none of the frame's.
-        InvalidArgument: the column's types differ.
+        InvalidArgument: the types of the rule's column, or of all, differ.
     """
     if rule.column is not None and rule.column not in reference.columns:
         raise NotFound(
@@ -38,27 +39,22 @@ def drift_results(frame: pl.DataFrame, reference: pl.DataFrame, rule: Rule) -> l
             f"No column is also in {rule.drift_from}.",
             names_hint("", reference.columns, f"columns of {rule.drift_from}"),
         )
-    results = []
-    for name in names:
-        index = stability_index(reference[name], frame[name])
-        if index is None and rule.column is None:
-            continue
-        if index is None:
-            raise InvalidArgument(
-                f"Drift of {name!r} cannot be measured: it is {frame[name].dtype} here and "
-                f"{reference[name].dtype} in {rule.drift_from}.",
-                "Numbers compare with numbers, dates with dates, and texts with texts.",
-            )
-        results.append(
-            RuleResult(
-                rule="drift",
-                column=name,
-                passed=index <= rule.max_drift,
-                expected=rule.max_drift,
-                actual=rounded(index),
-            )
+    found = {name: stability_index(reference[name], frame[name]) for name in names}
+    indexes = {name: index for name, index in found.items() if index is not None}
+    if not indexes:
+        raise InvalidArgument(
+            f"Drift of {names[0]!r} cannot be measured: it is {frame[names[0]].dtype} here and "
+            f"{reference[names[0]].dtype} in {rule.drift_from}.",
+            "Numbers compare with numbers, dates with dates, and texts with texts.",
         )
-    return results
+    largest = sorted(indexes.items(), key=lambda item: -item[1])[:_COLUMNS_SHOWN]
+    return RuleResult(
+        rule="drift",
+        column=rule.column,
+        passed=all(index <= rule.max_drift for index in indexes.values()),
+        expected=rule.max_drift,
+        actual={name: rounded(index) for name, index in largest},
+    )
 
 
 def stability_index(reference: pl.Series, actual: pl.Series) -> float | None:

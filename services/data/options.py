@@ -28,7 +28,7 @@ _EXTENSIONS: dict[str, DataFormat] = {
     ".ndjson": "jsonl",
 }
 
-_OneByte = Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")]
+_Character = Annotated[str, Field(min_length=1, max_length=1)]
 
 
 class NoOptions(BaseModel):
@@ -40,14 +40,14 @@ class NoOptions(BaseModel):
 class CsvOptions(NoOptions):
     """How to read CSV and TSV. What is left out has a sound default."""
 
-    separator: _OneByte | None = Field(
+    separator: _Character | None = Field(
         default=None, description="One character; found in the first line when left out"
     )
     has_header: bool = Field(default=True, description="The first line names the columns")
     columns: list[str] | None = Field(
         default=None, description="Names for all columns, in place of the header's"
     )
-    quote: _OneByte | None = Field(
+    quote: _Character | None = Field(
         default='"', description="What encloses a cell that holds separators; null for nothing"
     )
     skip_lines: int = Field(default=0, ge=0, description="Lines to leave out at the top")
@@ -64,6 +64,13 @@ class CsvOptions(NoOptions):
         description="Cut spaces around cells; by default where ', ' separates the first line",
     )
 
+    @field_validator("separator", "quote")
+    @classmethod
+    def _one_byte(cls, character: str | None) -> str | None:
+        if character and (not character.isascii() or character in "\0\r\n"):
+            raise ValueError("it must be an ASCII character, and no line end")
+        return character
+
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, name: str) -> str:
@@ -71,7 +78,7 @@ class CsvOptions(NoOptions):
             "".encode(name)
             return codecs.lookup(name).name
         except (LookupError, ValueError):
-            raise ValueError("no such encoding; write utf-8, latin-1, cp1252, utf-16, …") from None
+            raise ValueError("no such encoding; write utf-8, latin-1, cp1252 or utf-16") from None
 
 
 _OPTIONS: dict[str, type[NoOptions]] = {
@@ -146,7 +153,7 @@ def options_error(error: ValidationError, model: type[BaseModel], what: str) -> 
     known = list(model.model_fields)
     if fault["type"] != "extra_forbidden":
         return InvalidArgument(
-            f"The {what} {where!r} is not valid: {fault['msg']}.",
+            f"The {what} {where!r} is not valid: {fault['msg'].removeprefix('Value error, ')}.",
             model.model_fields[str(fault["loc"][0])].description if fault["loc"] else None,
         )
     if not known:

@@ -72,7 +72,7 @@ def _profile(column: pl.Series, kind: ColumnKind, distinct: int) -> ColumnProfil
     elif kind == "datetime":
         dates = parse_datetimes(column)
         assert dates is not None
-        facts = {"min": _date(dates.min()), "max": _date(dates.max())}
+        facts = {"min": _iso(dates.min()), "max": _iso(dates.max())}
     elif kind == "text":
         facts = {"mean_length": rounded(_float(column.str.len_chars().mean()))}
     if kind in ("category", "boolean", "constant") and distinct:
@@ -88,15 +88,15 @@ def _profile(column: pl.Series, kind: ColumnKind, distinct: int) -> ColumnProfil
     )
 
 
-def _number_facts(column: pl.Series) -> dict[str, float | None]:
+def _number_facts(column: pl.Series) -> dict[str, Any]:
     """Statistics of the finite values; of whole numbers the extremes are exact."""
     if column.dtype.is_float():
         column = column.filter(column.is_finite())
-    facts = {
+    facts: dict[str, Any] = {
         "mean": rounded(_float(column.mean())),
         "std": rounded(_float(column.std())),
-        "min": _float(column.min()),
-        "max": _float(column.max()),
+        "min": column.min(),
+        "max": column.max(),
     }
     if column.dtype.is_float():
         facts |= {"min": rounded(facts["min"]), "max": rounded(facts["max"])}
@@ -139,11 +139,13 @@ def _target_profile(column: pl.Series, kind: ColumnKind, job_type: JobType) -> T
     else:
         distinct = column.drop_nulls().n_unique()
         shown = _most_frequent(column, MAX_CLASSES)
-        distribution = {label: float(rows) for label, rows in shown}
+        distribution = dict(shown)
         if distinct > len(shown):
             notes.append(f"{distinct} classes; the {len(shown)} most frequent are shown.")
         if kind == "number":
-            notes.append("Whole numbers of few values: train regression where they are amounts.")
+            notes.append(
+                "Few whole numbers, taken for classes; if they are amounts, train regression."
+            )
         if kind in ("text", "datetime", "identifier"):
             notes.append(f"The column is {kind}, which is seldom a class.")
         if distinct < 2:
@@ -156,8 +158,9 @@ def _target_profile(column: pl.Series, kind: ColumnKind, job_type: JobType) -> T
     )
 
 
-def _date(value: Any) -> str | None:
-    return value.isoformat() if value is not None else None
+def _iso(moment: Any) -> str | None:
+    """A moment as ISO 8601, at midnight only the date."""
+    return moment.isoformat().removesuffix("T00:00:00") if moment is not None else None
 
 
 def _float(value: Any) -> float | None:

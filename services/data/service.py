@@ -31,7 +31,7 @@ from mcp_hub.services.data.views import (
     DatasetView,
 )
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
-from mcp_hub.services.roots import Roots
+from mcp_hub.services.roots import Roots, copy_file
 from mcp_hub.services.views import NAME_PATTERN, Page
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class DataService:
 
         Raises:
             InvalidArgument: the name, the format, an option or the content itself is wrong.
-            Denied, NotFound: as `Roots.copy` says.
+            Denied, NotFound: as `Roots.open` says.
             LimitExceeded: more bytes, columns or cells than the hub takes.
             Unavailable: the disk or the database does not take it.
         """
@@ -96,20 +96,19 @@ class DataService:
                 "Pass exactly one of source and content.",
                 f"source is a file below one of: {self._roots}; content is the data itself.",
             )
-        if format is None:
-            format = format_of_file(source) if source is not None else format_of_text(content or "")
-        parse_options(format, options)
+        if format is not None:
+            parse_options(format, options)
         async with _temporary_folder() as folder:
             file = folder / "content"
             if source is not None:
-                origin = str(await self._copy(source, file))
+                stage = partial(self._stage_file, source, file)
             else:
-                origin = INLINE
-                await to_thread.run_sync(_write_content, content or "", file, format, options)
-            found = await self._inspect(file, format, options)
+                stage = partial(_stage_text, content or "", file)
+            origin, chosen = await to_thread.run_sync(stage, format, options)
+            found = await self._inspect(file, chosen, options)
             blob = await self._blobs.put_file(file)
         new = NewDataset(
-            name, blob.sha256, blob.size, format, found.options, origin, found.rows, found.columns
+            name, blob.sha256, blob.size, chosen, found.options, origin, found.rows, found.columns
         )
         view, added = await self._database.write(partial(store.add_version, new=new))
         if added:
@@ -188,8 +187,15 @@ class DataService:
     ) -> "Inspected":
         return await self._analyse(lambda analysis: analysis.inspect(file, format, options))
 
-    async def _copy(self, source: str, file: Path) -> Path:
-        return await to_thread.run_sync(self._roots.copy, source, file, self._max_bytes)
+    def _stage_file(
+        self, source: str, file: Path, format: str | None, options: Mapping[str, Any] | None
+    ) -> tuple[str, str]:
+        """Copy what `source` names to `file`; where it came from, and its format."""
+        with self._roots.open(source) as (path, opened):
+            format = format or format_of_file(path.name)
+            parse_options(format, options)
+            copy_file(path, opened, file, self._max_bytes)
+        return str(path), format
 
     async def _find(self, reference: str) -> StoredDataset:
         return await self._database.read(partial(store.find, reference=reference))
@@ -244,9 +250,12 @@ def _check_name(name: str) -> None:
         )
 
 
-def _write_content(
-    content: str, file: Path, format: str, options: Mapping[str, Any] | None
-) -> None:
+def _stage_text(
+    content: str, file: Path, format: str | None, options: Mapping[str, Any] | None
+) -> tuple[str, str]:
+    """Write an inline text to `file`; where it came from, and its format."""
+    format = format or format_of_text(content)
+    parse_options(format, options)
     if format == "parquet":
         raise InvalidArgument(
             "Parquet is binary and cannot be passed as content.",
@@ -275,3 +284,4 @@ def _write_content(
             f"The content cannot be written: {error.strerror or error}.",
             "Check the disk's free space.",
         ) from error
+    return INLINE, format

@@ -113,8 +113,8 @@ def _class_warnings(target: pl.Series) -> list[DataWarning]:
         warnings.append(_warning("imbalance", [target.name], message))
     if rare := counts.filter(pl.col("rows") < 2).height:
         message = (
-            f"{rare} classes have a single row, such as {short(str(rarest))!r}; they cannot be "
-            "both trained on and held out."
+            f"{rare} of {counts.height} classes have a single row, such as {short(str(rarest))!r}: "
+            "it cannot be both trained on and held out."
         )
         warnings.append(_warning("rare_class", [target.name], message))
     return warnings

@@ -1,5 +1,6 @@
 """Checking a frame against rules."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from polars.exceptions import PolarsError
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.services.data.cells import cell, rounded, short
-from mcp_hub.services.data.drift import drift_results
+from mcp_hub.services.data.drift import drift_result
 from mcp_hub.services.data.kinds import parse_datetimes
 from mcp_hub.services.data.rules import COLUMN_CHECKS, Rule
 from mcp_hub.services.data.suspicions import row_hashes
@@ -46,7 +47,7 @@ def validate_frame(
         if rule.no_duplicates:
             results.append(_no_duplicates(frame))
         if rule.drift_from is not None:
-            results += drift_results(frame, references[rule.drift_from], rule)
+            results.append(drift_result(frame, references[rule.drift_from], rule))
     passed = all(result.passed for result in results)
     shown = _fitting(sorted(results, key=lambda result: result.passed))
     return DatasetValidation(
@@ -212,8 +213,10 @@ def _pattern(column: pl.Series, pattern: str) -> tuple[pl.Series, Any]:
     try:
         failing = ~column.str.contains(f"^(?:{pattern})$")
     except PolarsError as error:
+        found = re.search(r"^error: (.*)$", str(error), re.MULTILINE)
         raise InvalidArgument(
-            f"The pattern {pattern!r} is not a regular expression: {str(error).splitlines()[0]}",
+            f"The pattern {pattern!r} is not a regular expression"
+            f"{': ' + found[1] if found else ''}.",
             "Look-around and back-references are not supported.",
         ) from error
     return failing, [short(value) for value in column.filter(failing).head(3)]

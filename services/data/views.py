@@ -56,11 +56,11 @@ class ColumnProfile(View):
     distinct: int
     mean: float | None = None
     std: float | None = Field(default=None, description="Sample standard deviation")
-    min: float | str | None = None
+    min: int | float | str | None = None
     p25: float | None = None
     median: float | None = None
     p75: float | None = None
-    max: float | str | None = None
+    max: int | float | str | None = None
     top: dict[str, int] | None = Field(default=None, description="Most frequent values → rows")
     mean_length: float | None = Field(default=None, description="Text: mean characters per value")
 
@@ -70,7 +70,7 @@ class TargetProfile(View):
 
     column: str
     suggested_type: Literal["classification", "regression"]
-    distribution: dict[str, float] = Field(
+    distribution: dict[str, int | float] = Field(
         description="Classification: class → rows, most frequent first; regression: statistics"
     )
     note: str | None = None
@@ -110,7 +110,8 @@ class DatasetPreview(View):
 
 
 class RuleResult(View):
-    """One check of one rule."""
+    """One check of one rule. `actual` is what was found: the extreme value, the values that are
+    not allowed, the rate, the count, or for drift each column's index, the largest first."""
 
     rule: str
     column: str | None
