@@ -7,20 +7,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 from mcp import Client, StdioServerParameters
 from mcp.shared.exceptions import MCPError
-from mcp.types import TextContent
+from mcp.types import Implementation, TextContent
 from rich.console import Console
 
 from mcp_hub.adapters.errors import Internal, Unavailable
 
 MODEL = "biopsy-classifier"
-_SHOWN_CHARACTERS = 600
+_SHOWN_CHARACTERS = 480
 _WORKER_IDLE_S = 1
+_CLIENT = Implementation(name="mcp-hub demo", version=version("mcp-hub"))
 
 
 async def run_demo(out: Console) -> None:
@@ -38,7 +40,7 @@ async def run_demo(out: Console) -> None:
         )
         began = time.perf_counter()
         try:
-            async with Client(server) as client:
+            async with Client(server, client_info=_CLIENT) as client:
                 agent = _Agent(client, out)
                 await _main_job(agent, rows)
         except ExceptionGroup as group:  # the client's task groups wrap what ends them
@@ -51,7 +53,7 @@ async def _main_job(agent: "_Agent", rows: Sequence[Mapping[str, Any]]) -> None:
     agent.say("An agent connects, and sees what it can do")
     await agent.list_tools()
 
-    agent.say("It looks at the data: 569 biopsies, ten measurements each")
+    agent.say("It looks at the data: 569 biopsies of breast tumours, ten measurements each")
     data = await agent.call("dataset_register", name="biopsies", source="biopsies.csv")
     profile = await agent.call("dataset_profile", dataset="biopsies", target="diagnosis")
     expect(data["rows"] == profile["rows"] == len(rows), "every row is registered")
@@ -181,13 +183,17 @@ def _since(began: float) -> str:
 
 
 def _write_biopsies(path: Path) -> list[dict[str, Any]]:
-    """Write the mean measurements and diagnoses as CSV; the rows."""
+    """Write the measurements of each biopsy's largest cells, and its diagnosis; the rows."""
     from sklearn.datasets import load_breast_cancer
 
     data = load_breast_cancer()
-    columns = [str(name).removeprefix("mean ").replace(" ", "_") for name in data.feature_names]
+    columns = {
+        index: name.removeprefix("worst ").replace(" ", "_")
+        for index, name in enumerate(map(str, data.feature_names))
+        if name.startswith("worst ")
+    }
     rows = [
-        dict(zip(columns[:10], map(float, values[:10]), strict=True))
+        {name: float(values[index]) for index, name in columns.items()}
         | {"diagnosis": str(data.target_names[target])}
         for values, target in zip(data.data, data.target, strict=True)
     ]

@@ -1,6 +1,7 @@
 """`mcp-hub doctor`: the configuration in force, and the health of what the hub stands on."""
 
 import logging
+from typing import Any
 
 import anyio
 import typer
@@ -8,6 +9,7 @@ import typer
 from mcp_hub.server.cli.options import Config, DataDir, Json, Root, new_app, settings_for
 from mcp_hub.server.cli.output import console
 from mcp_hub.server.doctor import Report, examine
+from mcp_hub.server.settings import WITHOUT_EFFECT
 
 app = new_app()
 
@@ -41,10 +43,14 @@ def _print(report: Report) -> None:
     out = console()
     out.print(f"mcp-hub {report.version}", style="bold")
     out.print("\nConfiguration", style="bold")
-    width = max(map(len, report.settings))
-    for key, setting in report.settings.items():
-        value = ", ".join(setting.value) if isinstance(setting.value, list) else setting.value
-        out.print(f"  {key:<{width}}  {'—' if value is None else value}", end="", soft_wrap=True)
+    shown = {
+        key: setting
+        for key, setting in report.settings.items()
+        if setting.origin != "default" or not key.startswith(WITHOUT_EFFECT)
+    }
+    width = max(map(len, shown))
+    for key, setting in shown.items():
+        out.print(f"  {key:<{width}}  {_text(setting.value)}", end="", soft_wrap=True)
         out.print("" if setting.origin == "default" else f"  ({setting.origin})", style="cyan")
     out.print("\nChecks", style="bold")
     for check in report.checks:
@@ -55,3 +61,11 @@ def _print(report: Report) -> None:
             out.print(f"       {check.hint}", soft_wrap=True)
     broken = sum(check.status == "broken" for check in report.checks)
     out.print(f"\n{broken} broken." if broken else "\nEverything works.", style="bold")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if value is None or isinstance(value, bool):
+        return {None: "—", True: "yes", False: "no"}[value]
+    return str(value)

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column
 
 from mcp_hub.services.training.views import JobView
 
@@ -20,17 +20,16 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
-    """A plain table, or the line `empty` where there is nothing to show."""
+    """A table of aligned columns, or the line `empty` where there is nothing to show."""
     out = console()
     if not rows:
         out.print(empty)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    out.print(table)
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    for style, row in [("bold", headings), *((None, row) for row in cells)]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.print(line.rstrip(), style=style, soft_wrap=True)
 
 
 def print_job(job: JobView) -> None:
@@ -65,12 +64,15 @@ class JobProgress:
         self._job_id = job.job_id
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[share]}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=Column(min_width=9)),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[share]}", markup=False, table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[metrics]}", markup=False),
+            TextColumn(
+                "{task.fields[metrics]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+            ),
             console=console(stderr=True),
+            expand=True,
             transient=True,
             disable=quiet,
         )
@@ -105,5 +107,5 @@ class JobProgress:
             completed=done,
             total=total,
             share=f"{done:g}/{total:g}" if total else "",
-            metrics="  ".join(metrics[:_METRICS_SHOWN]),
+            metrics="  ".join(reversed(metrics[-_METRICS_SHOWN:])),
         )

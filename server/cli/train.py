@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, cast
 import anyio
 import typer
 
-from mcp_hub.adapters.errors import HubError, InvalidArgument
+from mcp_hub.adapters.errors import HubError, InvalidArgument, NotFound
 from mcp_hub.server.cli.options import DataDir, Json, Root, new_app, settings_for
 from mcp_hub.server.cli.output import JobProgress, print_job, print_table
 from mcp_hub.server.composition import open_hub
@@ -226,7 +226,9 @@ async def _registered(hub: Hub, dataset: str, file: Path | None) -> str:
     """The data set's exact reference; if there is none, `file` is registered under its name."""
     try:
         return (await hub.data.get(dataset)).dataset
-    except HubError:
+    except HubError as error:
+        if file is None and Path(dataset).name != dataset:
+            raise NotFound(f"There is no file {dataset}.", error.hint) from error
         if file is None:
             raise
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-")[:128] or "data"
