@@ -99,7 +99,7 @@ def _key(label: Scalar) -> str:
 
 def _native(values: NDArray[Any]) -> list[Any]:
     """The values as nested lists; one value a row becomes the value itself."""
-    if values.ndim == 0 or values[0].size == 1:
+    if values.ndim == 0 or values.size == len(values):
         values = values.reshape(-1)
     if values.dtype.kind != "f":
         return list(values.tolist())

@@ -8,7 +8,7 @@ from anyio import CapacityLimiter, to_thread
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import HubError, InvalidArgument, LimitExceeded, NotFound, Unavailable
-from mcp_hub.services.inference.decoding import Decoded, decode_outputs, wanted_outputs
+from mcp_hub.services.inference.decoding import decode_outputs, wanted_outputs
 from mcp_hub.services.inference.encoding import encode_rows
 from mcp_hub.services.inference.sessions import SessionCache, SessionStats, estimated_bytes
 from mcp_hub.services.inference.views import Prediction
@@ -57,8 +57,7 @@ class InferenceService:
             )
         view = await self._versions.get(reference)
         session = await self._session(view)
-        answer = await to_thread.run_sync(_answer, view, session, inputs, limiter=self._limiter)
-        return Prediction(model=view.model, **answer._asdict())
+        return await to_thread.run_sync(_answer, view, session, inputs, limiter=self._limiter)
 
     async def _session(self, view: ModelView) -> "InferenceSession":
         artifact = _served(view)
@@ -97,7 +96,7 @@ def _open(view: ModelView, model: bytes, threads: int) -> "InferenceSession":
 
 def _answer(
     view: ModelView, session: "InferenceSession", rows: Sequence[Mapping[str, Any]]
-) -> Decoded:
+) -> Prediction:
     from mcp_hub.services.inference import runtime
 
     inputs = encode_rows(view.signature.inputs, rows)
@@ -109,7 +108,7 @@ def _answer(
             f"{view.model} failed on these inputs: {error}.",
             "Check the values against the signature that model_get tells.",
         ) from error
-    return decode_outputs(outputs, values)
+    return Prediction(model=view.model, **decode_outputs(outputs, values)._asdict())
 
 
 def _unservable(view: ModelView, reason: str, hint: str | None = None) -> HubError:

@@ -58,7 +58,9 @@ class ModelView(View):
     description: str
     flavor: str
     signature: Signature
-    omitted_inputs: int = Field(default=0, description="Inputs left out of `signature`; model_get(limit=…) lists more")
+    omitted_inputs: int = Field(
+        default=0, description="Inputs left out of `signature`; model_get(limit=…) lists more"
+    )
     metrics: dict[str, float]
     params: dict[str, Any]
     tags: dict[str, str]
