@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from inspect import Parameter, Signature
 from typing import Any
 
+from mcp.server.mcpserver import Context
 from mcp.types import Tool
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
 
@@ -13,8 +15,41 @@ _FAULTS_SHOWN = 3
 _INPUT_SHOWN = 80
 
 
-def check_names(tool: Tool, arguments: Mapping[str, Any]) -> None:
-    """Raise InvalidArgument when `arguments` has one that `tool` does not take."""
+def arguments_model(signature: Signature) -> tuple[type[BaseModel], str | None]:
+    """A model of what a caller gives for `signature`, and which parameter takes the context."""
+    context = None
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        annotation = parameter.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Context):
+            context = parameter.name
+        else:
+            required = parameter.default is Parameter.empty
+            fields[parameter.name] = (annotation, ... if required else parameter.default)
+    return create_model("Arguments", **fields), context
+
+
+def validated(tool: Tool, model: type[BaseModel], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the tool's function takes them.
+
+    Some clients send an object or a list as JSON in a string; it is parsed where the string is
+    not valid as it is.
+
+    Raises:
+        InvalidArgument: one is unknown, missing or wrong; says what would be right.
+    """
+    _check_names(tool, arguments)
+    try:
+        try:
+            valid = model.model_validate(arguments)
+        except ValidationError as error:
+            valid = model.model_validate(_parse_json_texts(arguments, error))
+    except ValidationError as error:
+        raise _explain(tool, arguments, error) from None
+    return {name: getattr(valid, name) for name in model.model_fields}
+
+
+def _check_names(tool: Tool, arguments: Mapping[str, Any]) -> None:
     known = tool.input_schema.get("properties", {})
     unknown = [name for name in arguments if name not in known]
     if not unknown:
@@ -25,11 +60,7 @@ def check_names(tool: Tool, arguments: Mapping[str, Any]) -> None:
     raise InvalidArgument(message, names_hint(unknown[0], known, "parameters"))
 
 
-def parse_json_texts(arguments: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
-    """The arguments with those that `error` refuses parsed, where they are JSON in a string.
-
-    Some clients send an object or a list that way. What is valid as a string stays a string.
-    """
+def _parse_json_texts(arguments: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
     refused = {fault["loc"][0] for fault in error.errors() if fault["loc"]}
     return {
         name: _parsed(value) if name in refused and isinstance(value, str) else value
@@ -45,7 +76,7 @@ def _parsed(text: str) -> Any:
     return value if isinstance(value, dict | list) or value is None else text
 
 
-def explain(tool: Tool, arguments: Mapping[str, Any], error: ValidationError) -> InvalidArgument:
+def _explain(tool: Tool, arguments: Mapping[str, Any], error: ValidationError) -> InvalidArgument:
     """What is wrong with each argument, what it is for, and the nearest right value or key."""
     messages: list[str] = []
     hints: list[str] = []

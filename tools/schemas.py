@@ -3,23 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 _MAPS = frozenset({"properties", "$defs", "patternProperties"})
 """Keywords whose value maps names of the author's own to schemas."""
 
 
-def input_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """An arguments' schema as it is published.
+def input_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a tool's arguments as it is published.
 
     Titles that only repeat names go; so does the null of an optional argument, which is left out
     instead; and the arguments that exist are all that there are.
     """
-    published = _without_nulls(_compact(schema))
+    published = _without_nulls(_compact(model.model_json_schema()))
     return {**published, "additionalProperties": False}
 
 
-def output_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A result's schema as it is published: a later release may add fields."""
-    published: dict[str, Any] = _open(_compact(schema))
+def output_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a tool's result as it is published: a later release may add fields."""
+    published: dict[str, Any] = _open(_compact(model.model_json_schema()))
     return published
 
 

@@ -1,5 +1,6 @@
 """How a tool is declared, what `tools/list` says of it, and what happens around each call."""
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -7,15 +8,14 @@ from typing import Any, ClassVar, TypeVar
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.tools import Tool as Signature
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, Tool, ToolAnnotations
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import from_json
 
 from mcp_hub.adapters.errors import HubError, Internal, LimitExceeded
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.views import Error
-from mcp_hub.tools.arguments import check_names, explain, parse_json_texts
+from mcp_hub.tools.arguments import arguments_model, validated
 from mcp_hub.tools.schemas import input_schema, output_schema
 
 logger = logging.getLogger(__name__)
@@ -98,31 +98,24 @@ class Toolset:
 
 
 def _bind(method: Callable[..., Awaitable[BaseModel]], declaration: ToolDeclaration) -> BoundTool:
-    signature = Signature.from_function(method)
+    signature = inspect.signature(method)
+    model, context_name = arguments_model(signature)
     definition = Tool(
-        name=signature.name,
+        name=method.__name__,
         title=declaration.title,
-        description=signature.description,
-        input_schema=input_schema(signature.parameters),
-        output_schema=output_schema(signature.output_schema or {}),
+        description=inspect.getdoc(method),
+        input_schema=input_schema(model),
+        output_schema=output_schema(signature.return_annotation),
         annotations=declaration.annotations,
     )
-    model = signature.fn_metadata.arg_model
 
     async def call(arguments: dict[str, Any], context: Context[Any]) -> CallToolResult:
         try:
-            check_names(definition, arguments)
-            try:
-                valid = model.model_validate(arguments)
-            except ValidationError as error:
-                valid = model.model_validate(parse_json_texts(arguments, error))
-        except ValidationError as error:
-            return error_result(explain(definition, arguments, error))
+            values = validated(definition, model, arguments)
         except HubError as error:
             return error_result(error)
-        values = valid.model_dump_one_level()
-        if signature.context_kwarg is not None:
-            values[signature.context_kwarg] = context
+        if context_name is not None:
+            values[context_name] = context
         return await _answer(method, values, asked_for_more=bool(SIZE_PARAMETERS & set(arguments)))
 
     return BoundTool(definition, call)
