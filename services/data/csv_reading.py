@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,7 @@ from mcp_hub.services.data.options import CsvOptions
 
 _SEPARATORS = ",;\t|"
 _ROW_NAMES = "index"
+_INFERENCE_ROWS = 10_000
 
 # The process-wide limit of 128 KiB is too short for a column of documents.
 csv.field_size_limit(2**31 - 1)
@@ -34,7 +36,11 @@ def read_csv(data: bytes, options: CsvOptions) -> tuple[pl.DataFrame, CsvOptions
             raise InvalidArgument(f"string_columns names no column {name!r}.", hint)
     body = data[start:] if options.has_header else data
     frame = None if options.trim else _parse(body, names, options)
-    if frame is None or _may_hold_short_rows(frame, body, options):
+    if frame is None or (
+        _may_hold_short_rows(frame, body, options)
+        # Fewer than polars read, where it took blank lines for rows.
+        and sum(1 for _ in _checked_records(data, len(names), options)) != frame.height
+    ):
         frame = _parse(_regular(data, len(names), options), names, options)
     if frame is None:
         raise InvalidArgument("The CSV cannot be read.", "Check its quotes and its separator.")
@@ -80,13 +86,7 @@ def _completed(options: CsvOptions, data: bytes) -> CsvOptions:
     """The options with the separator and `trim` as the first line shows them."""
     if options.separator is None:
         candidates = _SEPARATORS.replace(",", "") if options.decimal_comma else _SEPARATORS
-        widths = {
-            separator: len(
-                _first_record(data, options.model_copy(update={"separator": separator}))[0]
-            )
-            for separator in candidates
-        }
-        separator = max(candidates, key=lambda candidate: widths[candidate])
+        separator = max(candidates, key=lambda candidate: _fields(data, options, candidate))
         options = options.model_copy(update={"separator": separator})
     if options.decimal_comma and options.separator == ",":
         raise InvalidArgument(
@@ -98,6 +98,14 @@ def _completed(options: CsvOptions, data: bytes) -> CsvOptions:
         if len(first) > 1 and all(cell.startswith(" ") for cell in first[1:]):
             options = options.model_copy(update={"trim": True})
     return options
+
+
+def _fields(data: bytes, options: CsvOptions, separator: str) -> int:
+    """Into how many fields a separator splits the first record; 0 where it does not fit."""
+    try:
+        return len(_first_record(data, options.model_copy(update={"separator": separator}))[0])
+    except InvalidArgument:
+        return 0
 
 
 def _first_record(data: bytes, options: CsvOptions) -> tuple[list[str], int]:
@@ -185,12 +193,23 @@ def _parse(body: bytes, names: list[str], options: CsvOptions) -> pl.DataFrame |
             for key, name in zip(keys, names, strict=True)
             if name in options.string_columns
         },
-        "infer_schema_length": None,
     }
-    try:
-        return pl.read_csv(separator.join(keys).encode() + b"\n" + body, **arguments)
-    except (PolarsError, PanicException):
-        return None
+    body = separator.join(keys).encode() + b"\n" + body
+    # Inferring over all rows takes several times as long as reading them, and is seldom needed.
+    for length in (_INFERENCE_ROWS, None):
+        with suppress(PolarsError, PanicException):
+            frame = pl.read_csv(body, infer_schema_length=length, **arguments)
+            if length is None or not _begins_with_nulls(frame, length):
+                return frame
+    return None
+
+
+def _begins_with_nulls(frame: pl.DataFrame, rows: int) -> bool:
+    """Whether a column shows its first value, and so its type, only after so many rows."""
+    return any(
+        column.head(rows).null_count() == rows and column.null_count() < column.len()
+        for column in frame.get_columns()
+    )
 
 
 def _may_hold_short_rows(frame: pl.DataFrame, body: bytes, options: CsvOptions) -> bool:
@@ -203,18 +222,11 @@ def _may_hold_short_rows(frame: pl.DataFrame, body: bytes, options: CsvOptions) 
     return body.count(separator) != frame.height * (frame.width - 1)
 
 
-def _regular(data: bytes, width: int, options: CsvOptions) -> bytes:
-    """The records below the header, written so that polars reads them, after checking each."""
+def _checked_records(data: bytes, width: int, options: CsvOptions) -> Iterator[list[str]]:
+    """The records below the header; raises InvalidArgument at one that has another width."""
     records = _records(io.BytesIO(data), options)
     if options.has_header:
         next(records)
-    text = io.StringIO()
-    writer = csv.writer(
-        text,
-        delimiter=options.separator or ",",
-        quotechar=options.quote or '"',
-        lineterminator="\n",
-    )
     for line, record in records:
         if len(record) != width:
             raise InvalidArgument(
@@ -222,5 +234,18 @@ def _regular(data: bytes, width: int, options: CsvOptions) -> bytes:
                 f"Rows are split at {options.separator!r}. A cell that holds it must be quoted; "
                 "a missing cell is left empty, not left out.",
             )
+        yield record
+
+
+def _regular(data: bytes, width: int, options: CsvOptions) -> bytes:
+    """The records below the header, written so that polars reads them."""
+    text = io.StringIO()
+    writer = csv.writer(
+        text,
+        delimiter=options.separator or ",",
+        quotechar=options.quote or '"',
+        lineterminator="\n",
+    )
+    for record in _checked_records(data, width, options):
         writer.writerow([cell.strip() for cell in record] if options.trim else record)
     return text.getvalue().encode()

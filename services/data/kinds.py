@@ -16,6 +16,7 @@ The rules, in order, for a column with n values that are not missing, d of them 
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import polars as pl
@@ -49,18 +50,30 @@ _DATES: Final = {
 _TIMES: Final = ("", " %H:%M", " %H:%M:%S%.f", " %H:%M:%S%.f%#z", " %H:%M%#z")
 
 
-def infer_kinds(frame: pl.DataFrame, target: str | None = None) -> dict[str, ColumnKind]:
-    """The kind of every column of a frame as `read_frame` gives it; `target` is no identifier."""
+def infer_kinds(
+    frame: pl.DataFrame, target: str | None = None, distinct: Mapping[str, int] | None = None
+) -> dict[str, ColumnKind]:
+    """The kind of every column of a frame as `read_frame` gives it; `target` is no identifier.
+
+    `distinct` is what `count_distinct` says of the frame, where that is known already.
+    """
+    distinct = distinct or count_distinct(frame)
     kinds: dict[str, ColumnKind] = {}
     for position, name in enumerate(frame.columns):
-        kinds[name] = _kind(frame[name], position == 0 and frame.width > 1, name == target)
+        is_first = position == 0 and frame.width > 1
+        kinds[name] = _kind(frame[name], distinct[name], is_first, name == target)
     features = [name for name in frame.columns if name != target]
     useful = [name for name in features if kinds[name] not in ("identifier", "constant")]
     if len(useful) < (1 if target else 2):
         for name in features:
-            if kinds[name] == "identifier" and not _is_opaque(frame.schema[name]):
+            if kinds[name] == "identifier" and not is_opaque(frame.schema[name]):
                 kinds[name] = "number" if frame.schema[name].is_numeric() else "category"
     return kinds
+
+
+def count_distinct(frame: pl.DataFrame) -> dict[str, int]:
+    """How many distinct values each column has, missing ones left out."""
+    return {name: frame[name].drop_nulls().n_unique() for name in frame.columns}
 
 
 def parse_datetimes(column: pl.Series) -> pl.Series | None:
@@ -88,6 +101,11 @@ def parse_datetimes(column: pl.Series) -> pl.Series | None:
     return None
 
 
+def is_opaque(dtype: pl.DataType) -> bool:
+    """Whether a column's values are nested, or bytes: nothing that a model takes."""
+    return dtype.is_nested() or dtype in (pl.Binary, pl.Object)
+
+
 def numbers_as_text(column: pl.Series) -> bool:
     """Whether a string column holds numbers that are written so that they stay text: `$1,234`."""
     if column.dtype != pl.String:
@@ -107,11 +125,11 @@ def _parse_all(values: pl.Series, format: str) -> pl.Series | None:
     return parsed
 
 
-def _kind(column: pl.Series, is_first: bool, is_target: bool) -> ColumnKind:
+def _kind(column: pl.Series, d: int, is_first: bool, is_target: bool) -> ColumnKind:
     dtype = column.dtype
-    if _is_opaque(dtype):
+    if is_opaque(dtype):
         return "identifier"
-    n, d = column.len() - column.null_count(), column.drop_nulls().n_unique()
+    n = column.len() - column.null_count()
     if d == 0 or (d == 1 and n == column.len()):
         return "constant"
     if dtype == pl.Boolean:
@@ -167,10 +185,6 @@ def _is_text(sample: pl.Series, several_words: float, d: int, n: int) -> bool:
 def _counts_rows(column: pl.Series) -> bool:
     start = column[0]
     return start in (0, 1) and bool((column.diff().drop_nulls() == 1).all())
-
-
-def _is_opaque(dtype: pl.DataType) -> bool:
-    return dtype.is_nested() or dtype in (pl.Binary, pl.Object)
 
 
 def _named(name: str, endings: set[str]) -> bool:

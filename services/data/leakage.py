@@ -1,7 +1,7 @@
 """Columns that give the target away: usually written after the fact, and unknown beforehand."""
 
 import math
-from typing import Final, Literal
+from typing import Final
 
 import polars as pl
 
@@ -16,15 +16,13 @@ MAX_MAJORITY: Final = 0.95
 
 _ROWS: Final = 200_000
 
-JobType = Literal["classification", "regression"]
-
 
 def find_leaks(
     frame: pl.DataFrame,
     kinds: dict[str, ColumnKind],
     distinct: dict[str, int],
     target: str,
-    job_type: JobType,
+    is_classification: bool,
 ) -> dict[str, str]:
     """The columns that tell the target by themselves → how.
 
@@ -41,14 +39,14 @@ def find_leaks(
         if name == target or kinds[name] == "constant" or frame.schema[name].is_nested():
             continue
         pair = pl.DataFrame({"value": frame[name], "target": frame[target]})
-        few = kinds[name] != "text" and distinct[name] * ROWS_PER_VALUE <= frame.height
-        reason = _leak(pair, few and job_type == "classification", job_type)
+        repeats = kinds[name] != "text" and distinct[name] * ROWS_PER_VALUE <= frame.height
+        reason = _leak(pair, repeats, is_classification)
         if reason is not None:
             leaks[name] = reason
     return leaks
 
 
-def _leak(pair: pl.DataFrame, repeats: bool, job_type: JobType) -> str | None:
+def _leak(pair: pl.DataFrame, repeats: bool, is_classification: bool) -> str | None:
     value, target = pair["value"], pair["target"]
     if value.dtype == target.dtype and bool((value == target).all()) and not value.null_count():
         return "is equal to it"
@@ -58,10 +56,12 @@ def _leak(pair: pl.DataFrame, repeats: bool, job_type: JobType) -> str | None:
         correlation = _correlation(pair)
         if abs(correlation) > CORRELATION:
             return f"correlates with it by {correlation:.4f}"
+    if not is_classification:
+        return None
     if repeats and _purity(pair) >= PURITY:
         return "has one class for each of its values, also on held-out rows"
     gaps = pair.with_columns(pl.col("value").is_null())
-    if job_type == "classification" and value.null_count() and _purity(gaps) >= PURITY:
+    if value.null_count() and _purity(gaps) >= PURITY:
         return "is missing for certain classes only"
     return None
 

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 import polars as pl
 
-from mcp_hub.adapters.errors import NotFound, names_hint
+from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.services.data.cells import rounded, short
-from mcp_hub.services.data.kinds import infer_kinds, parse_datetimes
+from mcp_hub.services.data.kinds import count_distinct, infer_kinds, is_opaque, parse_datetimes
 from mcp_hub.services.data.suspicions import find_warnings
 from mcp_hub.services.data.views import ColumnKind, ColumnProfile, DatasetProfile, TargetProfile
 
@@ -26,25 +26,36 @@ def profile_frame(frame: pl.DataFrame, dataset: str, target: str | None = None) 
 
     Raises:
         NotFound: `target` is no column.
+        InvalidArgument: `target` holds nested values or bytes.
     """
-    if target is not None and target not in frame.columns:
-        raise NotFound(
-            f"{dataset} has no column {target!r}.", names_hint(target, frame.columns, "columns")
-        )
-    kinds = infer_kinds(frame, target)
-    distinct = {name: frame[name].drop_nulls().n_unique() for name in frame.columns}
+    if target is not None:
+        _check_target(frame, dataset, target)
+    distinct = count_distinct(frame)
+    kinds = infer_kinds(frame, target, distinct)
     columns = _profiles(frame, kinds, distinct, target)
-    job_type = _suggested_type(frame[target], kinds[target], distinct[target]) if target else None
+    about_target = None
+    if target is not None:
+        about_target = _target_profile(frame[target], kinds[target], distinct[target])
     return DatasetProfile(
         dataset=dataset,
         rows=frame.height,
         columns=columns,
         omitted_columns=frame.width - len(columns),
-        target=_target_profile(frame[target], kinds[target], job_type)
-        if target and job_type
-        else None,
-        warnings=find_warnings(frame, kinds, distinct, target, job_type),
+        target=about_target,
+        warnings=find_warnings(frame, kinds, distinct, about_target),
     )
+
+
+def _check_target(frame: pl.DataFrame, dataset: str, target: str) -> None:
+    if target not in frame.columns:
+        raise NotFound(
+            f"{dataset} has no column {target!r}.", names_hint(target, frame.columns, "columns")
+        )
+    if is_opaque(frame.schema[target]):
+        raise InvalidArgument(
+            f"{target!r} holds {frame.schema[target]} and cannot be a target.",
+            "Choose a column of numbers, texts or booleans.",
+        )
 
 
 def _profiles(
@@ -67,7 +78,7 @@ def _profiles(
 def _profile(column: pl.Series, kind: ColumnKind, distinct: int) -> ColumnProfile:
     missing = column.null_count()
     facts: dict[str, Any] = {}
-    if column.dtype.is_numeric():
+    if kind == "number":
         facts = _number_facts(column)
     elif kind == "datetime":
         dates = parse_datetimes(column)
@@ -92,6 +103,7 @@ def _number_facts(column: pl.Series) -> dict[str, Any]:
     """Statistics of the finite values; of whole numbers the extremes are exact."""
     if column.dtype.is_float():
         column = column.filter(column.is_finite())
+    column = column.sort()  # once, instead of in each quantile
     facts: dict[str, Any] = {
         "mean": rounded(_float(column.mean())),
         "std": rounded(_float(column.std())),
@@ -128,7 +140,8 @@ def _suggested_type(column: pl.Series, kind: ColumnKind, distinct: int) -> JobTy
     return "classification" if is_few else "regression"
 
 
-def _target_profile(column: pl.Series, kind: ColumnKind, job_type: JobType) -> TargetProfile:
+def _target_profile(column: pl.Series, kind: ColumnKind, distinct: int) -> TargetProfile:
+    job_type = _suggested_type(column, kind, distinct)
     notes = []
     if missing := column.null_count():
         notes.append(f"{missing} rows have no target and cannot be trained on.")
@@ -137,7 +150,6 @@ def _target_profile(column: pl.Series, kind: ColumnKind, job_type: JobType) -> T
         order = ("mean", "std", "min", "p25", "median", "p75", "max")
         distribution = {name: value for name in order if (value := facts[name]) is not None}
     else:
-        distinct = column.drop_nulls().n_unique()
         shown = _most_frequent(column, MAX_CLASSES)
         distribution = dict(shown)
         if distinct > len(shown):

@@ -4,14 +4,14 @@ The thresholds are conventions, not laws: they are meant to draw an agent's eye,
 stay quiet than cry wolf.
 """
 
-from typing import Final, Literal
+from typing import Final
 
 import polars as pl
 
 from mcp_hub.services.data.cells import short
 from mcp_hub.services.data.kinds import numbers_as_text
 from mcp_hub.services.data.leakage import find_leaks
-from mcp_hub.services.data.views import ColumnKind, DataWarning
+from mcp_hub.services.data.views import ColumnKind, DataWarning, TargetProfile
 
 FEW_ROWS: Final = 50
 MISSING_RATE: Final = 0.3
@@ -20,27 +20,26 @@ IMBALANCE: Final = 10.0
 
 _NAMES_SHOWN: Final = 20
 
-JobType = Literal["classification", "regression"]
-
 
 def find_warnings(
     frame: pl.DataFrame,
     kinds: dict[str, ColumnKind],
     distinct: dict[str, int],
-    target: str | None,
-    job_type: JobType | None,
+    target: TargetProfile | None,
 ) -> list[DataWarning]:
     """The warnings, one a code; `distinct` counts each column's values that are not missing."""
     warnings = _column_warnings(frame, kinds)
     warnings += _row_warnings(frame)
-    if target is not None and job_type == "classification":
-        warnings += _class_warnings(frame[target])
-    if target is not None and job_type is not None:
-        leaks = find_leaks(frame, kinds, distinct, target, job_type)
-        if leaks:
-            reasons = "; ".join(f"{short(name)!r} {why}" for name, why in list(leaks.items())[:5])
-            message = f"Tells the target almost by itself: {reasons}. Known at prediction time?"
-            warnings.insert(0, _warning("leakage", list(leaks), message))
+    if target is None:
+        return warnings
+    is_classification = target.suggested_type == "classification"
+    if is_classification:
+        warnings += _class_warnings(frame[target.column])
+    leaks = find_leaks(frame, kinds, distinct, target.column, is_classification)
+    if leaks:
+        reasons = "; ".join(f"{short(name)!r} {why}" for name, why in list(leaks.items())[:5])
+        message = f"Tells the target almost by itself: {reasons}. Known at prediction time?"
+        warnings.insert(0, _warning("leakage", list(leaks), message))
     return warnings
 
 
