@@ -1,6 +1,7 @@
 """The hub as one MCP server, which speaks the handshake protocols and 2026-07-28 alike."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from mcp.server import Server, ServerRequestContext
@@ -8,7 +9,6 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel.server import NotificationOptions
 from mcp.server.mcpserver import Context
-from mcp.server.models import InitializationOptions
 from mcp.types import (
     CallToolRequestParams,
     CallToolResult,
@@ -29,6 +29,8 @@ from mcp.types import (
     ReadResourceResult,
     Resource,
     ResourceTemplate,
+    ServerCapabilities,
+    SetLevelRequestParams,
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
@@ -41,6 +43,7 @@ from mcp_hub.resources.data import DataResources
 from mcp_hub.resources.hub import HubResources
 from mcp_hub.resources.registry import RegistryResources
 from mcp_hub.resources.training import TrainingResources
+from mcp_hub.server.client_log import ClientLog
 from mcp_hub.server.notices import Notices
 from mcp_hub.server.protocol import answering, page
 from mcp_hub.server.settings import Settings
@@ -141,7 +144,9 @@ class HubServer(Server[None]):
             for prompt in group.prompts()
             if prompt.read_only or not read_only
         }
+        self.changing_lists = {"resources"}
         self.notices = Notices(hub)
+        self._log = ClientLog()
         self._hub = hub
         self._sets = sets
         super().__init__(
@@ -149,7 +154,7 @@ class HubServer(Server[None]):
             title="MCP Hub",
             version=mcp_hub.__version__,
             instructions=INSTRUCTIONS,
-            lifespan=lambda _: self.notices.relaying(),
+            lifespan=self._running,
             cache_hints={method: CacheHint(_FIXED_FOR_MS) for method in _FIXED_LISTS},
             get_tool_input_schema=self._input_schema,
             on_list_tools=self._list_tools,
@@ -164,19 +169,32 @@ class HubServer(Server[None]):
             on_get_prompt=self._get_prompt,
             on_completion=self._complete,
         )
+        self.add_request_handler("logging/setLevel", SetLevelRequestParams, self._set_level)
+        self.middleware.append(self._log)
 
-    def create_initialization_options(
+    def get_capabilities(
         self,
         notification_options: NotificationOptions | None = None,
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
-    ) -> InitializationOptions:
-        """What `initialize` answers: of the lists, that of the resources changes."""
-        return super().create_initialization_options(
-            notification_options or NotificationOptions(resources_changed=True),
+        *,
+        protocol_version: str | None = None,
+    ) -> ServerCapabilities:
+        """What the server does, with `list_changed` for `changing_lists` and no others."""
+        capabilities = super().get_capabilities(
+            notification_options,
             experimental_capabilities,
             extensions,
+            protocol_version=protocol_version,
         )
+        for kind in ("tools", "prompts", "resources"):
+            getattr(capabilities, kind).list_changed = kind in self.changing_lists
+        return capabilities
+
+    @asynccontextmanager
+    async def _running(self, _: Server[None]) -> AsyncIterator[None]:
+        async with self._log.attached(), self.notices.relaying():
+            yield
 
     @answering
     async def _list_tools(self, ctx: Ctx, params: PaginatedRequestParams) -> ListToolsResult:
@@ -191,9 +209,8 @@ class HubServer(Server[None]):
         tool = self.tools.get(params.name)
         if tool is None:
             visible = [name for name, tool in self.tools.items() if _may_use(tool)]
-            raise InvalidArgument(
-                f"There is no tool {params.name!r}.", names_hint(params.name, visible, "tools")
-            )
+            hint = names_hint(params.name, visible, "tools")
+            return error_result(InvalidArgument(f"There is no tool {params.name!r}.", hint))
         if not _may_use(tool):
             return error_result(
                 Denied(
@@ -239,6 +256,11 @@ class HubServer(Server[None]):
     @answering
     async def _unsubscribe(self, ctx: Ctx, params: UnsubscribeRequestParams) -> EmptyResult:
         self.notices.unsubscribe_session(ctx.session, params.uri)
+        return EmptyResult()
+
+    @answering
+    async def _set_level(self, ctx: Ctx, params: SetLevelRequestParams) -> EmptyResult:
+        self._log.set_level(ctx.session, params.level)
         return EmptyResult()
 
     @answering

@@ -11,6 +11,7 @@ from mcp_hub.services.registry.views import (
     Lineage,
     ModelComparison,
     ModelSummary,
+    ModelTags,
     ModelView,
     Promotion,
 )
@@ -135,9 +136,10 @@ class RegistryTools(Toolset):
         tags: Annotated[
             dict[str, str | None], Field(description="Key → value; null removes the tag")
         ],
-    ) -> ModelView:
+    ) -> ModelTags:
         """Set or remove tags of one model version; tags that are not named stay as they are."""
-        return _cut(await (await self.hub()).registry.tag(model, tags))
+        view = await (await self.hub()).registry.tag(model, tags)
+        return ModelTags(model=view.model, tags=view.tags)
 
     @tool(title="Delete or restore a model", destructive=True, idempotent=True)
     async def model_delete(
