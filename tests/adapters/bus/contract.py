@@ -10,7 +10,8 @@ import pytest
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from mcp_hub.adapters.bus.port import Bus
-from tests.adapters.processes import Processes, until
+from tests.spawning import Processes
+from tests.waiting import eventually
 
 OpenBus = Callable[[], AbstractAsyncContextManager[Bus]]
 
@@ -58,7 +59,7 @@ class BusContract:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen)
-            await until(lambda: all(sign.exists() for sign in ready))
+            await eventually(lambda: all(sign.exists() for sign in ready))
             for topic in ("a", "b", "c", "end"):
                 await bus.publish(topic)
         assert heard == [["a", "b", "c", "end"]] * 2
@@ -130,7 +131,7 @@ class BusContract:
         async with anyio.create_task_group() as tasks:
             for _ in range(10):
                 tasks.start_soon(listen)
-            await until(lambda: ready == 10)
+            await eventually(lambda: ready == 10)
             await other.publish("hello")
         assert heard == ["hello"] * 10
 

@@ -15,7 +15,7 @@ from mcp_hub.adapters.database.schema import changes, now_ms
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 from tests.adapters.bus.contract import BusContract, OpenBus
-from tests.adapters.processes import until
+from tests.waiting import eventually
 
 
 @asynccontextmanager
@@ -94,7 +94,7 @@ async def test_polling_survives_an_outage(tmp_path: Path, caplog: pytest.LogCapt
         folder.rename(away)
         folder.touch()
         await database.close()
-        await until(lambda: "Notices of other processes are late" in caplog.text)
+        await eventually(lambda: "Notices of other processes are late" in caplog.text)
         folder.unlink()
         away.rename(folder)
         other = SqliteDatabase(folder / "hub.db")

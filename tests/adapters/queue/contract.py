@@ -12,8 +12,9 @@ import anyio.lowlevel
 import pytest
 
 from mcp_hub.adapters.queue.port import Claim, Queue
-from tests.adapters.processes import Processes, killed_process, until
 from tests.adapters.queue.model import check_against_model
+from tests.spawning import Processes, killed_process
+from tests.waiting import eventually
 
 OpenQueue = Callable[[str], AbstractAsyncContextManager[Queue]]
 
@@ -232,7 +233,7 @@ class QueueContract:
             await queue.enqueue(f"job_{number}")
         sign = tmp_path / "claimed"
         with killed_process(_claim_and_hang, open_queue, sign.touch):
-            await until(sign.exists)
+            await eventually(sign.exists)
         taken = [await _claimed(queue) for _ in range(20)]
         assert {claim.message_id for claim in taken} == {f"job_{number}" for number in range(20)}
         assert Counter(claim.delivery for claim in taken) == {1: 15, 2: 5}
