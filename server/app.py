@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from mcp.server import Server, ServerRequestContext
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -81,10 +81,19 @@ _FIXED_FOR_MS = 300_000
 _COMPLETIONS_SHOWN = 100
 
 Ctx = ServerRequestContext[None, Any]
+Transport = Literal["stdio", "http"]
+
+
+class CreateServer(Protocol):
+    """What makes a process's server, once it has its settings: `create_server`."""
+
+    def __call__(
+        self, settings: Settings, hub: HubProvider, *, transport: Transport
+    ) -> "HubServer": ...
 
 
 def create_server(
-    settings: Settings, hub: HubProvider, *, transport: Literal["stdio", "http"] = "stdio"
+    settings: Settings, hub: HubProvider, *, transport: Transport = "stdio"
 ) -> "HubServer":
     """The MCP server that `settings` describe. It asks for the hub when a call first needs it."""
     toolsets: list[Toolset] = []
@@ -102,7 +111,7 @@ def create_server(
     )
 
 
-def _about(settings: Settings, transport: Literal["stdio", "http"]) -> HubAbout:
+def _about(settings: Settings, transport: Transport) -> HubAbout:
     return HubAbout(
         version=mcp_hub.__version__,
         protocol_versions=list(reversed(KNOWN_PROTOCOL_VERSIONS)),
