@@ -94,7 +94,12 @@ class RegistryTools(Toolset):
         model: Model,
         alias: Annotated[str, Field(description="The alias to move, e.g. champion")],
         gates: Annotated[
-            Gates | None, Field(description="Conditions; without any the alias moves at once")
+            Gates | None,
+            Field(
+                description='Conditions, as {"min_metric": {"accuracy": 0.9}, '
+                '"better_than_current": "accuracy", "same_signature": true}; '
+                "without any the alias moves at once"
+            ),
         ] = None,
         reason: Annotated[str, Field(description="Why, kept with the decision")] = "",
     ) -> Promotion:
