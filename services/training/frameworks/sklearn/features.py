@@ -243,6 +243,14 @@ class Features:
         return graph.concat(parts)
 
 
+def width_of(inputs: Sequence[InputField], arrays: Arrays) -> int:
+    """About how many features the inputs make, texts aside."""
+    of_categories = [arrays[f.name][:, 0].tolist() for f in inputs if f.kind == "category"]
+    return sum(min(MAX_CATEGORIES, len(set(values))) for values in of_categories) + sum(
+        f.shape[1] or 1 for f in inputs if f.dtype == "float32"
+    )
+
+
 def take(arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.intp]) -> Arrays:
     """Those rows of all arrays."""
     return {name: array[rows] for name, array in arrays.items()}
