@@ -34,7 +34,8 @@ _INDICATED_SHARE = 0.05
 _DENSE_CELLS = 20_000_000
 _DENSE_WIDTH = 1_000
 _TINY = 1e-30
-_NO_TOKEN = "#"
+NO_TOKEN = "#"
+"""Fills up the rows with fewer tokens; no word has this character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +141,7 @@ class TextFeatures:
 
     def __init__(self, name: str, max_features: int) -> None:
         self.name = name
-        self._vectorizer = TfidfVectorizer(
-            analyzer=words, max_features=max_features, dtype=np.float32
-        )
+        self._vectorizer = TfidfVectorizer(analyzer=words, max_features=max_features)
         self._is_empty = False
 
     def fit(self, arrays: Arrays) -> sparse.csr_matrix:
@@ -151,14 +150,14 @@ class TextFeatures:
         self._is_empty = not any(map(words, texts))
         if self._is_empty:
             return self.transform(arrays)
-        return self._vectorizer.fit_transform(texts)
+        return self._vectorizer.fit_transform(texts).astype(np.float32)
 
     def transform(self, arrays: Arrays) -> sparse.csr_matrix:
         """The features of other rows."""
         texts = arrays[self.name][:, 0].tolist()
         if self._is_empty:
             return sparse.csr_matrix((len(texts), 0), dtype=np.float32)
-        return self._vectorizer.transform(texts)
+        return self._vectorizer.transform(texts).astype(np.float32)
 
     def add_to(self, graph: Graph) -> str | None:
         """The same in a graph, or None where there are no features."""
@@ -170,14 +169,7 @@ class TextFeatures:
             forms = spellings(word)
             pool += forms
             positions += [int(position)] * len(forms)
-        flat = graph.apply("Reshape", self.name, graph.constant(np.array([-1])))
-        lower = graph.apply(
-            "StringNormalizer", flat, case_change_action="LOWER", is_case_sensitive=1, locale="C"
-        )
-        tokens = graph.apply(
-            "Tokenizer", lower, domain=RUNTIME_DOMAIN,
-            mark=0, mincharnum=1, pad_value=_NO_TOKEN, tokenexp=TOKEN_PATTERN,
-        )  # fmt: skip
+        tokens = tokens_of(graph, self.name)
         counts = graph.apply(
             "TfIdfVectorizer", tokens, mode="TF", min_gram_length=1, max_gram_length=1,
             max_skip_count=0, ngram_counts=[0], ngram_indexes=positions, pool_strings=pool,
@@ -188,6 +180,18 @@ class TextFeatures:
         # A text without a known word has length 0, and stays all zeros.
         tiny = graph.constant(float_constant(1e-12))
         return graph.apply("Div", weighted, graph.apply("Max", length, tiny))
+
+
+def tokens_of(graph: Graph, column: str) -> str:
+    """The tokens of each text of a string [rows, 1], as `text.words` cuts them, not folded."""
+    flat = graph.apply("Reshape", column, graph.constant(np.array([-1])))
+    lower = graph.apply(
+        "StringNormalizer", flat, case_change_action="LOWER", is_case_sensitive=1, locale="C"
+    )
+    return graph.apply(
+        "Tokenizer", lower, domain=RUNTIME_DOMAIN,
+        mark=0, mincharnum=1, pad_value=NO_TOKEN, tokenexp=TOKEN_PATTERN,
+    )  # fmt: skip
 
 
 class Features:
