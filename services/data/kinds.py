@@ -38,14 +38,14 @@ _SEVERAL_WORDS: Final = rf"\S\s+\S|{_UNSPACED}{{5}}"
 _NUMBER_AS_TEXT: Final = r"^\s*[-+(]?\s*\p{Sc}?\s*[-+]?\d[\d.,'\s]*\s*(%|\p{Sc}|\))?\s*$"
 
 _DATES: Final = {
-    r"^\d{4}-\d{1,2}-\d{1,2}": ("%Y-%m-%d",),
-    r"^\d{4}/\d{1,2}/\d{1,2}": ("%Y/%m/%d",),
+    re.compile(r"^\d{4}-\d{1,2}-\d{1,2}"): ("%Y-%m-%d",),
+    re.compile(r"^\d{4}/\d{1,2}/\d{1,2}"): ("%Y/%m/%d",),
     # Where both orders fit all values the month is first, as in pandas.
-    r"^\d{1,2}/\d{1,2}/\d{4}": ("%m/%d/%Y", "%d/%m/%Y"),
-    r"^\d{1,2}-\d{1,2}-\d{4}": ("%m-%d-%Y", "%d-%m-%Y"),
-    r"^\d{1,2}\.\d{1,2}\.\d{4}": ("%d.%m.%Y",),
-    r"^\d{1,2} [A-Za-z]{3,9} \d{4}": ("%d %b %Y", "%d %B %Y"),
-    r"^[A-Za-z]{3,9} \d{1,2}, \d{4}": ("%b %d, %Y", "%B %d, %Y"),
+    re.compile(r"^\d{1,2}/\d{1,2}/\d{4}"): ("%m/%d/%Y", "%d/%m/%Y"),
+    re.compile(r"^\d{1,2}-\d{1,2}-\d{4}"): ("%m-%d-%Y", "%d-%m-%Y"),
+    re.compile(r"^\d{1,2}\.\d{1,2}\.\d{4}"): ("%d.%m.%Y",),
+    re.compile(r"^\d{1,2} [A-Za-z]{3,9} \d{4}"): ("%d %b %Y", "%d %B %Y"),
+    re.compile(r"^[A-Za-z]{3,9} \d{1,2}, \d{4}"): ("%b %d, %Y", "%B %d, %Y"),
 }
 _TIMES: Final = ("", " %H:%M", " %H:%M:%S%.f", " %H:%M:%S%.f%#z", " %H:%M%#z")
 
@@ -66,8 +66,8 @@ def infer_kinds(
     useful = [name for name in features if kinds[name] not in ("identifier", "constant")]
     if len(useful) < (1 if target else 2):
         for name in features:
-            if kinds[name] == "identifier" and not is_opaque(frame.schema[name]):
-                kinds[name] = "number" if frame.schema[name].is_numeric() else "category"
+            if kinds[name] == "identifier" and not is_opaque(frame[name].dtype):
+                kinds[name] = "number" if frame[name].dtype.is_numeric() else "category"
     return kinds
 
 
@@ -85,20 +85,21 @@ def parse_datetimes(column: pl.Series) -> pl.Series | None:
         return column.cast(pl.Datetime("us"))
     if column.dtype != pl.String:
         return None
-    values = column.str.strip_chars()
-    first = values.drop_nulls().head(1)
-    for shape, date_formats in _DATES.items():
-        if not first.str.contains(shape).any():
-            continue
-        # One form for the many ways ISO 8601 has of the same thing.
-        values = values.str.replace(r"^(\S{8,10})[T ] ?", "$1 ").str.replace(
-            r" ?(Z|UTC)$", "+00:00"
-        )
-        for format in (date + time for date in date_formats for time in _TIMES):
-            parsed = _parse_all(values, format)
-            if parsed is not None:
-                return parsed
-    return None
+    first = str(column.drop_nulls().first() or "").strip()
+    formats = [
+        date + time
+        for shape, dates in _DATES.items()
+        if shape.match(first)
+        for date in dates
+        for time in _TIMES
+    ]
+    if not formats:
+        return None
+    # One form for the many ways ISO 8601 has of the same thing.
+    values = column.str.strip_chars().str.replace(r"^(\S{8,10})[T ] ?", "$1 ")
+    values = values.str.replace(r" ?(Z|UTC)$", "+00:00")
+    found = (_parse_all(values, format) for format in formats)
+    return next((parsed for parsed in found if parsed is not None), None)
 
 
 def is_opaque(dtype: pl.DataType) -> bool:

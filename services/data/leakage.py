@@ -36,7 +36,7 @@ def find_leaks(
         return {}
     leaks = {}
     for name in frame.columns:
-        if name == target or kinds[name] == "constant" or frame.schema[name].is_nested():
+        if name == target or kinds[name] == "constant" or frame[name].dtype.is_nested():
             continue
         pair = pl.DataFrame({"value": frame[name], "target": frame[target]})
         repeats = kinds[name] != "text" and distinct[name] * ROWS_PER_VALUE <= frame.height

@@ -51,9 +51,9 @@ def _check_target(frame: pl.DataFrame, dataset: str, target: str) -> None:
         raise NotFound(
             f"{dataset} has no column {target!r}.", names_hint(target, frame.columns, "columns")
         )
-    if is_opaque(frame.schema[target]):
+    if is_opaque(frame[target].dtype):
         raise InvalidArgument(
-            f"{target!r} holds {frame.schema[target]} and cannot be a target.",
+            f"{target!r} holds {frame[target].dtype} and cannot be a target.",
             "Choose a column of numbers, texts or booleans.",
         )
 

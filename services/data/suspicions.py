@@ -53,7 +53,7 @@ def _column_warnings(frame: pl.DataFrame, kinds: dict[str, ColumnKind]) -> list[
     infinite = [
         name
         for name in names
-        if frame.schema[name].is_float() and bool(frame[name].is_infinite().any())
+        if frame[name].dtype.is_float() and bool(frame[name].is_infinite().any())
     ]
     warnings = []
     if missing:
@@ -137,7 +137,7 @@ def _equal_columns(frame: pl.DataFrame, names: list[str]) -> list[tuple[str, str
     first: dict[tuple[str, object], str] = {}
     twins = []
     for name, total in zip(names, sums, strict=True):
-        earlier = first.setdefault((str(frame.schema[name]), total), name)
+        earlier = first.setdefault((str(frame[name].dtype), total), name)
         if earlier != name and frame[earlier].equals(frame[name]):
             twins.append((earlier, name))
     return twins

@@ -246,4 +246,4 @@ def test_reading_leaves_other_threads_running(tmp_path: Path) -> None:
         turns += 1
     thread.join()
     assert result["frame"].height == 400_000
-    assert turns > 10
+    assert turns > 3
