@@ -18,12 +18,11 @@ Schema = dict[str, Any]
 def input_schema(model: type[BaseModel]) -> Schema:
     """The schema of a tool's arguments as it is published.
 
-    Titles that only repeat names go; so does the null of an optional argument, which is left out
+    Titles that only repeat names go; so does the null of what is optional, which is left out
     instead; and the arguments that exist are all that there are.
     """
-    schema = _rewritten(model.model_json_schema(), _plain)
-    optional = {name: _non_null(part) for name, part in schema.get("properties", {}).items()}
-    return {**schema, "properties": optional, "additionalProperties": False}
+    schema: Schema = _rewritten(model.model_json_schema(), _plain_input)
+    return {**schema, "additionalProperties": False}
 
 
 def output_schema(model: type[BaseModel]) -> Schema:
@@ -62,6 +61,13 @@ def _plain(schema: Schema) -> Schema:
     return plain if plain.keys() - {"description", "default"} else {**_ANYTHING, **plain}
 
 
+def _plain_input(schema: Schema) -> Schema:
+    plain = _plain(schema)
+    if "properties" in plain:
+        plain["properties"] = {name: _non_null(part) for name, part in plain["properties"].items()}
+    return plain
+
+
 def _plain_output(schema: Schema) -> Schema:
     plain = _plain(schema)
     plain.pop("default", None)
@@ -73,7 +79,7 @@ def _plain_output(schema: Schema) -> Schema:
 
 
 def _non_null(schema: Schema) -> Schema:
-    """An argument that is null when left out, without the null."""
+    """A field that is null when left out, without the null."""
     if schema.get("default", ...) is not None:
         return schema
     rest = {key: value for key, value in schema.items() if key != "default"}
