@@ -2,7 +2,7 @@
 
 Both servers run at once and are called in turn, after a warm-up, by the same thin client. The
 ratio is that of the p50s. The model is an ONNX graph with ten named inputs, registered through
-the hub; its view is about 2 kB, which the echo does not have to write.
+the hub; its answer is about 3 kB, which the echo does not have to write.
 """
 
 import argparse
