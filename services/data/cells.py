@@ -5,6 +5,8 @@ import math
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import polars as pl
+
 MAX_TEXT = 80
 _DIGITS = 6
 
@@ -19,6 +21,22 @@ def rounded(number: float | None) -> float | None:
 def short(text: str) -> str:
     """`text`, cut to 80 characters, the last of which then is an ellipsis."""
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+
+
+def iso_texts(column: pl.Series) -> pl.Series:
+    """Dates and times as ISO 8601, also of years that Python's dates do not reach."""
+    if column.dtype == pl.Date:
+        return column.dt.strftime("%Y-%m-%d")
+    return column.dt.strftime("%Y-%m-%dT%H:%M:%S%.f")
+
+
+def extremes(column: pl.Series) -> tuple[Any, Any]:
+    """The smallest and the largest value, numbers as they are and dates as ISO 8601."""
+    bounds = (
+        column.to_frame("x").select(low=pl.col("x").min(), high=pl.col("x").max()).get_columns()
+    )
+    low, high = (iso_texts(b) if column.dtype.is_temporal() else b for b in bounds)
+    return low.item(), high.item()
 
 
 def cell(value: Any) -> tuple[Any, bool]:

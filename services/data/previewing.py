@@ -4,7 +4,7 @@ import json
 
 import polars as pl
 
-from mcp_hub.services.data.cells import cell
+from mcp_hub.services.data.cells import cell, iso_texts
 from mcp_hub.services.data.views import DatasetPreview
 
 MAX_COLUMNS = 60
@@ -14,6 +14,7 @@ MAX_CHARACTERS = 20_000
 def preview_frame(frame: pl.DataFrame, dataset: str, limit: int) -> DatasetPreview:
     """At most `limit` rows and 60 columns, and no more rows than fit 20,000 characters."""
     shown = frame[:limit, :MAX_COLUMNS]
+    shown = shown.with_columns(iso_texts(c) for c in shown.get_columns() if c.dtype.is_temporal())
     size = len(json.dumps(shown.columns, ensure_ascii=False))
     rows: list[list[object]] = []
     truncated = False

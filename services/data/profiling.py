@@ -5,7 +5,7 @@ from typing import Any, Literal
 import polars as pl
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
-from mcp_hub.services.data.cells import rounded, short
+from mcp_hub.services.data.cells import extremes, rounded, short
 from mcp_hub.services.data.kinds import count_distinct, infer_kinds, is_opaque, parse_datetimes
 from mcp_hub.services.data.suspicions import find_warnings
 from mcp_hub.services.data.views import ColumnKind, ColumnProfile, DatasetProfile, TargetProfile
@@ -17,6 +17,7 @@ TOP_VALUES = 5
 
 JobType = Literal["classification", "regression"]
 
+_MIDNIGHT = "T00:00:00"
 _QUANTILES = {"p25": 0.25, "median": 0.5, "p75": 0.75}
 
 
@@ -83,7 +84,8 @@ def _profile(column: pl.Series, kind: ColumnKind, distinct: int) -> ColumnProfil
     elif kind == "datetime":
         dates = parse_datetimes(column)
         assert dates is not None
-        facts = {"min": _iso(dates.min()), "max": _iso(dates.max())}
+        low, high = extremes(dates)
+        facts = {"min": low.removesuffix(_MIDNIGHT), "max": high.removesuffix(_MIDNIGHT)}
     elif kind == "text":
         facts = {"mean_length": rounded(_float(column.str.len_chars().mean()))}
     if kind in ("category", "boolean", "constant") and distinct:
@@ -107,11 +109,10 @@ def _number_facts(column: pl.Series) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "mean": rounded(_float(column.mean())),
         "std": rounded(_float(column.std())),
-        "min": column.min(),
-        "max": column.max(),
     }
-    if column.dtype.is_float():
-        facts |= {"min": rounded(facts["min"]), "max": rounded(facts["max"])}
+    low, high = extremes(column)
+    is_float = column.dtype.is_float()
+    facts |= {"min": rounded(low) if is_float else low, "max": rounded(high) if is_float else high}
     for name, share in _QUANTILES.items():
         facts[name] = rounded(_float(column.quantile(share, interpolation="linear")))
     return facts
@@ -154,7 +155,7 @@ def _target_profile(column: pl.Series, kind: ColumnKind, distinct: int) -> Targe
         distribution = dict(shown)
         if distinct > len(shown):
             notes.append(f"{distinct} classes; the {len(shown)} most frequent are shown.")
-        if kind == "number":
+        if kind == "number" and distinct > 2:
             notes.append(
                 "Few whole numbers, taken for classes; if they are amounts, train regression."
             )
@@ -168,11 +169,6 @@ def _target_profile(column: pl.Series, kind: ColumnKind, distinct: int) -> Targe
         distribution=distribution,
         note=" ".join(notes) or None,
     )
-
-
-def _iso(moment: Any) -> str | None:
-    """A moment as ISO 8601, at midnight only the date."""
-    return moment.isoformat().removesuffix("T00:00:00") if moment is not None else None
 
 
 def _float(value: Any) -> float | None:

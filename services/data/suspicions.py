@@ -69,10 +69,10 @@ def _column_warnings(frame: pl.DataFrame, kinds: dict[str, ColumnKind]) -> list[
     if constant:
         warnings.append(_warning("constant", constant, "One value throughout, or none at all."))
     if identifiers:
-        message = "Names the row, or is nested: a model can only learn it by heart. Leave it out."
+        message = "Names the row, or holds nested values: training leaves it out."
         warnings.append(_warning("identifier", identifiers, message))
     if texts:
-        message = "Numbers written as text, such as $1,234 or 5 %: they are taken for categories."
+        message = "Numbers written as text, as $1,234 or 5 %: training takes them for categories."
         warnings.append(_warning("numbers_as_text", texts, message))
     if infinite:
         warnings.append(_warning("infinite", infinite, "Holds infinite values; replace them."))

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import polars as pl
 from polars.exceptions import PolarsError
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
-from mcp_hub.services.data.cells import cell, rounded, short
+from mcp_hub.services.data.cells import cell, extremes, rounded, short
 from mcp_hub.services.data.drift import drift_result
 from mcp_hub.services.data.kinds import parse_datetimes
 from mcp_hub.services.data.rules import COLUMN_CHECKS, Rule
@@ -93,8 +94,11 @@ def _result(
 
 
 def _type(column: pl.Series, wanted: str) -> tuple[pl.Series, Any]:
-    dtype = column.dtype
-    return _TYPES[wanted](column) & column.is_not_null(), str(dtype)
+    failing = _TYPES[wanted](column) & column.is_not_null()
+    found = str(column.dtype)
+    if failing.any():
+        found += f", such as {cell(column.filter(failing)[0])[0]}"
+    return failing, found
 
 
 def _no_number(column: pl.Series) -> pl.Series:
@@ -146,12 +150,12 @@ _TYPES: dict[str, Callable[[pl.Series], pl.Series]] = {
 
 def _min(column: pl.Series, least: Any) -> tuple[pl.Series, Any]:
     values, bound = _comparable(column, least, "min")
-    return values < bound, _extreme(values.min())
+    return values < bound, _shown(extremes(values)[0])
 
 
 def _max(column: pl.Series, most: Any) -> tuple[pl.Series, Any]:
     values, bound = _comparable(column, most, "max")
-    return values > bound, _extreme(values.max())
+    return values > bound, _shown(extremes(values)[1])
 
 
 def _comparable(column: pl.Series, bound: Any, check: str) -> tuple[pl.Series, Any]:
@@ -179,10 +183,8 @@ def _comparable(column: pl.Series, bound: Any, check: str) -> tuple[pl.Series, A
     return dates, day.item()
 
 
-def _extreme(value: Any) -> Any:
-    if isinstance(value, float):
-        return rounded(value) if rounded(value) is not None else cell(value)[0]
-    return cell(value)[0]
+def _shown(value: Any) -> Any:
+    return rounded(value) if isinstance(value, float) and isfinite(value) else cell(value)[0]
 
 
 def _unique(column: pl.Series, _wanted: bool) -> tuple[pl.Series, Any]:

@@ -8,6 +8,9 @@ import pytest
 
 from mcp_hub.services.data.cells import cell, rounded
 from mcp_hub.services.data.previewing import preview_frame
+from mcp_hub.services.data.profiling import profile_frame
+from mcp_hub.services.data.rules import Rule
+from mcp_hub.services.data.validation import validate_frame
 
 
 @pytest.mark.parametrize(
@@ -69,3 +72,18 @@ def test_wide_tables_show_sixty_columns_and_as_many_rows_as_fit() -> None:
     assert 1 <= len(preview.rows) < 100
     assert preview.truncated
     assert len(preview.model_dump_json()) < 25_000
+
+
+def test_dates_beyond_the_years_of_python() -> None:
+    days = pl.Series([10**7, 0, None]).cast(pl.Date)
+    frame = pl.DataFrame({"d": days, "t": days.cast(pl.Datetime("ms"))})
+    assert preview_frame(frame, "d:1", 3).rows == [
+        ["+29349-01-26", "+29349-01-26T00:00:00"],
+        ["1970-01-01", "1970-01-01T00:00:00"],
+        [None, None],
+    ]
+    column = profile_frame(frame, "d:1").columns[1]
+    assert (column.min, column.max) == ("1970-01-01", "+29349-01-26")
+    rule = Rule(column="t", max="2024-01-01")
+    result = validate_frame(frame, "d:1", [rule], {}).results[0]
+    assert (result.actual, result.failing_rows) == ("+29349-01-26T00:00:00", [0])

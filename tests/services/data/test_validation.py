@@ -50,6 +50,11 @@ def test_types(values: list[Any], type: str, rows: list[int]) -> None:
     assert failing(values, type=type) == rows
 
 
+def test_a_wrong_type_shows_a_value() -> None:
+    assert check(["1", "$2", "x"], type="number").actual == "String, such as $2"
+    assert check(["1"], type="number").actual == "String"
+
+
 def test_ranges() -> None:
     assert failing([1, 5, None, 9], min=5) == [0]
     assert failing([1.5, 5.0, 9.5], max=9) == [2]
