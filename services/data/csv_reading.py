@@ -26,7 +26,7 @@ def read_csv(data: bytes, options: CsvOptions) -> tuple[pl.DataFrame, CsvOptions
     Raises:
         InvalidArgument: the bytes are no text, a row is ragged, a name is missing or double.
     """
-    data = _as_utf8(data, options.encoding)
+    data = _without_lines(_as_utf8(data, options.encoding), options.skip_lines)
     options = _completed(options, data)
     first, start = _first_record(data, options)
     names = _column_names(first, options)
@@ -68,6 +68,13 @@ def _as_utf8(data: bytes, encoding: str) -> bytes:
         )
     data = data.removeprefix(b"\xef\xbb\xbf")
     return data if b"\n" in data else data.replace(b"\r", b"\n")
+
+
+def _without_lines(data: bytes, count: int) -> bytes:
+    stream = io.BytesIO(data)
+    for _ in range(count):
+        stream.readline()
+    return data[stream.tell() :] if count else data
 
 
 def _undecodable(data: bytes, encoding: str, error: UnicodeError) -> InvalidArgument:
@@ -118,12 +125,10 @@ def _first_record(data: bytes, options: CsvOptions) -> tuple[list[str], int]:
 
 
 def _records(stream: io.BytesIO, options: CsvOptions) -> Iterator[tuple[int, list[str]]]:
-    """The records, each with the number of its first line, from 1.
+    """The records, each with the number of its first line in the file, from 1.
 
     Python's csv reads a line at a time, so the stream's position is behind the last record.
     """
-    for _ in range(options.skip_lines):
-        stream.readline()
     reader = csv.reader(
         (line.decode() for line in stream),
         delimiter=options.separator or ",",

@@ -138,7 +138,6 @@ class DataService:
     async def profile(self, reference: str, target: str | None = None) -> DatasetProfile:
         """Statistics of each column, warnings, and how `target` is distributed. Raises as `get`,
         and NotFound where `target` is no column."""
-
         return await self._with_frame(
             reference,
             lambda analysis, frame, name: analysis.profile_frame(frame, name, target),
@@ -148,7 +147,6 @@ class DataService:
         """The first `limit` rows (1 to 100). Raises as `get`."""
         if not 1 <= limit <= 100:
             raise InvalidArgument(f"limit is {limit}; it must be from 1 to 100.")
-
         return await self._with_frame(
             reference,
             lambda analysis, frame, name: analysis.preview_frame(frame, name, limit),

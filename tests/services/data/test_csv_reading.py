@@ -129,6 +129,14 @@ def test_names_from_the_options() -> None:
 
 def test_other_options() -> None:
     assert read("# made by hand\na,b\n1,2\n", skip_lines=1) == {"a": [1], "b": [2]}
+    assert read("x\n1,2\n3,4\n", skip_lines=1, has_header=False) == {
+        "column_1": [1, 3],
+        "column_2": [2, 4],
+    }
+    with pytest.raises(InvalidArgument, match="Line 4 has 1 fields"):
+        read("x\na,b\n1,2\n3\n", skip_lines=1)
+    with pytest.raises(InvalidArgument, match="empty"):
+        read("a,b\n1,2\n", skip_lines=9)
     assert read("a;b\n1,5;2\n", decimal_comma=True) == {"a": [1.5], "b": [2]}
     assert read("a,b\n'1,5',2\n", quote="'", string_columns=["a"]) == {"a": ["1,5"], "b": [2]}
     assert read('a,b\n"x,2\n', quote=None) == {"a": ['"x'], "b": [2]}
