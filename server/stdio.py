@@ -1,10 +1,8 @@
 """The stdio server: one client, the process that started it."""
 
-import contextlib
 import gc
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -12,38 +10,36 @@ from typing import cast
 import anyio
 from mcp.server.stdio import stdio_server
 
-from mcp_hub.server.app import create_server
+from mcp_hub.server.app import CreateServer, create_server
 from mcp_hub.server.lazy_hub import lazy_hub
 from mcp_hub.server.settings import Settings
 
 _CHUNK = 65_536
 
 
-async def run_stdio(settings: Settings) -> None:
-    """Serve MCP on standard input and output until the input ends or a signal comes.
+async def run_stdio(settings: Settings, create: CreateServer = create_server) -> None:
+    """Serve what `create` makes on standard input and output, until that ends or a signal comes.
 
     Standard output carries the protocol and nothing else: meanwhile whatever writes to it, by
     `print`, from C or in a child process, reaches standard error instead.
     """
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_cancel_on_signal, tasks.cancel_scope)
-        await _serve(settings)
+        await _serve(settings, create)
         tasks.cancel_scope.cancel()
 
 
-async def _serve(settings: Settings) -> None:
-    with _standard_input() as descriptor:
+async def _serve(settings: Settings, create: CreateServer) -> None:
+    with _wire() as descriptor:
         stdin = cast("anyio.AsyncFile[str]", read_lines(descriptor))
         async with (
             lazy_hub(settings) as hub,
             stdio_server(stdin=stdin) as (reading, writing),
         ):
-            server = create_server(settings, hub)
+            server = create(settings, hub, transport="stdio")
             gc.freeze()
             gc.enable()
-            # What `print` still buffers must not follow the protocol once the wire is restored.
-            with contextlib.redirect_stdout(sys.stderr):
-                await server.run(reading, writing, server.create_initialization_options())
+            await server.run(reading, writing, server.create_initialization_options())
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
@@ -53,8 +49,12 @@ async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
 
 
 @contextmanager
-def _standard_input() -> Iterator[int]:
-    """A descriptor for the client's messages; a child that reads its own gets the end of file."""
+def _wire() -> Iterator[int]:
+    """A descriptor for the client's messages, while a child that reads its input gets none.
+
+    The SDK does the like for standard output, but gives it back at the end: what is in somebody's
+    buffer by then must not follow the protocol.
+    """
     descriptor = os.dup(0)
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device, not a path
         os.dup2(nothing.fileno(), 0)
@@ -63,6 +63,7 @@ def _standard_input() -> Iterator[int]:
     finally:
         os.dup2(descriptor, 0)
         os.close(descriptor)
+        os.dup2(2, 1)
 
 
 async def read_lines(descriptor: int) -> AsyncIterator[str]:
