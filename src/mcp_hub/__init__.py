@@ -1,5 +1,6 @@
 """MCP Hub: one MCP server through which an LLM agent does machine learning for real."""
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,9 @@ if TYPE_CHECKING:
     from mcp_hub.services.training.run import run
 
 __all__ = ["__version__", "run"]
+
+# Unless told before it is imported, onnxruntime reports each model it loads to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _LAZY = {"run": "mcp_hub.services.training.run"}
 
