@@ -60,7 +60,10 @@ def succeed(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
 def wait_for_flag(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     assert config.flag is not None
     run.log("waiting")
+    give_up_at = time.monotonic() + 120
     while not Path(config.flag).exists():
+        # The test may have been killed before it could raise the flag.
+        assert time.monotonic() < give_up_at
         time.sleep(0.02)
     succeed(task, config, run)
 
