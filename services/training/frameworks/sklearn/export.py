@@ -36,8 +36,8 @@ _OTHER_ESTIMATORS = "Use another estimator; logistic_regression, ridge and rando
 class Agreement:
     """How far the graph's predictions are from the estimator's.
 
-    `difference` is the greatest: of probabilities as it is, of numbers relative to the true size
-    (the prediction or, where that is less, the standard deviation of the predictions).
+    `difference` is the greatest: of probabilities as it is; of numbers relative to the prediction
+    or, where that is greater, to the spread of the target.
     """
 
     rows: int
@@ -65,7 +65,7 @@ def export(
         )
         results = graph.embed(converted, matrix)
         outputs = (
-            _class_outputs(graph, results, classes, inputs)
+            _class_outputs(graph, results[1], classes, inputs)
             if classes
             else _number_output(graph, results[0], model, inputs)
         )
@@ -79,12 +79,13 @@ def export(
 
 
 def check_agreement(
-    path: Path, signature: Signature, arrays: Arrays, predicted: Predicted
+    path: Path, signature: Signature, arrays: Arrays, predicted: Predicted, spread: float
 ) -> Agreement:
     """Compare the served file's predictions on raw rows with the estimator's.
 
     Probabilities may differ by 1e-4. Labels must be equal, but where the two greatest
-    probabilities are within 1e-4 of each other. Numbers may differ by 1e-4 of their size.
+    probabilities are within 1e-4 of each other. Numbers may differ by 1e-4 of the prediction or
+    of `spread`, the standard deviation of the target, whichever is greater.
 
     Raises:
         Conflict: they do not agree, or the file cannot be run.
@@ -98,7 +99,7 @@ def check_agreement(
             _OTHER_ESTIMATORS,
         ) from error
     if predicted.probabilities is None:
-        agreement = _compare_numbers(served[0], predicted.values)
+        agreement = _compare_numbers(served[0], predicted.values, spread)
     else:
         classes = signature.outputs[0].classes or []
         labels = np.array([classes[code] for code in predicted.values], dtype=object)
@@ -115,13 +116,16 @@ def check_agreement(
 
 
 def _class_outputs(
-    graph: Graph, results: list[str], classes: list[Scalar], inputs: list[InputField]
+    graph: Graph, table: str, classes: list[Scalar], inputs: list[InputField]
 ) -> list[OutputField]:
     labels, element, dtype = _label_constant(classes)
-    label = graph.apply("Gather", graph.constant(labels), results[0], axis=0)
+    # Not the converter's own label: onnxruntime's trees decide two classes by another rule where
+    # no leaf is negative.
+    code = graph.apply("ArgMax", table, axis=1, keepdims=0)
+    label = graph.apply("Gather", graph.constant(labels), code, axis=0)
     label_name, table_name = _free_name("label", inputs), _free_name("probabilities", inputs)
     graph.output(label, label_name, element, [None])
-    graph.output(results[1], table_name, TensorProto.FLOAT, [None, len(classes)])
+    graph.output(table, table_name, TensorProto.FLOAT, [None, len(classes)])
     return [
         OutputField(
             name=label_name, dtype=dtype, shape=[None], role="prediction", classes=classes
@@ -173,9 +177,8 @@ def _run(path: Path, names: list[str], arrays: Arrays, rows: int) -> list[NDArra
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
-def _compare_numbers(served: NDArray[Any], expected: NDArray[Any]) -> Agreement:
-    size = np.maximum(np.abs(expected), expected.std())
-    differences = np.abs(served[:, 0] - expected) / np.where(size > 0, size, 1)
+def _compare_numbers(served: NDArray[Any], expected: NDArray[Any], spread: float) -> Agreement:
+    differences = np.abs(served[:, 0] - expected) / np.maximum(np.abs(expected), spread)
     return Agreement(len(expected), float(differences.max()))
 
 

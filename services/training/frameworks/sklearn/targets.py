@@ -13,6 +13,9 @@ from mcp_hub.services.registry.views import Scalar
 MIN_ROWS = 10
 MAX_CLASSES = 1_000
 _EXACT_INTEGERS = 2.0**53
+_SMALLEST, _LARGEST = 1e-30, 1e30
+_LEAST_SPREAD = 1e-6
+"""Of the greatest value: models predict float32, which has about seven digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +108,17 @@ def _read_numbers(column: pl.Series) -> Target:
             f"The target {column.name!r} is {values[row]} in row {row} of those that have one.",
             "Give finite numbers, or null where it is missing (such rows are left out).",
         )
-    if np.abs(values).max() > np.finfo(np.float32).max:
+    largest, spread = float(np.abs(values).max()), float(values.std())
+    if not _SMALLEST < largest < _LARGEST and spread:
         raise InvalidArgument(
-            f"The target {column.name!r} reaches {np.abs(values).max():g}, beyond float32.",
-            "Scale it, or predict its logarithm.",
+            f"The greatest value of the target {column.name!r} is {largest:g} in size; models "
+            f"predict float32, which is sound from {_SMALLEST:g} to {_LARGEST:g}.",
+            "Give the target in another unit, or its logarithm.",
         )
-    if np.ptp(values) == 0:
+    if spread <= _LEAST_SPREAD * largest:
         raise InvalidArgument(
-            f"The target {column.name!r} is {values[0]:g} in every row.",
-            "There is nothing to learn; choose another target.",
+            f"The target {column.name!r} is about {values[0]:g} in every row.",
+            "Choose another target, or give the differences from that value.",
         )
     return Target(values, None)
 

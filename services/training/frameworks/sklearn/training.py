@@ -101,7 +101,7 @@ class _Job:
         self._report_model(best, model)
         self._evaluate(held_out, predicted)
         steps.advance()
-        self._export(model, held_out, predicted)
+        self._export(model, held_out, predicted, float(data.target.values.std()))
         steps.advance()
 
     def _read(self) -> Data:
@@ -212,10 +212,10 @@ class _Job:
         path.write_text(json.dumps(content), encoding="utf-8")
         self._run.artifact(path, name)
 
-    def _export(self, model: Model, held_out: Data, predicted: Predicted) -> None:
+    def _export(self, model: Model, held_out: Data, predicted: Predicted, spread: float) -> None:
         path = self._task.folder / MODEL_FILE
         signature = export(model, held_out.inputs, held_out.target.classes, path)
-        agreement = check_agreement(path, signature, held_out.arrays, predicted)
+        agreement = check_agreement(path, signature, held_out.arrays, predicted, spread)
         self._run.param("agreement", asdict(agreement))
         self._run.param("onnx", {"opset": OPSET, "bytes": path.stat().st_size})
         self._run.param(
