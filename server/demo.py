@@ -3,15 +3,19 @@
 import csv
 import fcntl
 import json
+import os
+import signal
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
+import anyio
 from mcp import Client, StdioServerParameters
 from mcp.shared.exceptions import MCPError
 from mcp.types import Implementation, TextContent
@@ -21,32 +25,41 @@ from mcp_hub.adapters.errors import Internal, Unavailable
 
 MODEL = "biopsy-classifier"
 _SHOWN_CHARACTERS = 480
+_STATE = "state"
 _WORKER_IDLE_S = 1
 _CLIENT = Implementation(name="mcp-hub demo", version=version("mcp-hub"))
 
 
-async def run_demo(out: Console) -> None:
+def run_demo(out: Console) -> None:
     """Run the main job on scikit-learn's breast cancer data, and print each call.
 
     Raises:
         Internal: something is not as promised.
         Unavailable: the server ended.
     """
+    out.print(f"mcp-hub {_CLIENT.version}: the main job, in a temporary folder", style="bold")
     with tempfile.TemporaryDirectory(prefix="mcp-hub-demo-") as folder:
-        rows = await to_thread.run_sync(_write_biopsies, Path(folder) / "biopsies.csv")
-        config = await to_thread.run_sync(_write_config, Path(folder))
+        rows = _write_biopsies(Path(folder) / "biopsies.csv")
+        config = _write_config(Path(folder))
         server = StdioServerParameters(
             command=sys.executable, args=["-m", "mcp_hub", "--config", str(config)], cwd=folder
         )
-        began = time.perf_counter()
         try:
-            async with Client(server, client_info=_CLIENT) as client:
-                agent = _Agent(client, out)
-                await _main_job(agent, rows)
+            anyio.run(_act, server, rows, out)
         except ExceptionGroup as group:  # the client's task groups wrap what ends them
             raise _first_cause(group) from None
-        out.print(f"\nAll as promised: {agent.calls} calls in {_since(began)}.", style="bold green")
-        await to_thread.run_sync(_wait_for_worker, Path(folder) / "state" / "worker.lock")
+        finally:
+            _stop_worker(Path(folder) / _STATE)
+
+
+async def _act(
+    server: StdioServerParameters, rows: Sequence[Mapping[str, Any]], out: Console
+) -> None:
+    began = time.perf_counter()
+    async with Client(server, client_info=_CLIENT) as client:
+        agent = _Agent(client, out)
+        await _main_job(agent, rows)
+    out.print(f"\nAll as promised: {agent.calls} calls in {_since(began)}.", style="bold green")
 
 
 async def _main_job(agent: "_Agent", rows: Sequence[Mapping[str, Any]]) -> None:
@@ -67,7 +80,9 @@ async def _main_job(agent: "_Agent", rows: Sequence[Mapping[str, Any]]) -> None:
         dataset="biopsies",
         target="diagnosis",
     )
-    job = await agent.call("training_status", job_id=submitted["job_id"], wait_s=50)
+    job = submitted
+    while job["status"] in ("queued", "running"):
+        job = await agent.call("training_status", job_id=submitted["job_id"], wait_s=50)
     expect(job["status"] == "succeeded", f"the job succeeds, not {job['status']}: {job['error']}")
     expect(agent.notices > 0, "progress is notified while the job runs")
 
@@ -207,7 +222,7 @@ def _write_biopsies(path: Path) -> list[dict[str, Any]]:
 def _write_config(folder: Path) -> Path:
     """A configuration of the demo's own, so that nothing of the user's is read or touched."""
     config = {
-        "data_dir": "state",
+        "data_dir": _STATE,
         "roots": ["."],
         "log_level": "warning",
         "training": {"idle_exit_s": _WORKER_IDLE_S},
@@ -217,7 +232,14 @@ def _write_config(folder: Path) -> Path:
     return path
 
 
-def _wait_for_worker(lock: Path) -> None:
-    """Return when the demo's worker has ended by itself, so that its folder can go."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _stop_worker(state: Path) -> None:
+    """End the demo's worker, which would outlive it, and return when it is gone."""
+    if not (state / "worker.lock").exists():
+        return
+    with closing(sqlite3.connect(state / "hub.db")) as database:
+        workers = database.execute("SELECT pid FROM workers").fetchall()
+    for (pid,) in workers:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    with (state / "worker.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)

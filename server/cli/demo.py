@@ -1,7 +1,5 @@
 """`mcp-hub demo`: the main job, printed call by call."""
 
-import anyio
-
 from mcp_hub.server.cli.options import new_app
 from mcp_hub.server.cli.output import console
 from mcp_hub.server.demo import run_demo
@@ -16,4 +14,4 @@ def run() -> None:
     Profiles a real data set, trains, follows the job, promotes the model through a gate and
     predicts with it. Ends with status 1 if anything is not as promised.
     """
-    anyio.run(run_demo, console())
+    run_demo(console())
