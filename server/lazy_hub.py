@@ -1,44 +1,55 @@
 """The hub of a server process, opened at the first call that needs it."""
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
+from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
 
-if TYPE_CHECKING:
-    from mcp_hub.server.settings import Settings
-
-logger = logging.getLogger(__name__)
-
 Opener = Callable[[], AbstractAsyncContextManager[Hub]]
+
+
+class _Opening:
+    """An opening under way: `done` when it has succeeded or failed with `error`."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.error: Exception | None = None
 
 
 class LazyHub:
     """A `HubProvider`: the first call opens the hub, calls meanwhile wait for the same opening.
 
-    An opening that fails is told to whoever waits for it, and the next call tries again. The hub
-    is opened and closed by a task of its own, whichever request asked first.
+    An opening that fails is told to all who wait for it, and the next call tries again. The hub
+    is opened and closed by a task of its own, whichever request asked first and whether or not
+    that is still there.
     """
 
     def __init__(self, tasks: TaskGroup, load: Callable[[], Opener]) -> None:
         self._tasks = tasks
         self._load = load
-        self._opening = anyio.Lock()
-        self._closing = anyio.Event()
         self._hub: Hub | None = None
+        self._opening: _Opening | None = None
+        self._closing = anyio.Event()
+        self._scope = anyio.CancelScope()
 
     async def __call__(self) -> Hub:
-        if self._hub is None:
-            async with self._opening:
-                if self._hub is None:
-                    self._hub = await self._tasks.start(self._hold)
+        while self._hub is None:
+            if self._closing.is_set():
+                raise Unavailable("The hub is closing.")
+            opening = self._opening
+            if opening is None:
+                opening = self._opening = _Opening()
+                self._tasks.start_soon(self._hold, opening)
+            await opening.done.wait()
+            if opening.error is not None:
+                raise opening.error
         return self._hub
 
     @property
@@ -46,19 +57,34 @@ class LazyHub:
         return self._hub is not None
 
     def close(self) -> None:
+        """Have the hub closed, or its opening given up."""
         self._closing.set()
+        if self._hub is None:
+            self._scope.cancel()
 
-    async def _hold(self, *, task_status: TaskStatus[Hub]) -> None:
-        # The imports take a good part of a second, which must not stop the event loop.
-        opener = await to_thread.run_sync(self._load)
-        with anyio.CancelScope(shield=True):
-            async with opener() as hub:
-                task_status.started(hub)
-                await self._closing.wait()
+    async def _hold(self, opening: _Opening) -> None:
+        """Open the hub and keep it until it is to be closed."""
+        try:
+            # The imports take a good part of a second, which must not stop the event loop.
+            opener = await to_thread.run_sync(self._load)
+            # Once open, it is closed in order even where everything around it is cancelled.
+            with anyio.CancelScope(shield=True) as self._scope:
+                if self._closing.is_set():
+                    return
+                async with opener() as self._hub:
+                    opening.done.set()
+                    await self._closing.wait()
+        except Exception as error:  # whatever it is, it belongs to those who wait
+            if opening.done.is_set():
+                raise
+            opening.error = error
+        finally:
+            self._opening = None
+            opening.done.set()
 
 
 @asynccontextmanager
-async def lazy_hub(settings: "Settings") -> AsyncIterator[LazyHub]:
+async def lazy_hub(settings: Settings) -> AsyncIterator[LazyHub]:
     """The hub that `settings` describe, closed when the context is left."""
 
     def load() -> Opener:

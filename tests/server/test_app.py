@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client, MCPError
 from mcp.server.mcpserver import Context
@@ -346,3 +347,24 @@ async def test_a_client_that_asks_gets_the_log_of_its_calls(server: HubServer, e
             meta = {"io.modelcontextprotocol/logLevel": "warning"}
         await client.call_tool("log", {}, meta=meta)
     assert [(params.level, params.data) for params in heard] == [("warning", "loud")]
+
+
+async def test_waiting_for_a_job_sends_its_progress(
+    client: Client, hub: Hub, add_dataset: AddDataset
+) -> None:
+    await add_dataset("flowers")
+    job_id = await submit(hub, "flowers")
+    heard: list[str | None] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        if not heard:
+            heard.append(message)
+            await hub.training.cancel(job_id)
+
+    wait = {"job_id": job_id, "wait_s": 50}
+    with anyio.fail_after(20):
+        result = await client.call_tool("training_status", wait, progress_callback=hear)
+    assert isinstance(result, CallToolResult)
+    assert result.structured_content is not None
+    assert result.structured_content["status"] == "cancelled"
+    assert "queued" in str(heard[0])
