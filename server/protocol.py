@@ -71,8 +71,8 @@ def page(items: Sequence[T], cursor: str | None) -> tuple[list[T], str | None]:
 
 
 def _offset(cursor: str) -> int:
-    (offset,) = decode_cursor(cursor, parts=1)
-    if not isinstance(offset, int) or offset < 0:
+    (offset,) = decode_cursor(cursor, int)
+    if offset < 0:
         raise InvalidArgument(
             f"{cursor!r} is not a cursor of this list.",
             "Pass the nextCursor of the page before, or leave it out for the first page.",

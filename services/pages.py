@@ -15,8 +15,8 @@ def encode_cursor(*position: Any) -> str:
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, parts: int) -> list[Any]:
-    """The position in a cursor made by `encode_cursor` with that many parts.
+def decode_cursor(cursor: str, *kinds: type) -> list[Any]:
+    """The position in a cursor made by `encode_cursor` with parts of these kinds.
 
     Raises:
         InvalidArgument: the cursor is not one of ours.
@@ -26,7 +26,7 @@ def decode_cursor(cursor: str, parts: int) -> list[Any]:
         position = json.loads(packed)
     except ValueError:
         position = None
-    if not isinstance(position, list) or len(position) != parts:
+    if not isinstance(position, list) or [type(part) for part in position] != list(kinds):
         raise InvalidArgument(
             f"{cursor!r} is not a cursor of this list.",
             "Pass the next_cursor of the page before, or leave it out for the first page.",

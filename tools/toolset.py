@@ -20,6 +20,9 @@ from mcp_hub.tools.schemas import input_schema, output_schema
 
 logger = logging.getLogger(__name__)
 
+MAX_CALLER = 128
+"""Characters that the records keep of who made a call."""
+
 MAX_CHARACTERS = 25_000
 """The longest result, unless the caller asks for more with one of `SIZE_PARAMETERS`."""
 
@@ -170,5 +173,5 @@ def caller(ctx: Context[Any]) -> str:
     client = f"{params.client_info.name} {params.client_info.version}" if params else ""
     token = get_access_token()
     if token is None:
-        return client or "unknown client"
-    return f"{token.client_id} ({client})" if client else token.client_id
+        return client[:MAX_CALLER] or "unknown client"
+    return (f"{token.client_id} ({client})" if client else token.client_id)[:MAX_CALLER]

@@ -120,7 +120,7 @@ class DataService:
     async def list(self, limit: int = 50, cursor: str | None = None) -> Page[DatasetSummary]:
         """The newest version of each data set, in the order of their names."""
         check_limit(limit)
-        after = str(decode_cursor(cursor, 1)[0]) if cursor is not None else None
+        after = decode_cursor(cursor, str)[0] if cursor is not None else None
         items = await self._database.read(partial(store.newest_page, limit=limit + 1, after=after))
         more = len(items) > limit
         items = items[:limit]

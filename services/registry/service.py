@@ -85,7 +85,7 @@ class RegistryService:
             InvalidArgument: the limit, the cursor or the tag (`key` or `key=value`) is malformed.
         """
         check_limit(limit)
-        after = str(decode_cursor(cursor, 1)[0]) if cursor else ""
+        after = decode_cursor(cursor, str)[0] if cursor else ""
         found = await self._database.read(
             partial(listing.list_models, limit=limit + 1, after=after, name=name, tag=tag)
         )
@@ -180,9 +180,7 @@ class RegistryService:
             NotFound: there is no such model.
         """
         check_limit(limit)
-        before = decode_cursor(cursor, 1)[0] if cursor else None
-        if not isinstance(before, int | None):
-            raise InvalidArgument("The cursor is of another list.", "Leave it out to begin.")
+        before = decode_cursor(cursor, int)[0] if cursor else None
 
         def work(connection: Connection) -> list[tuple[int, Promotion]]:
             version_states(connection, name)

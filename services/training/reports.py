@@ -44,7 +44,7 @@ def logs(connection: Connection, job_id: str, tail: int, cursor: str | None) -> 
         kept.reverse()
         more = False
     else:
-        attempt, seq = decode_cursor(cursor, 2)
+        attempt, seq = decode_cursor(cursor, int, int)
         after = (job_logs.c.attempt > attempt) | (
             (job_logs.c.attempt == attempt) & (job_logs.c.seq > seq)
         )

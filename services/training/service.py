@@ -269,7 +269,7 @@ def _list_statement(status: str | None, limit: int, cursor: str | None) -> Selec
     if status is not None:
         statement = statement.where(table.c.status == status)
     if cursor is not None:
-        created_at, job_id = decode_cursor(cursor, 2)
+        created_at, job_id = decode_cursor(cursor, int, str)
         older = table.c.created_at < created_at
         statement = statement.where(
             older | ((table.c.created_at == created_at) & (table.c.id < job_id))
