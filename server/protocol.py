@@ -71,7 +71,7 @@ def page(items: Sequence[T], cursor: str | None) -> tuple[list[T], str | None]:
 
 
 def _offset(cursor: str) -> int:
-    (offset,) = decode_cursor(cursor, int)
+    offset: int = decode_cursor(cursor, int)[0]
     if offset < 0:
         raise InvalidArgument(
             f"{cursor!r} is not a cursor of this list.",
