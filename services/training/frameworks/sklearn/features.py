@@ -14,6 +14,7 @@ from onnx import TensorProto
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.registry.views import InputField
 from mcp_hub.services.training.frameworks.sklearn.graph import (
@@ -30,12 +31,13 @@ Matrix = Any
 MAX_CATEGORIES = 100
 """Most categories of a column that are told apart; rarer ones count as unknown."""
 
+NO_TOKEN = "#"
+"""Fills up the rows with fewer tokens; no word has this character."""
+
 _INDICATED_SHARE = 0.05
 _DENSE_CELLS = 20_000_000
 _DENSE_WIDTH = 1_000
 _TINY = 1e-30
-NO_TOKEN = "#"
-"""Fills up the rows with fewer tokens; no word has this character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +210,24 @@ class Features:
         self._is_dense = True
 
     def fit(self, arrays: Arrays) -> Encoded:
-        """Learn from the rows; their features."""
+        """Learn from the rows; their features.
+
+        Raises:
+            InvalidArgument: there are none, since the only columns are texts without words.
+        """
         numbers = self._numbers.fit(arrays) if self._numbers else None
         encoded = _encoded(arrays, numbers, [part.fit(arrays) for part in self._rest])
-        if encoded.rest is not None:
-            rows, width = encoded.rest.shape
-            cells = rows * (width + encoded.numbers.shape[1])
-            self._is_dense = cells <= _DENSE_CELLS and width <= _DENSE_WIDTH
+        if encoded.rest is None:
+            return encoded
+        rows, width = encoded.rest.shape
+        all_width = width + encoded.numbers.shape[1]
+        if not all_width:
+            names = ", ".join(field.name for field in self.inputs)
+            raise InvalidArgument(
+                f"The texts of {names} hold no words to learn from.",
+                "Make the column a category (config.columns), or use other columns.",
+            )
+        self._is_dense = rows * all_width <= _DENSE_CELLS and width <= _DENSE_WIDTH
         return encoded
 
     def transform(self, arrays: Arrays) -> Encoded:

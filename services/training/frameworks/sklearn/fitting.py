@@ -1,6 +1,6 @@
 """Splitting, comparing by cross-validation, and fitting."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -30,6 +30,8 @@ from mcp_hub.services.training.frameworks.sklearn.targets import Target
 from mcp_hub.services.training.run import Run
 
 Rows = NDArray[np.intp]
+Fold = tuple[Rows, Rows]
+"""Rows to learn from, and rows to judge by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +78,28 @@ class Model:
     scale: float = 1.0
 
     def predict(self, encoded: Encoded, classes: int) -> Predicted:
-        """Numbers, or of a classifier the classes' positions and probabilities [rows, classes]."""
+        """Numbers, or of a classifier the classes' positions and probabilities [rows, classes].
+
+        Raises:
+            InvalidArgument: the predictions are not finite, since the fit diverged.
+        """
         matrix = self.features.matrix(encoded, self.kind.scales_inputs)
         values = self.estimator.predict(matrix)
         if not classes:
-            return Predicted(values.astype(np.float64).reshape(-1) * self.scale + self.shift)
+            values = values.astype(np.float64).reshape(-1) * self.scale + self.shift
+            return Predicted(self._finite(values))
         # A class that has no row in a fold is not among the estimator's.
         probabilities = np.zeros((len(values), classes))
         probabilities[:, self.estimator.classes_] = self.estimator.predict_proba(matrix)
-        return Predicted(values, probabilities)
+        return Predicted(values, self._finite(probabilities))
+
+    def _finite(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not np.isfinite(values).all():
+            raise InvalidArgument(
+                f"{self.kind.cls.__name__} diverged: its predictions are not finite.",
+                "Give gentler params, such as a lower learning rate, or use another estimator.",
+            )
+        return values
 
 
 class Steps:
@@ -175,6 +190,7 @@ def split_rows(target: Target, config: SklearnConfig) -> tuple[Rows, Rows]:
 def compare(
     candidates: Mapping[str, EstimatorType],
     data: Data,
+    folds: Sequence[Fold],
     config: SklearnConfig,
     metric: str,
     run: Run,
@@ -182,7 +198,7 @@ def compare(
 ) -> Comparison:
     """Cross-validate the candidates, reporting `cv_METRIC.NAME` for each fold."""
     comparison = Comparison(metric, {name: [] for name in candidates})
-    for number, (fit_rows, test_rows) in enumerate(folds(data.target, config)):
+    for number, (fit_rows, test_rows) in enumerate(folds):
         learned, held_out = data.part(fit_rows), data.part(test_rows)
         if data.classes and len(np.unique(learned.target.values)) < 2:
             steps.advance(len(candidates))
@@ -201,18 +217,19 @@ def compare(
     return comparison
 
 
-def folds(target: Target, config: SklearnConfig) -> Iterator[tuple[Rows, Rows]]:
+def make_folds(target: Target, config: SklearnConfig) -> list[Fold]:
     """The folds, shuffled by the seed; no more than the rarest class has rows, but 2."""
     rows = np.arange(len(target.values))
+    if not config.cv:
+        return []
     if target.classes is None:
         splitter: Any = KFold(min(config.cv, len(rows)), shuffle=True, random_state=config.seed)
-        yield from splitter.split(rows)
-        return
+        return list(splitter.split(rows))
     counts = np.bincount(target.values)
     rarest = int(counts[counts > 0].min())
     count = max(2, min(config.cv, rarest))
     splitter = StratifiedKFold(count, shuffle=True, random_state=config.seed)
-    yield from splitter.split(rows, target.values)
+    return list(splitter.split(rows, target.values))
 
 
 def sample_rows(target: Target, config: SklearnConfig) -> Rows:
@@ -242,7 +259,7 @@ def fit(
     """Fit an estimator on encoded rows; `on_stage(stage, stages, loss)` is told of boosting's.
 
     Raises:
-        InvalidArgument: the estimator refuses the `params` of `config`.
+        InvalidArgument: the estimator refuses the `params` of `config`, or diverges.
     """
     values = data.target.values
     shift, scale = 0.0, 1.0
@@ -257,11 +274,11 @@ def fit(
             arguments["monitor"] = _monitor(on_stage, estimator.n_estimators)
         estimator.fit(features.matrix(encoded, kind.scales_inputs), values, **arguments)
     except (ValueError, TypeError) as error:
-        if not config.params:
-            raise
+        name = kind.cls.__name__
         raise InvalidArgument(
-            f"{config.estimator} refused its params: {error}",
-            "See scikit-learn's documentation of these parameters, or leave them out.",
+            f"{name} refused its params or these rows: {error}",
+            f"Check config.params against scikit-learn's documentation of {name}, or use another "
+            "estimator.",
         ) from error
     return Model(features, kind, estimator, shift, scale)
 

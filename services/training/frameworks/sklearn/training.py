@@ -29,13 +29,15 @@ from mcp_hub.services.training.frameworks.sklearn.estimators import (
     chosen_params,
 )
 from mcp_hub.services.training.frameworks.sklearn.export import check_agreement, export
-from mcp_hub.services.training.frameworks.sklearn.features import Features, width_of
+from mcp_hub.services.training.frameworks.sklearn.features import MAX_CATEGORIES, Features, width_of
 from mcp_hub.services.training.frameworks.sklearn.fitting import (
+    Comparison,
     Data,
     Model,
     Steps,
     compare,
     fit,
+    make_folds,
     sample_rows,
     split_rows,
 )
@@ -94,8 +96,18 @@ class _Job:
             f"{len(train_rows)} rows to learn from, {len(test_rows)} held out "
             f"(seed {self._config.seed}). Estimators: {', '.join(compared)}."
         )
-        steps = Steps(self._run, len(compared) * self._config.cv + 3)
-        best = self._select(compared, learned, steps)
+        rows = sample_rows(learned.target, self._config)
+        looked_at = learned.part(rows) if len(rows) < len(learned) else learned
+        folds = make_folds(looked_at.target, self._config)
+        steps = Steps(self._run, len(compared) * len(folds) + 3)
+        best = next(iter(compared))
+        if folds:
+            self._report_sample(looked_at, learned)
+            comparison = compare(
+                compared, looked_at, folds, self._config, self._metric, self._run, steps
+            )
+            best = comparison.best()
+            self._report_comparison(comparison, best)
         model = self._fit(compared[best], learned, steps)
         predicted = model.predict(model.features.transform(held_out.arrays), data.classes)
         self._report_model(best, model)
@@ -146,21 +158,23 @@ class _Job:
         )
         for column, reason in dropped.items():
             self._run.log(f"Column {column!r} is not used: {reason}.")
+        for column, kind in columns.kinds.items():
+            if kind == "category" and (distinct := plain[column].n_unique()) > MAX_CATEGORIES:
+                self._run.log(
+                    f"Column {column!r} has {distinct} categories; the {MAX_CATEGORIES} most "
+                    "frequent are told apart."
+                )
         for column, count in unusable.items():
             self._run.log(f"{count} unusable values of {column!r} count as missing.")
 
-    def _select(self, compared: dict[str, EstimatorType], learned: Data, steps: Steps) -> str:
-        """The best candidate by cross-validation, or the only one where there is none."""
-        if not self._config.cv:
-            return next(iter(compared))
-        rows = sample_rows(learned.target, self._config)
-        if len(rows) < len(learned):
-            self._run.param("rows_cross_validated", len(rows))
-            self._run.log(f"Cross-validation looks at {len(rows)} of these rows, to save time.")
-        comparison = compare(
-            compared, learned.part(rows), self._config, self._metric, self._run, steps
-        )
-        best = comparison.best()
+    def _report_sample(self, looked_at: Data, learned: Data) -> None:
+        self._run.param("rows_cross_validated", len(looked_at))
+        if len(looked_at) < len(learned):
+            self._run.log(
+                f"Cross-validation looks at {len(looked_at)} of these rows, to save time."
+            )
+
+    def _report_comparison(self, comparison: Comparison, best: str) -> None:
         means = comparison.means()
         self._run.param("candidates", {name: round(mean, 6) for name, mean in means.items()})
         self._run.metric(f"cv_{self._metric}", means[best])
@@ -168,7 +182,6 @@ class _Job:
             f"Mean {self._metric} over the folds: "
             + ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
         )
-        return best
 
     def _fit(self, kind: EstimatorType, learned: Data, steps: Steps) -> Model:
         features = Features(learned.inputs, self._config.max_text_features)

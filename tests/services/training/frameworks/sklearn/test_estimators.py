@@ -85,9 +85,10 @@ def test_an_estimator_that_does_not_convert_is_not_registered(
 ) -> None:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    monkeypatch.setitem(CLASSIFIERS, "mlp", EstimatorType(HistGradientBoostingClassifier))
+    kind = EstimatorType(HistGradientBoostingClassifier, {"max_iter": 2})
+    monkeypatch.setitem(CLASSIFIERS, "mlp", kind)
     with pytest.raises(Conflict, match="cannot be converted to ONNX"):
-        train(mixed_classes(2).select("size", "count", "y"), estimator="mlp")
+        train(mixed_classes(2).select("size", "count", "y"), estimator="mlp", cv=0)
     assert train.last.of("model") == []  # type: ignore[attr-defined]
 
 
@@ -105,13 +106,13 @@ def test_an_estimator_that_does_not_convert_is_not_registered(
         (
             {"estimator": "random_forest", "params": {"n_estimators": -5}},
             "classification",
-            "random_forest refused its params: The 'n_estimators' parameter",
+            "RandomForestClassifier refused its params or these rows: The 'n_estimators' parameter",
             "documentation",
         ),
         (
             {"estimator": "svm", "params": {"kernel": "cubic"}},
             "classification",
-            "svm refused its params",
+            "SVC refused its params",
             "documentation",
         ),
         (
@@ -144,6 +145,14 @@ def test_a_config_that_does_not_fit_is_refused(
         train(frame, type=type, **config)
     assert message in error.value.message
     assert hint in str(error.value.hint)
+
+
+def test_a_fit_that_diverges_is_refused(train: Train) -> None:
+    frame = mixed_table(60).with_columns(y=pl.Series(range(60)) ** 2)
+    params = {"solver": "sgd", "learning_rate_init": 1e9}
+    with pytest.raises(InvalidArgument, match="MLPRegressor") as caught:
+        train(frame, type="regression", estimator="mlp", params=params)
+    assert "another estimator" in str(caught.value.hint)
 
 
 def test_params_reach_the_estimator(train: Train) -> None:

@@ -160,7 +160,17 @@ def test_ten_rows(train: Train, numbers: Numbers) -> None:
 def test_the_rarest_class_may_have_two_rows(train: Train, numbers: Numbers) -> None:
     frame = numbers(30).with_columns(y=pl.Series(["a"] * 28 + ["b"] * 2))
     for estimator in ("auto", "logistic_regression", "random_forest"):
-        assert "accuracy" in train(frame, estimator=estimator).metrics
+        result = train(frame, estimator=estimator)
+        assert "accuracy" in result.metrics
+        last = result.of("progress")[-1]
+        assert last["done"] == last["total"]
+
+
+def test_texts_without_words(train: Train) -> None:
+    frame = pl.DataFrame({"t": ["?!", "…", None] * 10, "y": ["a", "b", "c"] * 10})
+    with pytest.raises(InvalidArgument, match="The texts of t hold no words"):
+        train(frame, columns={"t": "text"})
+    assert "accuracy" in train(frame.with_columns(n=pl.Series(range(30)) % 7), cv=2).metrics
 
 
 def test_five_hundred_columns(train: Train, numbers: Numbers) -> None:
@@ -188,6 +198,15 @@ def test_boosting_without_a_split_gives_the_frequent_class(train: Train) -> None
     labels, probabilities = result.predict([{"x": "b"}])
     assert labels.tolist() == ["yes"]
     np.testing.assert_allclose(probabilities, [[0.458, 0.542]], atol=0.01)
+
+
+def test_rare_categories_count_as_unknown(train: Train) -> None:
+    names = [f"rare {i}" for i in range(150)] + ["often"] * 250
+    frame = pl.DataFrame({"x": names, "y": [name == "often" for name in names]})
+    result = train(frame, columns={"x": "category"}, estimator="logistic_regression", cv=0)
+    assert result.params["features"] == 100
+    assert "Column 'x' has 151 categories; the 100 most frequent are told apart." in result.log
+    assert result.predict([{"x": "often"}, {"x": "never"}])[0].tolist() == [True, False]
 
 
 def test_features_that_bear_the_names_of_outputs(train: Train, numbers: Numbers) -> None:
