@@ -44,6 +44,7 @@ async def serve(settings: Settings, create: CreateServer = create_server) -> Non
     """
     _check_exposure(settings)
     listener = _listen(settings.host, settings.port)
+    failures: list[HubError] = []
     async with lazy_hub(settings) as hub:
         mcp = create(settings, hub, transport="http")
         server = _Server(
@@ -58,14 +59,13 @@ async def serve(settings: Settings, create: CreateServer = create_server) -> Non
         )
         host, port = listener.getsockname()[:2]
         logger.info("MCP at http://%s:%d/mcp", f"[{host}]" if ":" in host else host, port)
-        failures: list[HubError] = []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, server, mcp)
             tasks.start_soon(_open, hub, server, failures)
             await server.serve(sockets=[listener])
             tasks.cancel_scope.cancel()
-        if failures:
-            raise failures[0]
+    if failures:
+        raise failures[0]
 
 
 def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
@@ -183,8 +183,14 @@ async def _stop_on_signal(server: uvicorn.Server, mcp: HubServer) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             logger.info("Stopping on %s", number.name)
+            logging.getLogger("uvicorn.error").addFilter(_is_news)
             mcp.notices.close_streams()
             server.handle_exit(number, None)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that the event streams of 2025-era sessions are cut short: that is what stopping does."""
+    return "returned without completing response" not in record.getMessage()
 
 
 class _Server(uvicorn.Server):
