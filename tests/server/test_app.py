@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -26,6 +27,7 @@ from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider
 from mcp_hub.services.training.submission import Submission
 from mcp_hub.tools.toolset import BoundTool
+from tests.services import onnx_models
 
 from .conftest import ERAS
 
@@ -368,3 +370,38 @@ async def test_waiting_for_a_job_sends_its_progress(
     assert result.structured_content is not None
     assert result.structured_content["status"] == "cancelled"
     assert "queued" in str(heard[0])
+
+
+async def test_a_model_can_be_read_completed_and_put_up_for_promotion(
+    client: Client, hub: Hub, tmp_path: Path
+) -> None:
+    (tmp_path / "iris.onnx").write_bytes(onnx_models.iris().onnx)
+    for _ in range(2):
+        await hub.registry.register("iris", "iris.onnx", created_by="test")
+    await hub.registry.promote("iris:1", "stable", decided_by="test")
+    for uri, version in {
+        "models://iris": 2,
+        "models://iris/versions/1": 1,
+        "models://iris/versions/2": 2,
+    }.items():
+        contents = (await client.read_resource(uri)).contents[0]
+        assert isinstance(contents, TextResourceContents)
+        assert json.loads(contents.text)["version"] == version
+    with pytest.raises(MCPError, match="iris"):
+        await client.read_resource("models://iris/versions/3")
+    assert "models://iris" in {str(r.uri) for r in (await client.list_resources()).resources}
+
+    template = ResourceTemplateReference(
+        type="ref/resource", uri="models://{name}/versions/{version}"
+    )
+    versions = await client.complete(
+        template, {"name": "version", "value": ""}, context_arguments={"name": "iris"}
+    )
+    assert versions.completion.values == ["2", "1"]
+    promote = PromptReference(type="ref/prompt", name="promote_model")
+    aliases = await client.complete(
+        promote, {"name": "alias", "value": ""}, context_arguments={"model": "iris:2"}
+    )
+    assert aliases.completion.values[0] == "stable"
+    prompt = await client.get_prompt("promote_model", {"model": "iris", "alias": "stable"})
+    assert "iris:2" in prompt.messages[1].content.text  # type: ignore[union-attr]
