@@ -88,8 +88,9 @@ def names_hint(name: str, existing: Iterable[str], what: str) -> str:
         return f"There are no {what} yet."
     shown = ", ".join(known[:_NAMES_SHOWN])
     more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
-    close = get_close_matches(name, known, n=1)
-    nearest = f"Did you mean {close[0]!r}? " if close else ""
+    spellings = {existing.lower(): existing for existing in known}
+    close = get_close_matches(name.lower(), spellings, n=1)
+    nearest = f"Did you mean {spellings[close[0]]!r}? " if close else ""
     return f"{nearest}Existing {what}: {shown}{more}."
 
 
