@@ -38,7 +38,7 @@ class RegistryResources(ResourceSet):
             listed(
                 f"models://{model.name}",
                 f"Model {model.name}",
-                f"{model.versions} versions, the newest {model.version}.",
+                f"Newest version {model.version}, {model.versions} in all.",
             )
             for model in page.items
         ]
