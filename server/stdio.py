@@ -2,8 +2,9 @@
 
 import gc
 import os
+import select
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -30,12 +31,10 @@ async def run_stdio(settings: Settings, create: CreateServer = create_server) ->
 
 
 async def _serve(settings: Settings, create: CreateServer) -> None:
-    with _wire() as descriptor:
-        stdin = cast("anyio.AsyncFile[str]", read_lines(descriptor))
-        async with (
-            lazy_hub(settings) as hub,
-            stdio_server(stdin=stdin) as (reading, writing),
-        ):
+    with _wire() as (source, sink):
+        stdin = cast("anyio.AsyncFile[str]", read_lines(source))
+        stdout = cast("anyio.AsyncFile[str]", Output(sink))
+        async with lazy_hub(settings) as hub, stdio_server(stdin, stdout) as (reading, writing):
             server = create(settings, hub, transport="stdio")
             gc.freeze()
             gc.enable()
@@ -49,27 +48,29 @@ async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
 
 
 @contextmanager
-def _wire() -> Iterator[int]:
-    """A descriptor for the client's messages, while a child that reads its input gets none.
+def _wire() -> Iterator[tuple[int, int]]:
+    """Descriptors of the client's own: what it sends, and where it reads.
 
-    The SDK does the like for standard output, but gives it back at the end: what is in somebody's
-    buffer by then must not follow the protocol.
+    Meanwhile standard input is empty, for children that read it, and standard output is standard
+    error. So it stays: what is in somebody's buffer at the end must not follow the protocol.
     """
-    descriptor = os.dup(0)
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device, not a path
-        os.dup2(nothing.fileno(), 0)
+    source, sink = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
     try:
-        yield descriptor
+        yield source, sink
     finally:
-        os.dup2(descriptor, 0)
-        os.close(descriptor)
-        os.dup2(2, 1)
+        os.close(source)
+        os.close(sink)
 
 
 async def read_lines(descriptor: int) -> AsyncIterator[str]:
     """The lines of `descriptor`, UTF-8, read without a thread: waiting for one can be cancelled.
 
-    The SDK reads in a thread, which nothing ends but the client.
+    The SDK reads and writes in threads, which cost time at each call, and which nothing ends but
+    the client.
     """
     parts: list[bytes] = []
     while chunk := await _read(descriptor):
@@ -82,9 +83,35 @@ async def read_lines(descriptor: int) -> AsyncIterator[str]:
         yield b"".join(parts).decode(errors="replace")
 
 
+class Output:
+    """What the SDK needs of a text file to write to, over `descriptor`, without a thread either."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._broken = False
+
+    async def write(self, text: str) -> None:
+        """Write all of `text`, as the client reads it; nothing more once that has gone away."""
+        rest = memoryview(text.encode())
+        while rest and not self._broken:
+            await _ready(anyio.wait_writable, self._descriptor)
+            try:
+                # A pipe that is ready takes this much at once, without blocking.
+                rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
+            except BrokenPipeError:
+                self._broken = True
+
+    async def flush(self) -> None:
+        """Nothing is held back."""
+
+
 async def _read(descriptor: int) -> bytes:
+    await _ready(anyio.wait_readable, descriptor)
+    return os.read(descriptor, _CHUNK)
+
+
+async def _ready(wait: Callable[[int], Awaitable[None]], descriptor: int) -> None:
     try:
-        await anyio.wait_readable(descriptor)
+        await wait(descriptor)
     except PermissionError:
         await anyio.lowlevel.checkpoint()  # a regular file: it cannot be waited for, nor need be
-    return os.read(descriptor, _CHUNK)

@@ -15,7 +15,7 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from mcp_hub.server.stdio import read_lines
+from mcp_hub.server.stdio import Output, read_lines
 from tests.processes import hub_environment
 
 from .serving import REPOSITORY
@@ -90,7 +90,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Stdio]]:
     yield start
     for server in started:
         server.process.kill()
-        server.process.communicate()
+        server.process.wait()
+        for stream in (server.process.stdin, server.process.stdout, server.process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def test_it_ends_with_its_input(start: Callable[..., Stdio]) -> None:
@@ -136,6 +139,28 @@ def test_it_ends_while_a_call_is_under_way(start: Callable[..., Stdio], tmp_path
     status, _, err = server.end()
     assert status == 0
     assert "Traceback" not in err
+
+
+def test_it_ends_quietly_when_nobody_reads_its_answers(start: Callable[..., Stdio]) -> None:
+    server = start()
+    server.send(INITIALIZE, INITIALIZED)
+    server.answer(1)
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+    server.send(request(2, "tools/list"), request(3, "tools/list"))
+    assert server.process.stdin is not None
+    server.process.stdin.close()
+    assert server.process.wait(20) == 0
+    assert server.process.stderr is not None
+    assert b"Traceback" not in server.process.stderr.read()
+
+
+def test_it_ends_on_a_signal_though_its_answer_is_not_read(start: Callable[..., Stdio]) -> None:
+    server = start()
+    server.send(INITIALIZE, INITIALIZED, *(request(n, "tools/list") for n in range(2, 20)))
+    server.answer(1)  # the rest, near a megabyte, is more than a pipe holds
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(20) == 0
 
 
 def test_standard_output_is_the_protocols_alone(
@@ -246,6 +271,20 @@ async def test_lines_are_whole_however_they_arrive(
     chunks: tuple[bytes, ...], lines: list[str]
 ) -> None:
     assert await _lines(*chunks) == lines
+
+
+async def test_a_text_is_written_whole_though_read_slowly() -> None:
+    reading, writing = os.pipe()
+    text = "é" * 200_000
+    found = bytearray()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Output(writing).write, text)
+        while len(found) < len(text.encode()):
+            await anyio.wait_readable(reading)
+            found += os.read(reading, 10_000)
+    os.close(reading)
+    os.close(writing)
+    assert found.decode() == text
 
 
 async def test_waiting_for_a_line_can_be_cancelled() -> None:
