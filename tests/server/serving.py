@@ -4,6 +4,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,3 +63,17 @@ def serving(environment: Mapping[str, str], command: Sequence[str] = SERVE) -> I
         reader.join()
         assert process.stderr is not None
         process.stderr.close()
+
+
+def wait_until_ready(served: Served) -> None:
+    """Return once the server's hub is open."""
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            urllib.request.urlopen(f"{served.url}/ready").close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            assert time.monotonic() < deadline, "".join(served.log)
+            time.sleep(0.05)
+        else:
+            return

@@ -20,7 +20,7 @@ import pytest
 
 from tests.processes import hub_environment
 
-from .serving import REPOSITORY, Served, serving
+from .serving import REPOSITORY, Served, serving, wait_until_ready
 
 ERAS = ("2025-11-25", "2026-07-28")
 FOLDER = Path(__file__).parent / "node"
@@ -101,6 +101,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
                 # The client's sampling and roots are deprecated, and the test server needs both.
                 environment["PYTHONWARNINGS"] = "default"
             served[name] = stack.enter_context(serving(environment, *arguments))
+        for server in served.values():
+            wait_until_ready(server)
         yield served
 
 
