@@ -86,7 +86,7 @@ class Execution:
         self._limits = limits
         self._announce = announce
         self._report = Report()
-        self._seq = 0
+        self._seq = 1
         self._log_bytes = 0
         self._tails = {
             name: _FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
@@ -106,7 +106,6 @@ class Execution:
         That is `running` if the job was taken from this worker meanwhile: then nothing is
         recorded, and another worker's attempt is what counts.
         """
-        await self._record(Record(log=[("hub", f"Attempt {self.job.attempt} started.")]))
         try:
             outcome = await self._attempt()
         except HubError as error:

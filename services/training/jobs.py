@@ -9,7 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, func, select, update
 
-from mcp_hub.adapters.database.schema import job_attempts, job_dependencies, jobs, now_ms
+from mcp_hub.adapters.database.schema import (
+    job_attempts,
+    job_dependencies,
+    job_logs,
+    jobs,
+    now_ms,
+)
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.services.training.states import MOVES, TERMINAL
@@ -67,7 +73,10 @@ def unmet_parents(connection: Connection, job_id: str) -> list[str]:
 
 
 def start_attempt(connection: Connection, job_id: str, worker_id: str, lease_ms: int) -> Job | None:
-    """Begin the job's next attempt, if it is queued and waits for nothing."""
+    """Begin the job's next attempt, if it is queued and waits for nothing.
+
+    Its log begins with it: line 0 is written here, so that no attempt is ever without a log.
+    """
     started = connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.status == "queued", ~_waits())
@@ -84,6 +93,12 @@ def start_attempt(connection: Connection, job_id: str, worker_id: str, lease_ms:
                 job_id=job_id, attempt=started.attempt, worker_id=worker_id, started_at=now_ms()
             )
         )
+        connection.execute(
+            job_logs.insert().values(
+                job_id=job_id, attempt=started.attempt, seq=0, time=now_ms(), stream="hub",
+                text=f"Attempt {started.attempt} started on {worker_id}.",
+            )
+        )  # fmt: skip
     return started
 
 

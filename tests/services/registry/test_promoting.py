@@ -108,7 +108,7 @@ async def test_decisions_come_in_pages_newest_first(registry: RegistryService) -
         if (cursor := page.next_cursor) is None:
             break
     assert seen == [3, 1, 3, 1, 2]
-    with pytest.raises(InvalidArgument, match="of another list"):
+    with pytest.raises(InvalidArgument, match="not a cursor of this list"):
         await registry.promotions("iris", cursor=encode_cursor("iris"))
     with pytest.raises(NotFound):
         await registry.promotions("irsi")
