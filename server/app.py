@@ -1,14 +1,14 @@
 """The hub as one MCP server, which speaks the handshake protocols and 2026-07-28 alike."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal, Protocol
 
 from mcp.server import Server, ServerRequestContext
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel.server import NotificationOptions
 from mcp.server.mcpserver import Context
-from mcp.server.models import InitializationOptions
 from mcp.types import (
     CallToolRequestParams,
     CallToolResult,
@@ -29,6 +29,8 @@ from mcp.types import (
     ReadResourceResult,
     Resource,
     ResourceTemplate,
+    ServerCapabilities,
+    SetLevelRequestParams,
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
@@ -41,6 +43,7 @@ from mcp_hub.resources.data import DataResources
 from mcp_hub.resources.hub import HubResources
 from mcp_hub.resources.registry import RegistryResources
 from mcp_hub.resources.training import TrainingResources
+from mcp_hub.server.client_log import ClientLog
 from mcp_hub.server.notices import Notices
 from mcp_hub.server.protocol import answering, page
 from mcp_hub.server.settings import Settings
@@ -78,10 +81,19 @@ _FIXED_FOR_MS = 300_000
 _COMPLETIONS_SHOWN = 100
 
 Ctx = ServerRequestContext[None, Any]
+Transport = Literal["stdio", "http"]
+
+
+class CreateServer(Protocol):
+    """What makes a process's server, once it has its settings: `create_server`."""
+
+    def __call__(
+        self, settings: Settings, hub: HubProvider, *, transport: Transport
+    ) -> "HubServer": ...
 
 
 def create_server(
-    settings: Settings, hub: HubProvider, *, transport: Literal["stdio", "http"] = "stdio"
+    settings: Settings, hub: HubProvider, *, transport: Transport = "stdio"
 ) -> "HubServer":
     """The MCP server that `settings` describe. It asks for the hub when a call first needs it."""
     toolsets: list[Toolset] = []
@@ -99,7 +111,7 @@ def create_server(
     )
 
 
-def _about(settings: Settings, transport: Literal["stdio", "http"]) -> HubAbout:
+def _about(settings: Settings, transport: Transport) -> HubAbout:
     return HubAbout(
         version=mcp_hub.__version__,
         protocol_versions=list(reversed(KNOWN_PROTOCOL_VERSIONS)),
@@ -141,7 +153,9 @@ class HubServer(Server[None]):
             for prompt in group.prompts()
             if prompt.read_only or not read_only
         }
+        self.changing_lists = {"resources"}
         self.notices = Notices(hub)
+        self._log = ClientLog()
         self._hub = hub
         self._sets = sets
         super().__init__(
@@ -149,7 +163,7 @@ class HubServer(Server[None]):
             title="MCP Hub",
             version=mcp_hub.__version__,
             instructions=INSTRUCTIONS,
-            lifespan=lambda _: self.notices.relaying(),
+            lifespan=self._running,
             cache_hints={method: CacheHint(_FIXED_FOR_MS) for method in _FIXED_LISTS},
             get_tool_input_schema=self._input_schema,
             on_list_tools=self._list_tools,
@@ -164,19 +178,32 @@ class HubServer(Server[None]):
             on_get_prompt=self._get_prompt,
             on_completion=self._complete,
         )
+        self.add_request_handler("logging/setLevel", SetLevelRequestParams, self._set_level)
+        self.middleware.append(self._log)
 
-    def create_initialization_options(
+    def get_capabilities(
         self,
         notification_options: NotificationOptions | None = None,
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
-    ) -> InitializationOptions:
-        """What `initialize` answers: of the lists, that of the resources changes."""
-        return super().create_initialization_options(
-            notification_options or NotificationOptions(resources_changed=True),
+        *,
+        protocol_version: str | None = None,
+    ) -> ServerCapabilities:
+        """What the server does, with `list_changed` for `changing_lists` and no others."""
+        capabilities = super().get_capabilities(
+            notification_options,
             experimental_capabilities,
             extensions,
+            protocol_version=protocol_version,
         )
+        for kind in ("tools", "prompts", "resources"):
+            getattr(capabilities, kind).list_changed = kind in self.changing_lists
+        return capabilities
+
+    @asynccontextmanager
+    async def _running(self, _: Server[None]) -> AsyncIterator[None]:
+        async with self._log.attached(), self.notices.relaying():
+            yield
 
     @answering
     async def _list_tools(self, ctx: Ctx, params: PaginatedRequestParams) -> ListToolsResult:
@@ -191,9 +218,8 @@ class HubServer(Server[None]):
         tool = self.tools.get(params.name)
         if tool is None:
             visible = [name for name, tool in self.tools.items() if _may_use(tool)]
-            raise InvalidArgument(
-                f"There is no tool {params.name!r}.", names_hint(params.name, visible, "tools")
-            )
+            hint = names_hint(params.name, visible, "tools")
+            return error_result(InvalidArgument(f"There is no tool {params.name!r}.", hint))
         if not _may_use(tool):
             return error_result(
                 Denied(
@@ -239,6 +265,11 @@ class HubServer(Server[None]):
     @answering
     async def _unsubscribe(self, ctx: Ctx, params: UnsubscribeRequestParams) -> EmptyResult:
         self.notices.unsubscribe_session(ctx.session, params.uri)
+        return EmptyResult()
+
+    @answering
+    async def _set_level(self, ctx: Ctx, params: SetLevelRequestParams) -> EmptyResult:
+        self._log.set_level(ctx.session, params.level)
         return EmptyResult()
 
     @answering

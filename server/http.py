@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavailable
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import CreateServer, HubServer, create_server
 from mcp_hub.server.auth import StaticTokens
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.settings import Settings
@@ -35,8 +35,8 @@ _SHUTDOWN_S = 5
 _TRY_AGAIN_S = 2.0
 
 
-async def serve(settings: Settings) -> None:
-    """Serve over HTTP until SIGTERM or SIGINT.
+async def serve(settings: Settings, create: CreateServer = create_server) -> None:
+    """Serve what `create` makes over HTTP until SIGTERM or SIGINT.
 
     Raises:
         InvalidArgument: the address is not loopback and there is no token, or is none of ours.
@@ -45,7 +45,7 @@ async def serve(settings: Settings) -> None:
     _check_exposure(settings)
     listener = _listen(settings.host, settings.port)
     async with lazy_hub(settings) as hub:
-        mcp = create_server(settings, hub, transport="http")
+        mcp = create(settings, hub, transport="http")
         server = _Server(
             uvicorn.Config(
                 create_app(settings, hub, mcp),

@@ -21,6 +21,7 @@ from mcp.shared.subscriptions import (
 from mcp.types import SubscriptionsListenRequestParams, SubscriptionsListenResult
 
 from mcp_hub.adapters.errors import HubError
+from mcp_hub.server.protocol import connection_of
 from mcp_hub.services.hub import HubProvider
 
 logger = logging.getLogger(__name__)
@@ -106,9 +107,7 @@ class Notices:
             tasks.cancel_scope.cancel()
 
     def _subscriptions(self, session: ServerSession) -> set[str]:
-        # The session object lives as long as a request. The connection behind it, which has the
-        # hook for cleaning up, has no public name yet.
-        connection = session._connection
+        connection = connection_of(session)
         if connection not in self._sessions:
             self._sessions[connection] = set()
             connection.exit_stack.callback(self._sessions.pop, connection, None)

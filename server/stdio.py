@@ -1,6 +1,7 @@
 """The stdio server: one client, the process that started it."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ async def _serve(settings: Settings) -> None:
             stdio_server(stdin=stdin) as (reading, writing),
         ):
             server = create_server(settings, hub)
+            gc.freeze()
+            gc.enable()
             # What `print` still buffers must not follow the protocol once the wire is restored.
             with contextlib.redirect_stdout(sys.stderr):
                 await server.run(reading, writing, server.create_initialization_options())

@@ -12,6 +12,7 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.database import DatabaseQueue
 
 from .loop_watch import LoopWatch
+from .spawning import Processes
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,13 @@ def _loop_turns(loop_watch: LoopWatch) -> Iterator[None]:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    processes = Processes()
+    yield processes
+    processes.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from mcp_hub.services.registry.views import (
     Lineage,
     ModelComparison,
     ModelSummary,
+    ModelTags,
     ModelView,
     Promotion,
 )
@@ -93,7 +94,12 @@ class RegistryTools(Toolset):
         model: Model,
         alias: Annotated[str, Field(description="The alias to move, e.g. champion")],
         gates: Annotated[
-            Gates | None, Field(description="Conditions; without any the alias moves at once")
+            Gates | None,
+            Field(
+                description='Conditions, as {"min_metric": {"accuracy": 0.9}, '
+                '"better_than_current": "accuracy", "same_signature": true}; '
+                "without any the alias moves at once"
+            ),
         ] = None,
         reason: Annotated[str, Field(description="Why, kept with the decision")] = "",
     ) -> Promotion:
@@ -135,9 +141,10 @@ class RegistryTools(Toolset):
         tags: Annotated[
             dict[str, str | None], Field(description="Key → value; null removes the tag")
         ],
-    ) -> ModelView:
+    ) -> ModelTags:
         """Set or remove tags of one model version; tags that are not named stay as they are."""
-        return _cut(await (await self.hub()).registry.tag(model, tags))
+        view = await (await self.hub()).registry.tag(model, tags)
+        return ModelTags(model=view.model, tags=view.tags)
 
     @tool(title="Delete or restore a model", destructive=True, idempotent=True)
     async def model_delete(

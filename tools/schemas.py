@@ -1,6 +1,6 @@
 """The JSON Schemas of `tools/list`, without what only costs tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -8,61 +8,76 @@ from pydantic import BaseModel
 _MAPS = frozenset({"properties", "$defs", "patternProperties"})
 """Keywords whose value maps names of the author's own to schemas."""
 
+_TYPES = ("string", "number", "boolean", "object", "array", "null")
+_ANYTHING = {"anyOf": [{"type": name} for name in _TYPES]}
+"""Any JSON value, in words that every client takes: not all take an empty schema."""
 
-def input_schema(model: type[BaseModel]) -> dict[str, Any]:
+Schema = dict[str, Any]
+
+
+def input_schema(model: type[BaseModel]) -> Schema:
     """The schema of a tool's arguments as it is published.
 
     Titles that only repeat names go; so does the null of an optional argument, which is left out
     instead; and the arguments that exist are all that there are.
     """
-    published = _without_nulls(_compact(model.model_json_schema()))
-    return {**published, "additionalProperties": False}
+    schema = _rewritten(model.model_json_schema(), _plain)
+    optional = {name: _non_null(part) for name, part in schema.get("properties", {}).items()}
+    return {**schema, "properties": optional, "additionalProperties": False}
 
 
-def output_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a tool's result as it is published: a later release may add fields."""
-    published: dict[str, Any] = _open(_compact(model.model_json_schema()))
-    return published
+def output_schema(model: type[BaseModel]) -> Schema:
+    """The schema of a tool's result as it is published.
+
+    Without defaults, which a result always states, without the descriptions of whole objects,
+    which are for the reader of the code, and open: a later release may add fields.
+    """
+    schema: Schema = _rewritten(model.model_json_schema(), _plain_output)
+    return schema
 
 
-def _compact(schema: Any) -> Any:
+def _rewritten(schema: Any, rewrite: Callable[[Schema], Schema]) -> Any:
+    """`schema` with `rewrite` applied to it and to every schema inside it, innermost first."""
     if isinstance(schema, list):
-        return [_compact(part) for part in schema]
+        return [_rewritten(part, rewrite) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
-    return {
-        key: {name: _compact(part) for name, part in value.items()}
+    inner = {
+        key: {name: _rewritten(part, rewrite) for name, part in value.items()}
         if key in _MAPS
-        else _compact(value)
+        else value
+        if key == "default"
+        else _rewritten(value, rewrite)
         for key, value in schema.items()
-        if not (key == "title" and isinstance(value, str))
-        and not (key == "additionalProperties" and value is True)
     }
+    return rewrite(inner)
 
 
-def _without_nulls(schema: dict[str, Any]) -> dict[str, Any]:
-    return {**schema, "properties": {
-        name: _non_null(part) for name, part in schema.get("properties", {}).items()
-    }}  # fmt: skip
+def _plain(schema: Schema) -> Schema:
+    plain = dict(schema)
+    if isinstance(plain.get("title"), str):
+        del plain["title"]
+    if plain.get("additionalProperties") is True or plain.get("additionalProperties") == _ANYTHING:
+        del plain["additionalProperties"]
+    return plain if plain.keys() - {"description", "default"} else {**_ANYTHING, **plain}
 
 
-def _non_null(schema: dict[str, Any]) -> dict[str, Any]:
-    if "default" not in schema or schema["default"] is not None:
+def _plain_output(schema: Schema) -> Schema:
+    plain = _plain(schema)
+    plain.pop("default", None)
+    if plain.get("additionalProperties") is False:
+        del plain["additionalProperties"]
+    if "properties" in plain:
+        plain.pop("description", None)
+    return plain
+
+
+def _non_null(schema: Schema) -> Schema:
+    """An argument that is null when left out, without the null."""
+    if schema.get("default", ...) is not None:
         return schema
-    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
-    options = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key != "default"}
+    options = [option for option in rest.pop("anyOf", []) if option != {"type": "null"}]
     if len(options) == 1:
         return {**options[0], **rest}
     return {"anyOf": options, **rest} if options else rest
-
-
-def _open(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_open(part) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    return {
-        key: {name: _open(part) for name, part in value.items()} if key in _MAPS else _open(value)
-        for key, value in schema.items()
-        if not (key == "additionalProperties" and value is False)
-    }

@@ -13,7 +13,10 @@ class Blob(NamedTuple):
 
 
 class BlobStore(Protocol):
-    """Bytes under their SHA-256. A blob is there whole or not at all, and never changes."""
+    """Bytes under their SHA-256. A blob is there whole or not at all, and never changes.
+
+    Every method that takes an address raises InvalidArgument when it is none.
+    """
 
     async def put(self, data: bytes | AsyncIterable[bytes]) -> Blob:
         """Store `data`, streamed in bounded memory; storing the same bytes twice is free.
@@ -24,7 +27,12 @@ class BlobStore(Protocol):
         ...
 
     async def put_file(self, path: Path) -> Blob:
-        """Store the content of the local file `path`."""
+        """Store the content of the local file `path`. Raises as `put` does, and:
+
+        Raises:
+            NotFound: there is no such file.
+            InvalidArgument: it cannot be read.
+        """
         ...
 
     def stream(self, sha256: str) -> AsyncIterator[bytes]:
@@ -41,7 +49,10 @@ class BlobStore(Protocol):
         ...
 
     async def fetch(self, sha256: str, path: Path) -> None:
-        """Write the blob to the local file `path`, whole or not at all. Raises as `stream`."""
+        """Write the blob to the local file `path`, whole or not at all. Raises as `stream`.
+
+        The file is a copy: what happens to it does not happen to the blob.
+        """
         ...
 
     async def exists(self, sha256: str) -> bool: ...

@@ -71,9 +71,12 @@ class DatabaseBus:
         send, receive = anyio.create_memory_object_stream[str](_BUFFER)
         subscriber = _Subscriber(send, receive)
         with send, receive, receive.clone() as stream:
-            self._subscribers.add(subscriber)
             try:
-                await self._start()
+                if self._closed:
+                    send.close()
+                else:
+                    self._subscribers.add(subscriber)
+                    await self._start()
                 yield stream
             finally:
                 self._subscribers.discard(subscriber)
@@ -97,11 +100,11 @@ class DatabaseBus:
 
     async def _start(self) -> None:
         async with self._starting:
-            if self._poller is not None:
-                return
-            newest = select(func.coalesce(func.max(changes.c.id), 0))
-            seen: int = await self._database.read(lambda c: c.execute(newest).scalar_one())
-            if not self._closed:
+            if self._poller is None:
+                newest = select(func.coalesce(func.max(changes.c.id), 0))
+                seen: int = await self._database.read(lambda c: c.execute(newest).scalar_one())
+                if self._closed:
+                    return
                 self._poller = asyncio.create_task(self._poll(seen), name="mcp-hub bus")
 
     async def _stop(self) -> None:

@@ -31,9 +31,11 @@ class Database(Protocol):
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a write transaction; when this returns, its effect is committed.
 
-        An exception raised by `work` rolls the transaction back and is raised here.
+        An exception raised by `work` rolls the transaction back and is raised here. A caller that
+        is cancelled meanwhile cannot know which: the transaction happens whole or not at all.
 
         Raises:
+            sqlalchemy.exc.IntegrityError: the transaction breaks a constraint of the schema.
             Unavailable: the database does not answer, is full or stays locked.
         """
         ...

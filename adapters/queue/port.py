@@ -21,7 +21,9 @@ class Queue(Protocol):
     """At-least-once delivery, highest priority first, then first in, first out.
 
     A message is its id: what it stands for is looked up by whoever claims it. A claim that is
-    neither acknowledged nor kept alive comes back when its lease ends.
+    neither acknowledged nor kept alive is no longer held when its lease ends: the message is
+    then due again, and whoever claims it next has a new token. Every method raises Unavailable
+    when the queue does not answer.
     """
 
     async def enqueue(self, message_id: str, *, priority: int = 0, delay_s: float = 0) -> bool:

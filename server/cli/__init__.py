@@ -1,5 +1,6 @@
 """The `mcp-hub` command. Without a subcommand it is the stdio server, and starts as lightly."""
 
+import gc
 import sys
 from importlib import import_module
 from importlib.metadata import version as installed_version
@@ -78,6 +79,8 @@ def start(
         "log_level": log_level,
     }
     if ctx.invoked_subcommand is None:
+        # Thousands of classes are made from here on, and no garbage: run_stdio collects again.
+        gc.disable()
         import_module(f"{__name__}.stdio").run(ctx)
 
 

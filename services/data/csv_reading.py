@@ -228,6 +228,8 @@ def _checked_records(data: bytes, width: int, options: CsvOptions) -> Iterator[l
     if options.has_header:
         next(records)
     for line, record in records:
+        if len(record) == width + 1 and not record[-1]:
+            record.pop()  # a separator at the end of a line; polars overlooks it, too
         if len(record) != width:
             raise InvalidArgument(
                 f"Line {line} has {len(record)} fields; the first line has {width}.",

@@ -13,7 +13,7 @@ from mcp_hub.services.registry.views import GateResult, InputField, OutputField,
 
 Threshold = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 _DIFFERENCES_SHOWN = 10
-Metric = Annotated[str, Field(min_length=1, max_length=128)]
+_MOST_THRESHOLDS = 50
 
 
 class Gates(BaseModel):
@@ -21,13 +21,17 @@ class Gates(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    min_metric: dict[Metric, Threshold] = Field(
-        default={}, description="Metric → the least value that passes"
+    min_metric: dict[str, Threshold] = Field(
+        default={},
+        max_length=_MOST_THRESHOLDS,
+        description="Metric → the least value that passes",
     )
-    max_metric: dict[Metric, Threshold] = Field(
-        default={}, description="Metric → the greatest value that passes"
+    max_metric: dict[str, Threshold] = Field(
+        default={},
+        max_length=_MOST_THRESHOLDS,
+        description="Metric → the greatest value that passes",
     )
-    better_than_current: Metric | None = Field(
+    better_than_current: str | None = Field(
         default=None,
         description="A metric in which it must beat the version that the alias points at",
     )

@@ -180,7 +180,9 @@ class RegistryService:
             NotFound: there is no such model.
         """
         check_limit(limit)
-        before = int(decode_cursor(cursor, 1)[0]) if cursor else None
+        before = decode_cursor(cursor, 1)[0] if cursor else None
+        if not isinstance(before, int | None):
+            raise InvalidArgument("The cursor is of another list.", "Leave it out to begin.")
 
         def work(connection: Connection) -> list[tuple[int, Promotion]]:
             version_states(connection, name)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from mcp_hub.adapters.database.schema import model_versions, models, now_ms
+from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.services.registry.views import Artifact, Signature
 
 
@@ -81,9 +81,8 @@ def lock_model(connection: Connection, name: str) -> bool:
 
 
 def _ensure_model(connection: Connection, name: str) -> None:
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     connection.execute(
-        insert(models)
+        insert_for(connection, models)
         .values(name=name, last_version=0, created_at=now_ms())
         .on_conflict_do_nothing(index_elements=["name"])
     )

@@ -71,6 +71,13 @@ class ModelView(View):
     created_at: str
 
 
+class ModelTags(View):
+    """The tags of a version after a change."""
+
+    model: str
+    tags: dict[str, str]
+
+
 class ModelSummary(View):
     """A model in a list: its newest version, and where its aliases point."""
 

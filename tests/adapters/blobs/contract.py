@@ -12,7 +12,8 @@ import pytest
 
 from mcp_hub.adapters.blobs.port import Blob, BlobStore
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, Unavailable
-from tests.adapters.processes import Processes, killed_process, until
+from tests.spawning import Processes, killed_process
+from tests.waiting import eventually
 
 OpenBlobs = Callable[[], BlobStore]
 
@@ -205,7 +206,7 @@ class BlobStoreContract:
     ) -> None:
         sign = tmp_path / "half way"
         with killed_process(_put_half, open_blobs, sign):
-            await until(sign.exists)
+            await eventually(sign.exists)
         assert not await blobs.exists(hashlib.sha256(b"half").hexdigest())
         blob = await blobs.put(b"half")
         assert await blobs.get(blob.sha256) == b"half"

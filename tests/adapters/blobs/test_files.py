@@ -10,7 +10,7 @@ import pytest
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.errors import Unavailable
 from tests.adapters.blobs.contract import MIB, BlobStoreContract
-from tests.adapters.processes import Processes, file_size_limit
+from tests.spawning import Processes, file_size_limit
 
 
 class TestFileBlobStore(BlobStoreContract):

@@ -22,7 +22,8 @@ from mcp_hub.adapters.database.schema import (
     now_ms,
     promotions,
 )
-from tests.adapters.processes import Processes, killed_process, until
+from tests.spawning import Processes, killed_process
+from tests.waiting import eventually
 
 OpenDatabase = Callable[[], Database]
 
@@ -158,7 +159,7 @@ class DatabaseContract:
     ) -> None:
         sign = tmp_path / "in the transaction"
         with killed_process(_write_and_hang, open_database, sign):
-            await until(sign.exists)
+            await eventually(sign.exists)
         with anyio.fail_after(20):
             await database.write(partial(_add_model, "after"))
         assert await database.read(_model_names) == ["after"]

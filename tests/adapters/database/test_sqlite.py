@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from mcp_hub.adapters.database.schema import changes
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
-from tests.adapters.processes import Processes, file_size_limit
+from tests.spawning import Processes, file_size_limit
 
 from .contract import DatabaseContract
 

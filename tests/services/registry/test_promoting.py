@@ -2,6 +2,7 @@ import anyio
 import pytest
 
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, NotFound
+from mcp_hub.services.pages import encode_cursor
 from mcp_hub.services.registry.service import RegistryService
 
 from .conftest import Add, promote
@@ -107,5 +108,7 @@ async def test_decisions_come_in_pages_newest_first(registry: RegistryService) -
         if (cursor := page.next_cursor) is None:
             break
     assert seen == [3, 1, 3, 1, 2]
+    with pytest.raises(InvalidArgument, match="of another list"):
+        await registry.promotions("iris", cursor=encode_cursor("iris"))
     with pytest.raises(NotFound):
         await registry.promotions("irsi")

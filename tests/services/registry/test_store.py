@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +11,11 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.services.registry import versions
 from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.registry.store import NewVersion, add_version
-from tests.adapters.processes import Processes
+from tests.spawning import Processes
 
 from .conftest import SIGNATURE, Add
 
 EACH = 30
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    processes = Processes()
-    yield processes
-    processes.close()
 
 
 async def test_versions_count_from_one_for_each_model(add: Add) -> None:

@@ -59,13 +59,6 @@ def killed_process(target: Callable[..., Awaitable[Any]], *args: Any) -> Iterato
         process.join()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = _TIMEOUT_S) -> None:
-    """Wait until `condition()` holds, such as a sign that another process gives."""
-    with anyio.fail_after(timeout_s):
-        while not condition():  # noqa: ASYNC110 - another process cannot set an event
-            await anyio.sleep(0.01)
-
-
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Let no file of this process grow beyond `size` bytes, as on a disk that is full."""
