@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -202,6 +203,40 @@ changes = Table(
     Column("created_at", BigInteger, nullable=False),
     Index("ix_changes_created_at", "created_at"),
     sqlite_autoincrement=True,
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("last_sequence", BigInteger, nullable=False),
+)
+
+stream_entries = Table(
+    "stream_entries",
+    metadata,
+    Column("stream", String(128), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+stream_groups = Table(
+    "stream_groups",
+    metadata,
+    Column("stream", String(128), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("delivered", BigInteger, nullable=False),
+)
+
+stream_pending = Table(
+    "stream_pending",
+    metadata,
+    Column("stream", String(128), primary_key=True),
+    Column("group", String(128), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("consumer", String(128), nullable=False),
+    Column("delivered_at", BigInteger, nullable=False),
+    Column("delivery", Integer, nullable=False),
 )
 
 models = Table(
