@@ -12,15 +12,24 @@ Dialect = Literal["sqlite", "postgresql"]
 class Database(Protocol):
     """One schema in a relational database, shared by any number of hub processes.
 
-    A transaction is one plain function of a SQLAlchemy `Connection`. It runs off the event loop,
-    all at once, so that no transaction is ever held open across an `await`, and it may be run
-    again after a conflict: it must have no effect but on the connection.
+    A transaction is one plain function of a SQLAlchemy `Connection`, so that none is held open
+    across a caller's `await`. It may be run again, after a conflict or on a new connection: it
+    must have no effect but on the connection. It may run on the event loop, which turns only
+    while it waits for the database: it must not wait for anything else, nor compute for long.
+
+    Transactions, reads included, are serializable: what they do and see is as if they had run
+    one after another. So a decision may rest on what the same transaction read before, without
+    locks, and rows are numbered without gaps; an update is never lost.
+
+    With `one_statement`, `work` executes a single statement that needs none of this: it is
+    atomic, sees what is committed when it begins, and is one round trip instead of three. What
+    such statements write must not be written, nor decided upon, in transactions of the other kind.
     """
 
     @property
     def dialect(self) -> Dialect: ...
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         """Run `work` in a read-only snapshot and return its result.
 
         Raises:
@@ -28,7 +37,7 @@ class Database(Protocol):
         """
         ...
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         """Run `work` in a write transaction; when this returns, its effect is committed.
 
         An exception raised by `work` rolls the transaction back and is raised here. A caller that

@@ -1,49 +1,60 @@
 """The database of a team: PostgreSQL through SQLAlchemy and asyncpg."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import anyio
 import asyncpg
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from mcp_hub import migrations
 from mcp_hub.adapters.database.migrating import revision, upgrade
 from mcp_hub.adapters.database.port import Dialect
-from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.database.postgresql_errors import Failure, failure_of, reason_of
+from mcp_hub.adapters.database.postgresql_url import dsn_of, settings_of
+from mcp_hub.adapters.errors import InvalidArgument, Unavailable
 from mcp_hub.adapters.urls import without_secret
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_ATTEMPTS = 5
 _MIGRATION_LOCK = 0x6D6370687562  # "mcphub"
-_CONFLICTS = frozenset({"40001", "40P01"})
+_MIGRATION_S = 3600.0
+_RECONNECT_S = 5.0
+_FIRST_PAUSE_S = 0.002
+_LONGEST_PAUSE_S = 0.25
 
-_TRY_AGAIN = "The connection was lost; try again."
-_HINTS = {
-    "08": _TRY_AGAIN,
-    "25006": "The server is read-only: connect to the primary.",
-    "28": "Check the user and the password in database_url.",
-    "3D": "There is no such database: check database_url, or let `mcp-hub up` make it.",
-    "42501": "Grant the user what it lacks, or run `mcp-hub up` as the database's owner.",
-    "53": "The server is short of disk, memory or connections; give it more, then try again.",
-    "55P03": "Another process kept it locked; try again.",
-    "57": "The server is starting, stopping or ended the statement; try again.",
-}
-"""What to do about PostgreSQL's error codes, or classes of them, that are no statement's fault."""
+
+@dataclass(slots=True)
+class _Call:
+    """How far one run of a transaction has come."""
+
+    connected: bool = False
+    may_be_committed: bool = False
 
 
 class PostgresDatabase:
     """One PostgreSQL database, shared by any number of hubs on any number of machines.
 
-    `url` is as libpq takes it, TLS options included (`sslmode`, `sslrootcert`, …). A transaction
-    that the server ends because of another one is run again. Every call has a deadline.
+    `url` is as libpq takes it, TLS options included (`sslmode`, `sslrootcert`, …). The server
+    ends a statement after `statement_timeout_s`; a whole call, with its wait for one of
+    `pool_size + pool_overflow` connections, ends `connect_timeout_s` later at the latest.
+
+    A transaction runs on the event loop, in a greenlet that leaves it while the server works.
+    It is SERIALIZABLE, and is run again when the server ends it because of another one; also
+    when the connection is lost before the commit, so that a server which is restarted costs a
+    delay of some seconds and no error.
+
+    Raises:
+        InvalidArgument: `url` is none of PostgreSQL's.
     """
 
     dialect: Dialect = "postgresql"
@@ -57,107 +68,149 @@ class PostgresDatabase:
         connect_timeout_s: float = 10.0,
         statement_timeout_s: float = 30.0,
     ) -> None:
-        self._url = url
+        self._dsn = dsn_of(url)
         self._shown = without_secret(url)
+        self._most_connections = pool_size + pool_overflow
         self._connect_timeout_s = connect_timeout_s
-        self._statement_timeout_s = statement_timeout_s
-        self._engine = create_async_engine(
+        self._call_timeout_s = statement_timeout_s + connect_timeout_s
+        self._settings = settings_of(url, statement_timeout_s)
+        self._was_reached = False
+        self._pool = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
             pool_size=pool_size,
             max_overflow=pool_overflow,
-            pool_timeout=connect_timeout_s,
-            # A server that was restarted meanwhile costs a reconnection, not an error.
-            pool_pre_ping=True,
+            # The deadline of the call comes first.
+            pool_timeout=_MIGRATION_S,
             pool_use_lifo=True,
         )
+        engine = self._pool.sync_engine
+        event.listen(engine, "checkout", _refuse_closed)
+        self._reading = engine.execution_options(
+            isolation_level="SERIALIZABLE", postgresql_readonly=True
+        )
+        self._writing = engine.execution_options(isolation_level="SERIALIZABLE")
+        self._at_once = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Whoever waited for the lock must see what was done before.
+        self._migrating = engine.execution_options(isolation_level="READ COMMITTED")
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        async def run() -> T:
-            async with self._engine.connect() as connection:
-                await connection.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True
-                )
-                async with connection.begin():
-                    return await connection.run_sync(work)
+    async def read(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
+        return await self._run(self._at_once if one_statement else self._reading, work)
 
-        return await self._guarded(run)
-
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        async def run() -> T:
-            async with self._engine.begin() as connection:
-                return await connection.run_sync(work)
-
-        return await self._guarded(run)
+    async def write(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
+        engine = self._at_once if one_statement else self._writing
+        return await self._run(engine, work, writes=True)
 
     async def upgrade(self) -> list[str]:
         if await self.read(revision) == migrations.HEAD:
             return []
 
         def apply(connection: Connection) -> list[str]:
+            connection.execute(text(f"SET LOCAL statement_timeout = '{_MIGRATION_S:.0f}s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             return upgrade(connection)
 
-        return await self.write(apply)
+        return await self._run(self._migrating, apply, writes=True, within_s=_MIGRATION_S)
 
     async def check(self) -> str:
-        version = await self.read(lambda c: c.execute(text("SHOW server_version")).scalar_one())
+        query = text("SHOW server_version")
+        version = await self._run(
+            self._at_once, lambda c: c.execute(query).scalar_one(), reconnect_s=0
+        )
         return f"PostgreSQL {version}, {self._shown}"
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self._pool.dispose()
 
     async def _connect(self, *_args: Any, **_options: Any) -> asyncpg.Connection:
-        milliseconds = str(round(self._statement_timeout_s * 1000))
-        return await asyncpg.connect(
-            self._url,
-            timeout=self._connect_timeout_s,
-            # For a server that is there but no longer answers; its own limit comes first.
-            command_timeout=self._statement_timeout_s + self._connect_timeout_s,
-            server_settings={
-                "application_name": "mcp-hub",
-                "statement_timeout": milliseconds,
-                "lock_timeout": milliseconds,
-                "idle_in_transaction_session_timeout": milliseconds,
-                "timezone": "UTC",
-            },
+        connection = await asyncpg.connect(
+            self._dsn, timeout=self._connect_timeout_s, server_settings=self._settings
         )
+        self._was_reached = True
+        return connection
 
-    async def _guarded(self, run: Callable[[], Awaitable[T]]) -> T:
-        """Run a transaction, again after a conflict; what the server lacks becomes Unavailable."""
-        for attempt in range(_ATTEMPTS):
+    async def _run(
+        self,
+        engine: Engine,
+        work: Callable[[Connection], T],
+        *,
+        writes: bool = False,
+        within_s: float | None = None,
+        reconnect_s: float = _RECONNECT_S,
+    ) -> T:
+        """Run a transaction, again where another one or a restart ended it, to its deadline."""
+        begin = time.monotonic()
+        deadline = begin + (within_s or self._call_timeout_s)
+        longest_pause_s = _FIRST_PAUSE_S
+        while True:
+            call = _Call()
             try:
-                return await run()
-            except IntegrityError:
-                raise
-            except DBAPIError as error:
-                code = _sqlstate(error)
-                if code in _CONFLICTS and attempt < _ATTEMPTS - 1:
-                    logger.debug("A transaction is run again: %s", code)
-                    await anyio.sleep(0.01 * 2**attempt)
-                    continue
-                hint = _hint(code) or (_TRY_AGAIN if error.connection_invalidated else None)
-                if hint is None:
+                async with asyncio.timeout(deadline - time.monotonic()) as limit:
+                    return await greenlet_spawn(_transaction, engine, work, call)
+            except TimeoutError as error:
+                raise self._timed_out(call, error, limit.expired(), writes) from error
+            except (DBAPIError, OSError) as error:
+                failure = failure_of(error)
+                if failure is None:
                     raise
-                raise self._unavailable(error.orig, hint) from error
-            except asyncpg.PostgresError as error:
-                hint = _hint(error.sqlstate or "")
-                raise self._unavailable(error, hint or "Check database_url.") from error
-            except (asyncpg.InterfaceError, OSError, TimeoutError, PoolTimeoutError) as error:
-                raise self._unavailable(
-                    error, "Check that the server runs and that database_url names it."
-                ) from error
-        raise AssertionError("the last attempt returns or raises")
+                pause_s = random.uniform(0, longest_pause_s)
+                until = deadline
+                if failure.kind == "lost":
+                    safe = self._was_reached and not (writes and call.may_be_committed)
+                    until = begin + reconnect_s if safe else begin
+                elif failure.kind != "conflict":
+                    until = begin
+                if time.monotonic() + pause_s > until:
+                    raise self._failed(error, failure, writes and call.may_be_committed) from error
+                logger.debug("A transaction is run again: %s", error)
+            await asyncio.sleep(pause_s)
+            longest_pause_s = min(2 * longest_pause_s, _LONGEST_PAUSE_S)
 
-    def _unavailable(self, error: BaseException | None, hint: str) -> Unavailable:
-        # SQLAlchemy puts asyncpg's class before its words.
-        reason = str(error).rpartition(">: ")[2] or type(error).__name__
+    def _timed_out(
+        self, call: _Call, error: TimeoutError, expired: bool, writes: bool
+    ) -> Unavailable:
+        if not expired:
+            said = str(error) or f"no answer within {self._connect_timeout_s:g} s"
+            return self._unavailable(said, "Check that the server runs and is not overloaded.")
+        if not call.connected:
+            return self._unavailable(
+                f"all {self._most_connections} connections were busy for "
+                f"{self._call_timeout_s:g} s",
+                "Do less at once, or run more hub processes.",
+            )
+        said = f"no answer within {self._call_timeout_s:g} s"
+        if writes and call.may_be_committed:
+            return self._unavailable(f"{said}, {_IN_DOUBT}", _LOOK)
+        return self._unavailable(said, "Check that the server runs and is not overloaded.")
+
+    def _failed(
+        self, error: DBAPIError | OSError, failure: Failure, in_doubt: bool
+    ) -> Unavailable | InvalidArgument:
+        reason = reason_of(error)
+        if failure.kind == "value":
+            return InvalidArgument(f"The database cannot keep this: {reason}.", failure.hint)
+        if failure.kind == "lost" and in_doubt:
+            return self._unavailable(f"{reason}, {_IN_DOUBT}", _LOOK)
+        return self._unavailable(reason, failure.hint)
+
+    def _unavailable(self, reason: str, hint: str) -> Unavailable:
         return Unavailable(f"The database {self._shown} is unavailable: {reason}.", hint)
 
 
-def _sqlstate(error: DBAPIError) -> str:
-    return getattr(error.orig, "sqlstate", None) or ""
+_IN_DOUBT = "and what was being written may or may not be there"
+_LOOK = "See whether it is there before you do it again."
 
 
-def _hint(code: str) -> str | None:
-    return _HINTS.get(code) or _HINTS.get(code[:2])
+def _transaction(engine: Engine, work: Callable[[Connection], T], call: _Call) -> T:
+    with engine.connect() as connection, connection.begin():
+        call.connected = True
+        call.may_be_committed = engine.get_execution_options()["isolation_level"] == "AUTOCOMMIT"
+        result = work(connection)
+        call.may_be_committed = True
+    return result
+
+
+def _refuse_closed(dbapi_connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection whose end is known, without asking the server."""
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError

@@ -71,11 +71,11 @@ class SqliteDatabase:
         # SQLite has one writer at a time; queueing here is fair, its own busy wait is not.
         self._writer = anyio.CapacityLimiter(1)
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         run = partial(self._transaction, self._reading, work)
         return await to_thread.run_sync(run, limiter=self._readers)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         run = partial(self._transaction, self._writing, work)
         return await to_thread.run_sync(run, limiter=self._writer)
 
