@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from mcp_hub.adapters.errors import NotFound
+from mcp_hub.adapters.errors import InvalidArgument, NotFound
 from mcp_hub.services.hub import Hub
 
-_JOBS_SEEN = 200
+_SEEN = 200
 _USUAL_ALIASES = ("champion", "challenger")
 
 
@@ -21,7 +21,7 @@ async def model_versions(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequ
     """The numbers of the versions of the model already given, newest first."""
     try:
         newest = (await hub.registry.get(given.get("name", ""))).version
-    except NotFound:
+    except (InvalidArgument, NotFound):
         return []
     return [str(version) for version in range(newest, 0, -1)]
 
@@ -29,14 +29,14 @@ async def model_versions(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequ
 async def aliases(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
     """The aliases of the model already given, and the usual ones."""
     name = given.get("model", "").partition("@")[0].partition(":")[0]
-    page = await hub.registry.list(limit=1, name=name) if name else None
-    existing = page.items[0].aliases if page and page.items else {}
+    models = (await hub.registry.list(limit=_SEEN, name=name)).items if name else []
+    existing = [alias for model in models if model.name == name for alias in model.aliases]
     return list(dict.fromkeys([*existing, *_USUAL_ALIASES]))
 
 
 async def job_ids(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
     """The ids of the newest jobs."""
-    page = await hub.training.list(limit=_JOBS_SEEN)
+    page = await hub.training.list(limit=_SEEN)
     return [job.job_id for job in page.items]
 
 

@@ -74,17 +74,21 @@ class TrainingSettings(_Section):
         le=256,
         description="Attempts that one worker runs at once",
     )
-    default_timeout_s: float = Field(3600, gt=0, description="For jobs submitted without one")
+    default_timeout_s: float = Field(
+        3600, gt=0, description="Time an attempt may take, unless its job says otherwise"
+    )
     autostart_worker: bool = Field(
         True, description="Start a detached worker when a job is queued and none is alive"
     )
-    idle_exit_s: float = Field(60, ge=0, description="A detached worker ends after so long idle")
-    lease_s: float = Field(30, gt=0, description="A worker silent for so long has lost its job")
+    idle_exit_s: float = Field(
+        60, ge=0, description="How long a detached worker waits for a further job"
+    )
+    lease_s: float = Field(30, gt=0, description="A worker silent for so long has lost its jobs")
     heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its leases")
     poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for jobs")
-    max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept for each attempt")
+    max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept of each attempt")
     attempt_memory_mb: int | None = Field(
-        None, ge=64, description="Memory limit of an attempt; none when null"
+        None, ge=64, description="The most memory an attempt may take; no limit if unset"
     )
 
     @model_validator(mode="after")
@@ -98,7 +102,7 @@ class TrainingSettings(_Section):
 
 
 class InferenceSettings(_Section):
-    cache_mb: int = Field(512, ge=1, description="Budget for loaded models")
+    cache_mb: int = Field(512, ge=1, description="Memory for models that are kept loaded")
     threads: int = Field(1, ge=1, le=256, description="Threads of one prediction")
 
 
@@ -167,16 +171,22 @@ class Settings(BaseSettings):
         description="The folders that data sets and models may be read from",
     )
     database_url: str | None = Field(
-        None, repr=False, description="sqlite:///…; data_dir/hub.db when null"
+        None, repr=False, description="sqlite:///path/to/hub.db; hub.db in data_dir if unset"
     )
-    blobs_url: str | None = Field(None, repr=False, description="A folder; data_dir/blobs if null")
+    blobs_url: str | None = Field(
+        None, repr=False, description="The folder of the stored bytes; blobs in data_dir if unset"
+    )
     toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
     )
     read_only: bool = Field(False, description="Expose only the tools that change nothing")
-    log_level: LogLevel = Field("info", description="What goes to the log, standard error")
+    log_level: LogLevel = Field(
+        "info", description="debug, info, warning or error: what the hub logs on standard error"
+    )
     host: str = Field("127.0.0.1", description="The address that `serve` listens on")
-    port: int = Field(3456, ge=0, le=65535, description="Its port; 0 takes a free one")
+    port: int = Field(
+        3456, ge=0, le=65535, description="The port that `serve` listens on; 0 takes a free one"
+    )
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
     data: DataSettings = DataSettings()

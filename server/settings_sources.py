@@ -137,6 +137,11 @@ def flags_layer(flags: Mapping[str, Any]) -> Layer:
     return {key: Setting(value, "command line") for key, value in given.items()}
 
 
+def earlier_keys() -> dict[str, str]:
+    """The keys of earlier releases that are read, each with today's key."""
+    return {earlier: today for earlier, (today, _) in _EARLIER.items()}
+
+
 def variable(key: str) -> str:
     """The environment variable that sets a dotted key."""
     return PREFIX + key.upper().replace(".", "__")

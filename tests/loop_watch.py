@@ -7,6 +7,7 @@ spends within one callback of the loop, and the time during which it sleeps in o
 
 import asyncio
 import inspect
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ LIMIT_S = 0.25
 _INTERVAL_S = 0.025
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _STEP = asyncio.Handle._run.__code__
+# These wait until the machine has run a new thread or process for a moment.
+_STARTS = {threading.Thread.start.__code__, subprocess.Popen._execute_child.__code__}  # type: ignore[attr-defined]
 
 
 class LoopWatch:
@@ -71,7 +74,8 @@ class LoopWatch:
             return
         # A late sample says that the machine is busy; a thread that waits for the interpreter's
         # lock moves on from sample to sample.
-        if at == self._at and since < 2 * _INTERVAL_S and self._sleeps():
+        in_time = since < 2 * _INTERVAL_S
+        if at == self._at and in_time and self._sleeps() and not _starts(stack):
             self._asleep += since
         self._at = at
         used = cpu - self._cpu_at_start
@@ -106,3 +110,7 @@ class LoopWatch:
             )
             spent = f"{cpu:.2f} s of CPU, {self._asleep:.2f} s asleep"
             self.blocked.append(f"the event loop did not turn for {spent}:\n{lines}")
+
+
+def _starts(stack: list[FrameType]) -> bool:
+    return any(frame.f_code in _STARTS for frame in stack)

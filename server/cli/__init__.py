@@ -87,7 +87,7 @@ def start(
 def main() -> None:
     """Run the command of this process; a user's error is one line and a hint, no traceback."""
     try:
-        app()
+        app(prog_name="mcp-hub")
     except HubError as error:
         typer.echo(f"error: {error.message}", err=True)
         if error.hint:

@@ -29,7 +29,7 @@ def run(
     Ends with status 1 if something is broken.
     """
     settings = settings_for(ctx, config=config, data_dir=data_dir, roots=root)
-    logging.getLogger().setLevel(logging.ERROR)  # what is amiss is in the report
+    logging.getLogger("mcp_hub").setLevel(logging.CRITICAL)  # what is amiss is in the report
     report = anyio.run(examine, settings)
     if as_json:
         typer.echo(report.model_dump_json(indent=2))

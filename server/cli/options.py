@@ -49,15 +49,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 def settings_for(ctx: typer.Context, **flags: Any) -> Settings:
     """The settings in force: a command's own flags before those given ahead of it.
 
-    Sets up the log, on standard error, at the level that they say.
+    Sets up the log, on standard error: the hub's own at the level that they say, what it stands
+    on from warnings upwards.
     """
     given = dict(ctx.find_root().obj)
     given.update({name: value for name, value in flags.items() if value is not None})
     config = given.pop("config", None)
     settings = load_settings(config, **given)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     logging.basicConfig(
         stream=sys.stderr,
-        level=settings.log_level.upper(),
+        level=max(level, logging.WARNING),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("mcp_hub").setLevel(level)
     return settings

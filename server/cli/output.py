@@ -57,11 +57,15 @@ def print_job(job: JobView) -> None:
 class JobProgress:
     """A progress bar on standard error, with the newest metrics, for as long as it is entered.
 
-    When it is left by Ctrl-C it says that the job goes on, and how to follow it again.
+    Where standard error is no terminal, each step is a line. When it is left by Ctrl-C it says
+    that the job goes on, and how to follow it again.
     """
 
     def __init__(self, job: JobView, *, quiet: bool) -> None:
         self._job_id = job.job_id
+        self._console = console(stderr=True)
+        self._lines = not (quiet or self._console.is_terminal)
+        self._shown = ""
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False, table_column=Column(min_width=9)),
@@ -71,10 +75,10 @@ class JobProgress:
             TextColumn(
                 "{task.fields[metrics]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
             ),
-            console=console(stderr=True),
+            console=self._console,
             expand=True,
             transient=True,
-            disable=quiet,
+            disable=quiet or self._lines,
         )
         self._task = self._progress.add_task(job.status, total=None, share="", metrics="")
 
@@ -91,7 +95,7 @@ class JobProgress:
         self._progress.stop()
         # Ctrl-C arrives as the cancellation of the task that waits.
         if kind is not None and not issubclass(kind, Exception):
-            self._progress.console.print(
+            self._console.print(
                 f"The job goes on. Follow it again with: mcp-hub train status {self._job_id} "
                 f"--follow\nEnd it with: mcp-hub train cancel {self._job_id}",
                 soft_wrap=True,
@@ -100,12 +104,18 @@ class JobProgress:
     async def show(self, job: JobView) -> None:
         """Show the job as it is now."""
         done, total = job.progress.done, job.progress.total
-        metrics = [f"{key} {value:.4g}" for key, value in job.metrics.items()]
+        share = f"{done:g}/{total:g}" if total else ""
+        newest = [f"{key} {value:.4g}" for key, value in job.metrics.items()][-_METRICS_SHOWN:]
+        metrics = "  ".join(reversed(newest))
         self._progress.update(
             self._task,
             description=job.status,
             completed=done,
             total=total,
-            share=f"{done:g}/{total:g}" if total else "",
-            metrics="  ".join(reversed(metrics[-_METRICS_SHOWN:])),
+            share=share,
+            metrics=metrics,
         )
+        step = f"{job.status} {share}".rstrip()
+        if self._lines and step != self._shown:
+            self._shown = step
+            self._console.print(f"{step}  {metrics}".rstrip(), soft_wrap=True)

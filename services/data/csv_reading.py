@@ -37,7 +37,7 @@ def read_csv(data: bytes, options: CsvOptions) -> tuple[pl.DataFrame, CsvOptions
     body = data[start:] if options.has_header else data
     frame = None if options.trim else _parse(body, names, options)
     if frame is None or (
-        _may_hold_short_rows(frame, body, options)
+        _is_doubtful(frame, body, options)
         # Fewer than polars read, where it took blank lines for rows.
         and sum(1 for _ in _checked_records(data, len(names), options)) != frame.height
     ):
@@ -112,12 +112,13 @@ def _first_record(data: bytes, options: CsvOptions) -> tuple[list[str], int]:
     """The first record that is not blank, and the offset of the byte behind it."""
     stream = io.BytesIO(data)
     for _, record in _records(stream, options):
-        return record, stream.tell()
+        if not _is_blank(record):
+            return record, stream.tell()
     raise InvalidArgument("The data is empty.", "Give a header line and at least one row.")
 
 
 def _records(stream: io.BytesIO, options: CsvOptions) -> Iterator[tuple[int, list[str]]]:
-    """The records, each with the number of its first line, from 1. Blank lines are left out.
+    """The records, each with the number of its first line, from 1.
 
     Python's csv reads a line at a time, so the stream's position is behind the last record.
     """
@@ -134,8 +135,7 @@ def _records(stream: io.BytesIO, options: CsvOptions) -> Iterator[tuple[int, lis
     line = options.skip_lines + 1
     try:
         for record in reader:
-            if len(record) > 1 or (record and record[0].strip()):
-                yield line, record
+            yield line, record
             line = options.skip_lines + reader.line_num + 1
     except csv.Error as error:
         raise InvalidArgument(
@@ -143,6 +143,10 @@ def _records(stream: io.BytesIO, options: CsvOptions) -> Iterator[tuple[int, lis
             'A quote inside a quoted cell is written twice (""). For a file that does not quote '
             'cells pass options {"quote": null}.',
         ) from error
+
+
+def _is_blank(record: list[str]) -> bool:
+    return len(record) < 2 and not "".join(record).strip()
 
 
 def _column_names(first: list[str], options: CsvOptions) -> list[str]:
@@ -212,22 +216,39 @@ def _begins_with_nulls(frame: pl.DataFrame, rows: int) -> bool:
     )
 
 
-def _may_hold_short_rows(frame: pl.DataFrame, body: bytes, options: CsvOptions) -> bool:
-    """Whether rows may lack fields, which polars reads as nulls up to the last column."""
+def _is_doubtful(frame: pl.DataFrame, body: bytes, options: CsvOptions) -> bool:
+    """Whether polars may have overlooked a quote without its pair, or a row that lacks fields,
+    which it reads as one with nulls up to the last column."""
+    quoted = options.quote is not None and options.quote.encode() in body
+    if options.quote is not None and body.count(options.quote.encode()) % 2:
+        return True
     if frame.width == 1 or not frame[:, -1].null_count():
         return False
-    if options.quote and options.quote.encode() in body:
+    if quoted:
         return True
-    separator = (options.separator or ",").encode()
-    return body.count(separator) != frame.height * (frame.width - 1)
+    try:
+        lines = pl.read_csv(
+            body, has_header=False, separator="\1", quote_char=None, infer_schema=False
+        ).to_series()
+    except (PolarsError, PanicException):
+        return True
+    separators = lines.str.count_matches(options.separator or ",", literal=True)
+    return bool((separators.fill_null(0) < frame.width - 1).any())
 
 
 def _checked_records(data: bytes, width: int, options: CsvOptions) -> Iterator[list[str]]:
-    """The records below the header; raises InvalidArgument at one that has another width."""
+    """The records below the header; raises InvalidArgument at one that has another width.
+
+    A blank line is a missing value where there is one column, and nothing otherwise.
+    """
     records = _records(io.BytesIO(data), options)
     if options.has_header:
-        next(records)
+        next(record for _, record in records if not _is_blank(record))
     for line, record in records:
+        if width == 1 and not record:
+            record.append("")
+        elif width > 1 and _is_blank(record):
+            continue
         if len(record) == width + 1 and not record[-1]:
             record.pop()  # a separator at the end of a line; polars overlooks it, too
         if len(record) != width:

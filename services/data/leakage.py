@@ -58,11 +58,11 @@ def _leak(pair: pl.DataFrame, repeats: bool, is_classification: bool) -> str | N
             return f"correlates with it by {correlation:.4f}"
     if not is_classification:
         return None
-    if repeats and _purity(pair) >= PURITY:
-        return "has one class for each of its values, also on held-out rows"
     gaps = pair.with_columns(pl.col("value").is_null())
     if value.null_count() and _purity(gaps) >= PURITY:
         return "is missing for certain classes only"
+    if repeats and _purity(pair) >= PURITY:
+        return "has one class for each of its values, also on held-out rows"
     return None
 
 

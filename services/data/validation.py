@@ -192,16 +192,34 @@ def _unique(column: pl.Series, _wanted: bool) -> tuple[pl.Series, Any]:
 
 def _allowed(column: pl.Series, values: list[Any]) -> tuple[pl.Series, Any]:
     """`actual` names the values that are not allowed, or says that there are none."""
-    texts = [value for value in values if isinstance(value, str)]
-    if column.dtype.is_nested() or (column.dtype == pl.String) != (len(texts) == len(values)):
+    dtype = _dtype_of(values)
+    if _family(column.dtype) != _family(dtype):
         raise InvalidArgument(
             f"allowed does not suit {column.name!r}, which holds {column.dtype}.",
-            "List values of the column's own type, all texts or all numbers.",
+            "List values of the column's own type: all texts, all numbers, or true and false.",
         )
-    inside = pl.Series(values, dtype=column.dtype if texts else None, strict=False)
-    failing = ~column.is_in(inside) & column.is_not_null()
+    if dtype is pl.Int128 and column.dtype.is_float():
+        dtype = pl.Float64
+    allowed = pl.Series(values, dtype=dtype, strict=False)
+    failing = ~column.cast(dtype).is_in(allowed.implode()) & column.is_not_null()
     others = column.filter(failing).unique(maintain_order=True).head(_VALUES_SHOWN)
     return failing, [cell(value)[0] for value in others]
+
+
+def _dtype_of(values: list[Any]) -> type[pl.DataType]:
+    """The type that holds all of a rule's values exactly; Null for a mixture."""
+    types = {type(value) for value in values}
+    if types == {int} and all(abs(value) < 2**63 for value in values):
+        return pl.Int128
+    if types <= {int, float}:
+        return pl.Float64
+    return {frozenset({str}): pl.String, frozenset({bool}): pl.Boolean}.get(
+        frozenset(types), pl.Null
+    )
+
+
+def _family(dtype: pl.DataType | type[pl.DataType]) -> str:
+    return "number" if dtype.is_numeric() else str(dtype)
 
 
 def _pattern(column: pl.Series, pattern: str) -> tuple[pl.Series, Any]:

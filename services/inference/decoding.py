@@ -51,7 +51,7 @@ def decode_outputs(outputs: Sequence[OutputField], values: Sequence[Any]) -> Dec
         if isinstance(table, list):
             # A sequence of maps, class to probability, as skl2onnx has it unless told otherwise.
             probabilities = [_named(row) for row in table]
-        elif field.classes:
+        elif field.classes and table.shape[1:] == (len(field.classes),):
             probabilities = _by_class(field.classes, table)
             chosen = [field.classes[index] for index in np.argmax(table, axis=1)]
     if "prediction" in by_role:
@@ -71,7 +71,7 @@ def _labels(
     values: NDArray[Any], classes: Sequence[Scalar], chosen: list[Scalar] | None
 ) -> list[Any]:
     labels = _native(values)
-    if not classes or isinstance(labels[0], list):
+    if not classes or any(isinstance(label, list) for label in labels):
         return labels
     # 1 == True and 1.0 == 1, with equal hashes: just what is meant here.
     meant = {label: label for label in classes}

@@ -176,11 +176,21 @@ def _outputs(fields: list[tuple[str, str, list[Any]]], nodes: list[NodeProto]) -
     table = next((field for field in described if _is_table(field)), None)
     label = next((field for field in described if _is_label(field)), None)
     if table is None or label is None:
+        _check_tensor(fields[0])
         described[0].role = "prediction"
         return described
     label.role, table.role = "prediction", "probabilities"
     table.classes = _class_labels(nodes, table.shape[1] if len(table.shape) == 2 else None)
     return described
+
+
+def _check_tensor(output: tuple[str, str, list[Any]]) -> None:
+    name, kind, _ = output
+    if _tensor_dtype(kind) is None:
+        raise InvalidArgument(
+            f"The model's first output {name!r} is a {kind}, which predictions cannot show.",
+            "Export it with a tensor as its first output.",
+        )
 
 
 def _is_table(field: OutputField) -> bool:

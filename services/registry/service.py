@@ -94,9 +94,9 @@ class RegistryService:
         return Page(items=items, next_cursor=encode_cursor(items[-1].name) if more else None)
 
     async def names(self, prefix: str = "") -> Names:
-        """The names of models that begin with `prefix`."""
+        """The names of models that begin with `prefix`, in any case."""
         known = await self._database.read(model_names)
-        return [name for name in known if name.startswith(prefix)]
+        return [name for name in known if name.lower().startswith(prefix.lower())]
 
     async def register(
         self,

@@ -4,6 +4,7 @@ Run as a module with a data directory: it serves on a free port of 127.0.0.1.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -212,6 +213,7 @@ def _add_prompts(server: HubServer) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
     folder = Path(sys.argv[1])
     settings = Settings(data_dir=folder, roots=[folder], port=0)
     anyio.run(serve, settings, create_fixture_server)

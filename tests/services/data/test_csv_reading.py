@@ -208,9 +208,12 @@ def test_agrees_with_pythons_csv_or_refuses(body: str) -> None:
         frame, _ = read_csv(
             content.encode(), CsvOptions(separator=",", trim=False, string_columns=["p", "q"])
         )
+        records = list(csv.reader(io.StringIO(content, newline=""), strict=True))
     except InvalidArgument:
         return
-    records = list(csv.reader(io.StringIO(content, newline=""), strict=True))
+    except csv.Error:  # polars reads "x"y" as xy
+        assert not body.count('"') % 2
+        return
     rows = [row for row in records[1:] if len(row) > 1 or (row and row[0].strip())]
     expected = [row[:2] if row[2:] == [""] else row for row in rows]
     assert frame.rows() == [tuple(cell or None for cell in row) for row in expected]

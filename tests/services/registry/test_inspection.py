@@ -131,6 +131,11 @@ def sequence_input() -> bytes:
     return model([node], [sequence], [value("y")])
 
 
+def sequence_output() -> bytes:
+    sequence = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    return model([helper.make_node("SequenceConstruct", ["x"], ["y"])], [value("x")], [sequence])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -146,6 +151,7 @@ def sequence_input() -> bytes:
         (custom_operator_in_a_branch, "needs custom operators: com.example.Magic"),
         (dangling_edge, "onnxruntime cannot load the model"),
         (sequence_input, "input 'x' is a seq(tensor(float))"),
+        (sequence_output, "output 'y' is a seq(tensor(float))"),
     ],
 )
 async def test_what_cannot_be_served_is_refused_and_nothing_written(

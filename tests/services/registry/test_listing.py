@@ -76,7 +76,7 @@ async def test_other_arguments_are_refused(registry: RegistryService) -> None:
 async def test_names_by_prefix(registry: RegistryService, add: Add) -> None:
     for name in ("iris", "irises", "wine"):
         await add(name)
-    assert await registry.names("iri") == ["iris", "irises"]
+    assert await registry.names("IRI") == ["iris", "irises"]
 
 
 async def test_side_by_side(registry: RegistryService, add: Add) -> None:

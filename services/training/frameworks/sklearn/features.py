@@ -34,7 +34,8 @@ _INDICATED_SHARE = 0.05
 _DENSE_CELLS = 20_000_000
 _DENSE_WIDTH = 1_000
 _TINY = 1e-30
-_NO_TOKEN = "#"
+NO_TOKEN = "#"
+"""Fills up the rows with fewer tokens; no word has this character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +141,7 @@ class TextFeatures:
 
     def __init__(self, name: str, max_features: int) -> None:
         self.name = name
-        self._vectorizer = TfidfVectorizer(
-            analyzer=words, max_features=max_features, dtype=np.float32
-        )
+        self._vectorizer = TfidfVectorizer(analyzer=words, max_features=max_features)
         self._is_empty = False
 
     def fit(self, arrays: Arrays) -> sparse.csr_matrix:
@@ -151,14 +150,14 @@ class TextFeatures:
         self._is_empty = not any(map(words, texts))
         if self._is_empty:
             return self.transform(arrays)
-        return self._vectorizer.fit_transform(texts)
+        return self._vectorizer.fit_transform(texts).astype(np.float32)
 
     def transform(self, arrays: Arrays) -> sparse.csr_matrix:
         """The features of other rows."""
         texts = arrays[self.name][:, 0].tolist()
         if self._is_empty:
             return sparse.csr_matrix((len(texts), 0), dtype=np.float32)
-        return self._vectorizer.transform(texts)
+        return self._vectorizer.transform(texts).astype(np.float32)
 
     def add_to(self, graph: Graph) -> str | None:
         """The same in a graph, or None where there are no features."""
@@ -170,14 +169,7 @@ class TextFeatures:
             forms = spellings(word)
             pool += forms
             positions += [int(position)] * len(forms)
-        flat = graph.apply("Reshape", self.name, graph.constant(np.array([-1])))
-        lower = graph.apply(
-            "StringNormalizer", flat, case_change_action="LOWER", is_case_sensitive=1, locale="C"
-        )
-        tokens = graph.apply(
-            "Tokenizer", lower, domain=RUNTIME_DOMAIN,
-            mark=0, mincharnum=1, pad_value=_NO_TOKEN, tokenexp=TOKEN_PATTERN,
-        )  # fmt: skip
+        tokens = tokens_of(graph, self.name)
         counts = graph.apply(
             "TfIdfVectorizer", tokens, mode="TF", min_gram_length=1, max_gram_length=1,
             max_skip_count=0, ngram_counts=[0], ngram_indexes=positions, pool_strings=pool,
@@ -188,6 +180,18 @@ class TextFeatures:
         # A text without a known word has length 0, and stays all zeros.
         tiny = graph.constant(float_constant(1e-12))
         return graph.apply("Div", weighted, graph.apply("Max", length, tiny))
+
+
+def tokens_of(graph: Graph, column: str) -> str:
+    """The tokens of each text of a string [rows, 1], as `text.words` cuts them, not folded."""
+    flat = graph.apply("Reshape", column, graph.constant(np.array([-1])))
+    lower = graph.apply(
+        "StringNormalizer", flat, case_change_action="LOWER", is_case_sensitive=1, locale="C"
+    )
+    return graph.apply(
+        "Tokenizer", lower, domain=RUNTIME_DOMAIN,
+        mark=0, mincharnum=1, pad_value=NO_TOKEN, tokenexp=TOKEN_PATTERN,
+    )  # fmt: skip
 
 
 class Features:
@@ -241,6 +245,14 @@ class Features:
         parts = [self._numbers.add_to(graph, scaled)] if self._numbers else []
         parts += [value for part in self._rest if (value := part.add_to(graph)) is not None]
         return graph.concat(parts)
+
+
+def width_of(inputs: Sequence[InputField], arrays: Arrays) -> int:
+    """About how many features the inputs make, texts aside."""
+    of_categories = [arrays[f.name][:, 0].tolist() for f in inputs if f.kind == "category"]
+    return sum(min(MAX_CATEGORIES, len(set(values))) for values in of_categories) + sum(
+        f.shape[1] or 1 for f in inputs if f.dtype == "float32"
+    )
 
 
 def take(arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.intp]) -> Arrays:

@@ -15,6 +15,7 @@ from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.registry.views import InputField
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
 from mcp_hub.services.training.frameworks.sklearn.estimators import (
+    MANY_ROWS,
     EstimatorType,
     Shape,
     build,
@@ -28,19 +29,23 @@ from mcp_hub.services.training.frameworks.sklearn.reports import (
 from mcp_hub.services.training.frameworks.sklearn.targets import Target
 from mcp_hub.services.training.run import Run
 
-COMPARED_ROWS = 10_000
-"""Most rows that cross-validation looks at; the model itself learns from all."""
-
 Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Rows to learn from or to judge by: the model's inputs, and the target of each."""
+    """Rows to learn from or to judge by: the model's inputs, and the target of each.
+
+    `width` is about how many features the inputs make, texts aside.
+    """
 
     inputs: list[InputField]
     arrays: Arrays
     target: Target
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.target.values)
 
     @property
     def classes(self) -> int:
@@ -50,13 +55,14 @@ class Data:
     def part(self, rows: Rows) -> "Data":
         """Those rows."""
         target = Target(self.target.values[rows], self.target.classes)
-        return Data(self.inputs, take(self.arrays, rows), target)
+        return Data(self.inputs, take(self.arrays, rows), target, self.width)
 
     def shape(self) -> Shape:
         """What the choice of an estimator and its defaults looks at."""
-        values = self.target.values
-        counts = np.bincount(values) if self.classes else np.array([], dtype=np.int64)
-        return Shape.of(len(values), self.inputs, [int(count) for count in counts if count])
+        counts = np.bincount(self.target.values) if self.classes else np.zeros(1, dtype=np.int64)
+        kinds = frozenset(field.kind for field in self.inputs)
+        rarest = int(counts[counts > 0].min(initial=len(self)))
+        return Shape(len(self), self.width, kinds, self.classes, rarest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,10 @@ class Comparison:
         return {name: float(np.mean(scores)) for name, scores in self.scores.items() if scores}
 
     def best(self) -> str:
-        """The candidate of the best mean; of equals the first.
+        """The first candidate within one standard error of the best mean.
+
+        The candidates are in the order of their simplicity, and a difference within the noise of
+        the folds is no reason for the less simple one (Breiman et al., CART, 1984, 3.4.3).
 
         Raises:
             InvalidArgument: the metric is defined for none of the folds.
@@ -127,7 +136,9 @@ class Comparison:
         for name, mean in means.items():
             if better(self.metric, mean, means[best]):
                 best = name
-        return best
+        scores = self.scores[best]
+        error = float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
+        return next(name for name, mean in means.items() if abs(mean - means[best]) <= error)
 
 
 def split_rows(target: Target, config: SklearnConfig) -> tuple[Rows, Rows]:
@@ -205,14 +216,14 @@ def folds(target: Target, config: SklearnConfig) -> Iterator[tuple[Rows, Rows]]:
 
 
 def sample_rows(target: Target, config: SklearnConfig) -> Rows:
-    """At most `COMPARED_ROWS` rows drawn by the seed, at least two of every class."""
+    """At most `MANY_ROWS` rows drawn by the seed, at least two of every class."""
     rows = np.arange(len(target.values))
-    if len(rows) <= COMPARED_ROWS:
+    if len(rows) <= MANY_ROWS:
         return rows
     shuffled = np.random.default_rng(config.seed).permutation(rows)
     if target.classes is None:
-        return np.sort(shuffled[:COMPARED_ROWS])
-    share = COMPARED_ROWS / len(rows)
+        return np.sort(shuffled[:MANY_ROWS])
+    share = MANY_ROWS / len(rows)
     drawn = []
     for code in range(len(target.classes)):
         members = shuffled[target.values[shuffled] == code]

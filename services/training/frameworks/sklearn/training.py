@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.data.reading import read_frame
@@ -28,7 +29,7 @@ from mcp_hub.services.training.frameworks.sklearn.estimators import (
     chosen_params,
 )
 from mcp_hub.services.training.frameworks.sklearn.export import check_agreement, export
-from mcp_hub.services.training.frameworks.sklearn.features import Features
+from mcp_hub.services.training.frameworks.sklearn.features import Features, width_of
 from mcp_hub.services.training.frameworks.sklearn.fitting import (
     Data,
     Model,
@@ -66,7 +67,8 @@ def train(task: TrainingTask, run: Run) -> None:
         InvalidArgument: the data or the config cannot give a model.
         Conflict: the model cannot be exported, or does not agree with the estimator.
     """
-    with _warnings_in_log(run):
+    # One thread for linear algebra: the same sums on any machine, and no waiting for idle threads.
+    with _warnings_in_log(run), threadpool_limits(limits=1, user_api="blas"):
         _Job(task, run).run()
 
 
@@ -125,7 +127,8 @@ class _Job:
         plain, unusable = plain_values(known, columns)
         self._report_columns(columns, plain, unusable)
         inputs = columns.inputs()
-        return Data(inputs, encode(plain, inputs), target)
+        arrays = encode(plain, inputs)
+        return Data(inputs, arrays, target, width_of(inputs, arrays))
 
     def _report_columns(
         self, columns: Columns, plain: pl.DataFrame, unusable: dict[str, int]
@@ -151,7 +154,7 @@ class _Job:
         if not self._config.cv:
             return next(iter(compared))
         rows = sample_rows(learned.target, self._config)
-        if len(rows) < len(learned.target.values):
+        if len(rows) < len(learned):
             self._run.param("rows_cross_validated", len(rows))
             self._run.log(f"Cross-validation looks at {len(rows)} of these rows, to save time.")
         comparison = compare(

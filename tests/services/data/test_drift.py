@@ -1,0 +1,88 @@
+import math
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mcp_hub.adapters.errors import InvalidArgument, NotFound
+from mcp_hub.services.data.drift import drift_result, stability_index
+from mcp_hub.services.data.rules import Rule
+from mcp_hub.services.data.views import RuleResult
+
+RNG = np.random.default_rng(0)
+
+
+def index(reference: Any, actual: Any) -> float:
+    found = stability_index(pl.Series(reference), pl.Series(actual))
+    assert found is not None
+    return found
+
+
+def result(frame: dict[str, Any], reference: dict[str, Any], **rule: Any) -> RuleResult:
+    return drift_result(
+        pl.DataFrame(frame), pl.DataFrame(reference), Rule(drift_from="d:1", **rule)
+    )
+
+
+def test_the_definition() -> None:
+    expected = (0.9 - 0.5) * math.log(0.9 / 0.5) + (0.1 - 0.5) * math.log(0.1 / 0.5)
+    found = index(["a", "b"] * 50, ["a"] * 90 + ["b"] * 10)
+    assert math.isclose(found, expected)
+    assert math.isclose(index(["a"] * 90 + ["b"] * 10, ["a", "b"] * 50), expected)
+
+
+def test_the_same_distribution_has_no_drift() -> None:
+    values = RNG.normal(size=2000)
+    assert index(values, values) == 0
+    assert index(values, RNG.normal(size=2000)) < 0.05
+    assert index(values[:150], RNG.normal(size=150)) < 0.2  # few rows: fewer bins
+    assert index(["x"] * 50, ["x"] * 9) == 0
+
+
+def test_a_shifted_distribution_drifts() -> None:
+    values = RNG.normal(size=2000)
+    assert 0.1 < index(values, values + 0.5) < 0.5
+    assert index(values, values + 3) > 1
+    assert index([1.0] * 100, [2.0] * 100) > 1
+    assert index([True, False] * 100, [True] * 200) > 1
+
+
+def test_missing_values_are_a_bin() -> None:
+    values = [float(i) for i in range(200)]
+    assert index(values, [v if i % 2 else None for i, v in enumerate(values)]) > 0.25
+    assert index([None, "a"] * 50, ["a"] * 100) > 0.25
+
+
+def test_dates_compare_with_dates_as_text() -> None:
+    days = [date(2024, 1, 1) + timedelta(days=i) for i in range(200)]
+    assert index(days, [str(day) for day in days]) == 0
+    assert index(days, [day + timedelta(days=365) for day in days]) > 1
+
+
+def test_infinities_are_the_last_bins() -> None:
+    assert math.isfinite(index([1.0, 2.0, math.inf] * 50, [-math.inf, 1.0, 2.0] * 50))
+
+
+def test_a_column_or_every_column() -> None:
+    reference = {"x": range(200), "s": ["a", "b"] * 100, "gone": [1] * 200, "l": [[1]] * 200}
+    frame = {"x": range(500, 700), "s": ["b", "a"] * 100, "new": [1] * 200, "l": [[1]] * 200}
+    found = result(frame, reference)
+    assert found.column is None
+    assert not found.passed
+    assert list(found.actual) == ["x", "s"]
+    assert found.actual["s"] == 0
+    only = result(frame, reference, column="s")
+    assert (only.passed, only.column, only.actual) == (True, "s", {"s": 0.0})
+    assert result(frame, reference, max_drift=100).passed
+
+
+def test_what_cannot_be_compared() -> None:
+    with pytest.raises(NotFound, match="no column 'y'"):
+        result({"y": [1]}, {"x": [1]}, column="y")
+    with pytest.raises(NotFound, match="No column is also in d:1") as error:
+        result({"y": [1]}, {"x": [1]})
+    assert "x" in str(error.value.hint)
+    with pytest.raises(InvalidArgument, match="it is Int64 here and String in d:1"):
+        result({"x": [1]}, {"x": ["a"]})
