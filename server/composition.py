@@ -1,18 +1,12 @@
-"""The composition root: the only place that names concrete adapters and wires the services."""
+"""The composition root: the services over the adapters that the settings choose."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
-from mcp_hub.adapters.blobs.files import FileBlobStore
-from mcp_hub.adapters.blobs.port import BlobStore
-from mcp_hub.adapters.bus.database import DatabaseBus
-from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.sqlite import SqliteDatabase
-from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.adapters.queue.port import Queue
+from mcp_hub.server.adapters import choose_database, open_adapters
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -26,39 +20,6 @@ from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
 _MB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Adapters:
-    """What a hub process stands on."""
-
-    database: Database
-    blobs: BlobStore
-    queue: Queue
-    bus: Bus
-
-
-@asynccontextmanager
-async def open_adapters(settings: Settings) -> AsyncIterator[Adapters]:
-    """The adapters that `settings` choose, the database at this program's revision.
-
-    Raises:
-        Unavailable, Conflict: the database cannot be opened or is newer than this program.
-    """
-    settings.ensure_folders()
-    database = SqliteDatabase(settings.database_path)
-    bus = DatabaseBus(database)
-    try:
-        await database.upgrade()
-        yield Adapters(
-            database=database,
-            blobs=FileBlobStore(settings.blobs_dir),
-            queue=DatabaseQueue(database, "jobs"),
-            bus=bus,
-        )
-    finally:
-        await bus.close()
-        await database.close()
 
 
 @asynccontextmanager
@@ -106,7 +67,7 @@ async def migrate(settings: Settings) -> list[str]:
         Unavailable, Conflict: the database cannot be opened or is newer than this program.
     """
     settings.ensure_folders()
-    database = SqliteDatabase(settings.database_path)
+    database = choose_database(settings)
     try:
         return await database.upgrade()
     finally:
