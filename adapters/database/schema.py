@@ -92,7 +92,7 @@ jobs = Table(
     Column("status", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
-    Column("lost_workers", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("enqueued", Boolean, nullable=False),
     Column("worker_id", String(64)),
@@ -185,6 +185,7 @@ queue_messages = Table(
     Column("delivery", Integer, nullable=False),
     Column("consumer", String(64)),
     Column("token", String(32)),
+    Column("payload", JSON(none_as_null=True)),
     UniqueConstraint("queue", "id"),
     # The first finds that something is due, the second what is due first, in the order of
     # delivery: it holds `due_at` too, so that passing over claimed messages reads no row.

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +118,7 @@ class Worker:
         try:
             yield
         finally:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True), suppress(Unavailable):
                 await self._database.write(self._deregister)
             logger.info("%s ended", self.id)
 
@@ -200,11 +200,16 @@ class Worker:
 
     async def _listen(self) -> None:
         """Look at once, instead of at the next poll, when another process says so."""
-        async with self._bus.subscribe() as topics:
-            async for topic in topics:
-                if topic == WORK_CHANGED:
-                    self._look.set()
-                    self._beat.set()
+        while True:
+            try:
+                async with self._bus.subscribe() as topics:
+                    async for topic in topics:
+                        if topic == WORK_CHANGED:
+                            self._look.set()
+                            self._beat.set()
+            except Unavailable as error:
+                logger.warning("Jobs are looked for by the clock: %s", error)
+            await anyio.sleep(self._options.lease_s)
 
     async def _is_idle(self, idle_s: float) -> bool:
         """Whether to end now. Checked in one transaction with leaving the list of workers, so
@@ -219,7 +224,10 @@ class Worker:
             self._deregister(connection)
             return True
 
-        return await self._database.write(leave)
+        try:
+            return await self._database.write(leave)
+        except Unavailable:
+            return False
 
     async def _keep_leases(self) -> None:
         """Renew the leases of what runs here, and see to what is cancelled or taken away."""
@@ -229,7 +237,7 @@ class Worker:
             connection.execute(
                 update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
             )
-            return jobs.extend_leases(connection, self.id, lease_ms)
+            return jobs.extend_leases(connection, self.id, self._running, lease_ms)
 
         while True:
             with anyio.move_on_after(self._options.heartbeat_s):
