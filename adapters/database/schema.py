@@ -240,6 +240,30 @@ stream_pending = Table(
     Column("delivery", Integer, nullable=False),
 )
 
+vector_collections = Table(
+    "vector_collections",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("dimensions", Integer, nullable=False),
+    # Grows with every transaction that changes the collection.
+    Column("version", BigInteger, nullable=False),
+    # The last version that removed rows: what was removed leaves no row to tell of it.
+    Column("deletion_version", BigInteger, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("collection", String(128), primary_key=True),
+    Column("id", String(256), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    # float32, little-endian.
+    Column("vector", LargeBinary, nullable=False),
+    Column("payload", JSON, nullable=False),
+    ForeignKeyConstraint(["collection"], ["vector_collections.name"]),
+    Index("ix_vectors_collection_version_id", "collection", "version", "id"),
+)
+
 models = Table(
     "models",
     metadata,

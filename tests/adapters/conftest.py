@@ -1,6 +1,8 @@
 """The real servers, each started once for all suites."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,10 +18,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = servers.start_postgres(tmp_path_factory.mktemp("postgres"))
-    yield server
-    server.stop()
+def postgres_server() -> Iterator[Server]:
+    # The user that PostgreSQL runs as where the tests run as root cannot enter pytest's folders.
+    with TemporaryDirectory(prefix="mcp-hub-postgres-") as folder:
+        server = servers.start_postgres(Path(folder))
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")
