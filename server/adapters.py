@@ -61,6 +61,21 @@ def choose_database(settings: Settings) -> Database:
     return PostgresDatabase(url)
 
 
+async def provision_database(settings: Settings) -> bool:
+    """Make the database that the settings name, if it is absent; whether this made it.
+
+    Raises:
+        Denied: it is absent, and the user may not make it.
+        Unavailable: the server cannot be reached or refuses the user.
+    """
+    url = settings.database_url
+    if url is None or url.startswith("sqlite:"):
+        return not settings.database_path.exists()
+    with _extra("postgres"):
+        from mcp_hub.adapters.database.provisioning import provision
+    return await provision(url)
+
+
 def choose_blobs(settings: Settings) -> BlobStore:
     """S3 for an `s3://` URL, GridFS for a `mongodb://` one, else a folder."""
     url = settings.blobs_url or ""

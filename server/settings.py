@@ -337,6 +337,19 @@ def load_settings(config_file: str | Path | None = None, **flags: Any) -> Settin
         sources.environment_layer(Settings, known, secret_files=URLS),
         sources.flags_layer(flags),
     ]
+    return _merged(layers)
+
+
+def load_file(path: Path) -> Settings:
+    """The settings in a configuration file alone, whatever this process's variables say.
+
+    Raises:
+        InvalidArgument: the file cannot be read, or a key or a value is wrong; names both.
+    """
+    return _merged([sources.file_layer(path, known_keys())])
+
+
+def _merged(layers: list[sources.Layer]) -> Settings:
     merged: dict[str, sources.Setting] = {}
     for layer in layers:
         merged.update(layer)
