@@ -24,6 +24,8 @@ import pytest
 _START_S = 60.0
 _STOP_S = 10.0
 ACCESS_KEY, SECRET_KEY = "hub-tests", "hub-tests-secret"
+STRANGER_KEY = "hub-tests-stranger"
+"""May use only buckets of S3 whose names begin with `stranger`."""
 
 
 def free_port() -> int:
@@ -183,7 +185,12 @@ def start_s3(folder: Path) -> Server:
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {"name": "hub", "credentials": credentials, "actions": actions}
-    config.write_text(json.dumps({"identities": [identity]}))
+    stranger = {
+        "name": "stranger",
+        "credentials": [{"accessKey": STRANGER_KEY, "secretKey": SECRET_KEY}],
+        "actions": [f"{action}:stranger*" for action in actions],
+    }
+    config.write_text(json.dumps({"identities": [identity, stranger]}))
     port = _free_low_port()
     ports = {name: str(_free_low_port()) for name in ("master.port", "volume.port", "filer.port")}
     server = Server(
@@ -192,6 +199,7 @@ def start_s3(folder: Path) -> Server:
         port,
         [program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
          f"-s3.port={port}", f"-s3.config={config}", "-volume.max=100",
+         "-s3.port.iceberg=0", "-s3.port.lance=0",
          "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
          *(f"-{name}={value}" for name, value in ports.items())],
         folder / "weed.log",
