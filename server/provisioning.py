@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Literal, Protocol, runtime_checkable
 
 from mcp_hub import migrations
-from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.blobs.port import BlobStore, Provisioned
 from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server.adapters import choose_blobs, choose_database, open_adapters, provision_database
 from mcp_hub.server.settings import Settings
@@ -21,10 +21,8 @@ class Step(View):
 
 
 @runtime_checkable
-class _Provisioned(Protocol):
-    """A blob store whose bucket must exist before it is used."""
-
-    async def provision(self) -> bool: ...
+class _Provisioned(Provisioned, Protocol):
+    """The same, told apart from other stores when it runs."""
 
 
 async def provision(settings: Settings) -> AsyncIterator[Step]:
@@ -72,7 +70,7 @@ async def provision_storage(settings: Settings) -> AsyncIterator[Step]:
 
 
 async def _provision_blobs(blobs: BlobStore) -> bool:
-    return await blobs.provision() if isinstance(blobs, _Provisioned) else False
+    return bool(await blobs.provision()) if isinstance(blobs, _Provisioned) else False
 
 
 def _step(

@@ -131,13 +131,14 @@ class JobProgress:
 class CopyProgress:
     """A copy's progress on standard error: a bar for the step at work, or a line per step.
 
-    Where standard error is no terminal, each step is a line when it begins and when it ends.
+    Where standard error is no terminal, each tenth of a step is a line.
     """
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = console(stderr=True)
         self._lines = not (quiet or self._console.is_terminal)
         self._step = ""
+        self._tenths = -1
         self._progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(min_width=24)),
             BarColumn(bar_width=30),
@@ -160,10 +161,10 @@ class CopyProgress:
         if not total:
             return
         if self._task is None or step != self._step:
-            self._step = step
+            self._step, self._tenths = step, -1
             self._task = self._progress.add_task(step, total=total)
-            if self._lines and done < total:
-                self._console.print(f"{step} {done:,}/{total:,}", soft_wrap=True)
         self._progress.update(self._task, completed=done, total=total)
-        if self._lines and done == total:
+        tenths = 10 * done // total
+        if self._lines and tenths != self._tenths:
+            self._tenths = tenths
             self._console.print(f"{step} {done:,}/{total:,}", soft_wrap=True)
