@@ -17,13 +17,16 @@ class Database(Protocol):
     must have no effect but on the connection. It may run on the event loop, which turns only
     while it waits for the database: it must not wait for anything else, nor compute for long.
 
-    Transactions, reads included, are serializable: what they do and see is as if they had run
-    one after another. So a decision may rest on what the same transaction read before, without
-    locks, and rows are numbered without gaps; an update is never lost.
+    A transaction sees one snapshot, and of two that change the same row at the same time one is
+    run again, on what the other committed: no update is lost, and what is read from a row and
+    written back to it counts without gaps. That holds for the rows that a transaction changes.
+    What it only reads may change before it commits: to decide upon such a row, `touch` it. An
+    insert that meets a key which the snapshot does not show is an IntegrityError; where it says
+    `on_conflict_do_nothing`, the transaction is run again.
 
-    With `one_statement`, `work` executes a single statement that needs none of this: it is
-    atomic, sees what is committed when it begins, and is one round trip instead of three. What
-    such statements write must not be written, nor decided upon, in transactions of the other kind.
+    With `one_statement`, `work` executes one statement and nothing else. It sees what is
+    committed when it begins, waits for rows that others are changing instead of being run again,
+    and is one round trip instead of three.
     """
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, func, select, update
 
 from mcp_hub.adapters.database.schema import job_attempts, job_dependencies, jobs, now_ms
+from mcp_hub.adapters.database.touch import touch
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.services.training.states import MOVES, TERMINAL
@@ -53,6 +54,12 @@ def get_job(connection: Connection, job_id: str) -> Job:
         hint = names_hint(job_id, connection.execute(newest).scalars(), "jobs")
         raise NotFound(f"There is no job {job_id!r}.", hint)
     return job
+
+
+def hold_still(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Let no other transaction end these jobs while this one decides by their states."""
+    if job_ids:
+        touch(connection, jobs.c.name, jobs.c.id.in_(job_ids))
 
 
 def unmet_parents(connection: Connection, job_id: str) -> list[str]:

@@ -309,6 +309,7 @@ def _list_statement(status: str | None, limit: int, cursor: str | None) -> Selec
 
 def _add(connection: Connection, values: dict[str, Any], parents: list[str]) -> tuple[Job, bool]:
     """The new job, or the one that has its idempotency key already; and whether it is new."""
+    jobs.hold_still(connection, parents)
     for parent_id in parents:
         parent = jobs.get_job(connection, parent_id)
         if parent.status in TERMINAL and parent.status != "succeeded":
@@ -361,7 +362,9 @@ def _retry(connection: Connection, job_id: str) -> None:
             "be retried.",
             "Submit a new job to train again.",
         )
-    for parent_id in jobs.unmet_parents(connection, job_id):
+    unmet = jobs.unmet_parents(connection, job_id)
+    jobs.hold_still(connection, unmet)
+    for parent_id in unmet:
         parent = jobs.get_job(connection, parent_id)
         if parent.status in TERMINAL:
             raise Conflict(

@@ -29,7 +29,7 @@ from mcp_hub.services.training.execution import Execution, Limits, Outcome
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.liveness import bury, this_host
-from mcp_hub.services.training.states import TERMINAL
+from mcp_hub.services.training.states import TERMINAL, UNFINISHED
 
 logger = logging.getLogger(__name__)
 
@@ -103,17 +103,7 @@ class Worker:
 
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[None]:
-        values = {
-            "id": self.id, "host": this_host(), "pid": os.getpid(),
-            "concurrency": self._options.concurrency,
-        }  # fmt: skip
-
-        def register(connection: Connection) -> None:
-            connection.execute(
-                workers.insert().values(**values, started_at=now_ms(), heartbeat_at=now_ms())
-            )
-
-        await self._database.write(register)
+        await self._database.write(self._register)
         logger.info("%s started: %s jobs at a time", self.id, self._options.concurrency)
         try:
             yield
@@ -121,6 +111,14 @@ class Worker:
             with anyio.CancelScope(shield=True), suppress(Unavailable):
                 await self._database.write(self._deregister)
             logger.info("%s ended", self.id)
+
+    def _register(self, connection: Connection) -> None:
+        connection.execute(
+            workers.insert().values(
+                id=self.id, host=this_host(), pid=os.getpid(),
+                concurrency=self._options.concurrency, started_at=now_ms(), heartbeat_at=now_ms(),
+            )
+        )  # fmt: skip
 
     def _deregister(self, connection: Connection) -> None:
         connection.execute(delete(workers).where(workers.c.id == self.id))
@@ -212,31 +210,33 @@ class Worker:
             await anyio.sleep(self._options.lease_s)
 
     async def _is_idle(self, idle_s: float) -> bool:
-        """Whether to end now. Checked in one transaction with leaving the list of workers, so
-        that whoever submits a job sees either this worker take it or no worker at all."""
+        """Whether to end now, having left the list of workers.
+
+        Looked at again after that: whoever submits a job meanwhile finds no worker, or is found.
+        """
         if self._options.idle_exit_s is None or idle_s < self._options.idle_exit_s:
             return False
-
-        def leave(connection: Connection) -> bool:
-            counts = jobs.count_by_status(connection)
-            if counts.get("queued") or counts.get("running"):
-                return False
-            self._deregister(connection)
-            return True
-
         try:
-            return await self._database.write(leave)
-        except Unavailable:
-            return False
+            if await self._is_work_left():
+                return False
+            await self._database.write(self._deregister)
+            if not await self._is_work_left():
+                return True
+            await self._database.write(self._register)
+        except Unavailable as error:
+            logger.warning("Work cannot be looked for: %s", error)
+        return False
+
+    async def _is_work_left(self) -> bool:
+        counts = await self._database.read(jobs.count_by_status, one_statement=True)
+        return any(counts.get(status) for status in UNFINISHED)
 
     async def _keep_leases(self) -> None:
         """Renew the leases of what runs here, and see to what is cancelled or taken away."""
         lease_ms = int(self._options.lease_s * 1000)
+        alive = update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
 
         def renew(connection: Connection) -> dict[str, Job]:
-            connection.execute(
-                update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
-            )
             return jobs.extend_leases(connection, self.id, self._running, lease_ms)
 
         while True:
@@ -245,7 +245,9 @@ class Worker:
             self._beat = anyio.Event()
             try:
                 before = dict(self._running)
-                held = await self._database.write(renew)
+                # Each by itself, so that what an attempt writes meanwhile is not in their way.
+                await self._database.write(lambda c: c.execute(alive).close(), one_statement=True)
+                held = await self._database.write(renew, one_statement=True)
                 for job_id, (execution, claim) in before.items():
                     await self._queue.heartbeat(claim, self._options.lease_s)
                     job = held.get(job_id)
