@@ -194,6 +194,14 @@ queue_messages = Table(
     sqlite_autoincrement=True,
 )
 
+queue_positions = Table(
+    "queue_positions",
+    metadata,
+    Column("queue", String(64), primary_key=True),
+    # Up to which event it is written down what programs outside the hub did with the messages.
+    Column("position", BigInteger, nullable=False),
+)
+
 changes = Table(
     "changes",
     metadata,

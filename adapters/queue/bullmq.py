@@ -26,7 +26,7 @@ _EVENT_KINDS: dict[str, MessageEventKind] = {
     "active": "taken",
     "completed": "completed",
     "failed": "failed",
-    "stalled": "returned",
+    "stalled": "lost",
     "waiting": "returned",
     "delayed": "returned",
     "removed": "removed",
@@ -139,6 +139,11 @@ class BullQueue:
             streams: Any = await self._redis.xread({self._keys.events: since}, count=limit)
         entries = streams[0][1] if streams else []
         events = [event for event in (_event(*entry) for entry in entries) if event is not None]
+        events = [
+            one
+            for one, next_ in zip(events, [*events[1:], None], strict=True)
+            if not _is_explained(one, next_)
+        ]
         position = _position(entries[-1][0]) if entries else after
         return await self._with_takers(events), position
 
@@ -224,6 +229,15 @@ def _event(entry: bytes, fields: Mapping[bytes, bytes]) -> MessageEvent | None:
         values.get("jobId", ""),
         result=_parsed(result) if result else None,
         reason=values.get("failedReason", ""),
+    )
+
+
+def _is_explained(event: MessageEvent, following: MessageEvent | None) -> bool:
+    """Whether the message was given back because it was lost, as BullMQ tells right after."""
+    return (
+        following is not None
+        and (event.kind, following.kind) == ("returned", "lost")
+        and event.message_id == following.message_id
     )
 
 

@@ -70,7 +70,7 @@ class Queue(Protocol):
     async def close(self) -> None: ...
 
 
-MessageEventKind = Literal["taken", "completed", "failed", "returned", "removed"]
+MessageEventKind = Literal["taken", "completed", "failed", "returned", "lost", "removed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_models")),
     )
     op.create_table(
+        "queue_positions",
+        sa.Column("queue", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("queue", name=op.f("pk_queue_positions")),
+    )
+    op.create_table(
         "queue_messages",
         sa.Column("sequence", SERIAL, autoincrement=True, nullable=False),
         sa.Column("queue", sa.String(length=64), nullable=False),
@@ -251,6 +257,7 @@ def downgrade() -> None:
     op.drop_table("workers")
     op.drop_index("ix_queue_messages_delivery_order", table_name="queue_messages")
     op.drop_index("ix_queue_messages_queue_due_at", table_name="queue_messages")
+    op.drop_table("queue_positions")
     op.drop_table("queue_messages")
     op.drop_table("models")
     op.drop_table("datasets")

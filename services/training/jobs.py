@@ -190,24 +190,30 @@ def reap_lost(connection: Connection) -> list[str]:
         .with_for_update(skip_locked=True)
     ).all()
     for job in lost:
-        losses = job.losses + 1
-        error = {
-            "code": "unavailable",
-            "message": f"Worker {job.worker_id} was lost while it ran attempt {job.attempt}.",
-            "hint": "The machine may be short of memory; see training_logs.",
-        }
-        if job.cancel_requested:
-            end_attempt(connection, job, "cancelled", values={"losses": losses})
-        else:
-            status: JobStatus = "failed" if losses >= MAX_LOSSES else "queued"
-            end_attempt(connection, job, status, error=error, values={"losses": losses})
+        lose(connection, job)
     return [job.id for job in lost]
+
+
+def lose(connection: Connection, job: Job) -> JobStatus:
+    """End the attempt of a worker that was lost; what becomes of the job."""
+    losses = job.losses + 1
+    error = {
+        "code": "unavailable",
+        "message": f"Worker {job.worker_id} was lost while it ran attempt {job.attempt}.",
+        "hint": "The machine may be short of memory; see training_logs.",
+    }
+    if job.cancel_requested:
+        end_attempt(connection, job, "cancelled", values={"losses": losses})
+        return "cancelled"
+    status: JobStatus = "failed" if losses >= MAX_LOSSES else "queued"
+    end_attempt(connection, job, status, error=error, values={"losses": losses})
+    return status
 
 
 def take_unannounced(connection: Connection, limit: int = 500) -> list[Job]:
     """The queued jobs that wait for nothing and have no message in the queue yet."""
     statement = (
-        select(jobs.c.id, jobs.c.priority)
+        select(jobs)
         .where(jobs.c.status == "queued", jobs.c.enqueued.is_(False), ~_waits())
         .order_by(jobs.c.created_at, jobs.c.id)
         .limit(limit)

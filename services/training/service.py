@@ -80,6 +80,14 @@ class TrainingService:
             InvalidArgument, NotFound: the request cannot work; says what would.
             Conflict: the key belongs to another request, or a job depended on did not succeed.
         """
+        job, added = await self.record(submission, submitted_by=submitted_by)
+        if added:
+            await self._announce(job.id)
+        note = None if added else "This idempotency key was used before: this is that job."
+        return Submitted(job_id=job.id, status=job.status, note=note)
+
+    async def record(self, submission: Submission, *, submitted_by: str) -> tuple[Job, bool]:
+        """Write a job down, without a message for it, and whether it is new. Raises as `submit`."""
         framework = load_framework(submission.framework)
         dataset = await self._data.get(submission.dataset)
         config = check_submission(submission, framework, dataset)
@@ -92,11 +100,7 @@ class TrainingService:
             "idempotency_key": submission.idempotency_key, "submitted_by": submitted_by,
         }  # fmt: skip
         parents = list(dict.fromkeys(submission.depends_on))
-        job, added = await self._database.write(lambda c: _add(c, values, parents))
-        if added:
-            await self._announce(job.id)
-        note = None if added else "This idempotency key was used before: this is that job."
-        return Submitted(job_id=job.id, status=job.status, note=note)
+        return await self._database.write(lambda c: _add(c, values, parents))
 
     async def status(
         self, job_id: str, *, wait_s: float = 0, follow: Follower | None = None

@@ -17,18 +17,21 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import now_ms, workers
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.ids import new_id
-from mcp_hub.adapters.queue.port import Claim, Queue
+from mcp_hub.adapters.queue.port import Claim, Queue, SharedQueue
 from mcp_hub.services.training import jobs
+from mcp_hub.services.training.adoption import Adoption
 from mcp_hub.services.training.announcing import (
     WORK_CHANGED,
     announce_ended,
     enqueue_ready,
     job_topic,
 )
+from mcp_hub.services.training.delegation import Delegation
 from mcp_hub.services.training.execution import Execution, Limits, Outcome
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.liveness import bury, this_host
+from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.states import TERMINAL, UNFINISHED
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,8 @@ class Worker:
 
     Whatever it does is guarded by leases: when it dies, another worker's `_supervise` notices and
     puts its jobs back. When it is merely slow and has lost a lease, it gives the attempt up.
+    On a queue that other programs share, it takes their jobs on by `training`, and writes down
+    what they do with the hub's.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Worker:
         blobs: BlobStore,
         queue: Queue,
         bus: Bus,
+        training: TrainingService | None = None,
     ) -> None:
         self.id = new_id("worker")
         self._options = options
@@ -74,6 +80,13 @@ class Worker:
         self._blobs = blobs
         self._queue = queue
         self._bus = bus
+        self._adoption: Adoption | None = None
+        self._delegation: Delegation | None = None
+        if isinstance(queue, SharedQueue) and training is not None:
+            self._adoption = Adoption(training, database, queue)
+            self._delegation = Delegation(
+                database, queue, bus, lease_s=options.lease_s, poll_s=options.poll_s
+            )
         self._running: dict[str, tuple[Execution, Claim]] = {}
         self._look = anyio.Event()
         self._beat = anyio.Event()
@@ -95,6 +108,8 @@ class Worker:
             background.start_soon(self._keep_leases)
             background.start_soon(self._supervise)
             background.start_soon(self._listen)
+            if self._delegation is not None:
+                background.start_soon(self._delegation.follow)
             async with anyio.create_task_group() as attempts:
                 await self._claim_jobs(attempts, launcher)
                 for execution, _ in self._running.values():
@@ -141,21 +156,33 @@ class Worker:
         try:
             claims = await self._queue.claim(self.id, self._options.lease_s, limit)
             for claim in claims:
-                job = await self._database.write(
-                    lambda c, claim=claim: jobs.start_attempt(  # type: ignore[misc]
-                        c, claim.message_id, self.id, int(self._options.lease_s * 1000)
-                    )
-                )
-                if job is None:
-                    await self._queue.ack(claim)
-                    continue
-                execution = self._execution(job, launcher)
-                self._running[job.id] = (execution, claim)
-                attempts.start_soon(self._execute, execution, claim)
+                job = await self._start(claim)
+                if job is not None:
+                    execution = self._execution(job, launcher)
+                    self._running[job.id] = (execution, claim)
+                    attempts.start_soon(self._execute, execution, claim)
         except Unavailable as error:
             logger.warning("No jobs can be claimed: %s", error)
             return 0
         return len(claims)
+
+    async def _start(self, claim: Claim) -> Job | None:
+        """Begin the attempt that the message asks for; settle it where there is none to begin."""
+        lease_ms = int(self._options.lease_s * 1000)
+        if self._adoption is not None:
+            return await self._adoption.start(claim, self.id, lease_ms)
+        job = await self._database.write(
+            lambda c: jobs.start_attempt(c, claim.message_id, self.id, lease_ms)
+        )
+        if job is None:
+            await self._queue.ack(claim)
+        return job
+
+    async def _settle(self, claim: Claim, job_id: str) -> None:
+        if self._adoption is not None:
+            await self._adoption.settle(claim, job_id)
+        else:
+            await self._queue.ack(claim)
 
     def _execution(self, job: Job, launcher: Launcher) -> Execution:
         return Execution(
@@ -173,11 +200,12 @@ class Worker:
         try:
             status = await execution.run()
             if status in TERMINAL:
-                await self._queue.ack(claim)
+                await self._settle(claim, job.id)
             else:
                 # Also when the lease was lost: the message may be the only one the job has.
                 delay_s = min(2.0**job.failures, _MAX_BACK_OFF_S) if status == "queued" else 0
-                await self._queue.retry(claim, delay_s=delay_s)
+                if await self._queue.retry(claim, delay_s=delay_s):
+                    await self._database.write(lambda c: jobs.mark_enqueued(c, [job.id]))
             await announce_ended(self._bus, job, status)
             await enqueue_ready(self._database, self._queue)
         except Unavailable as error:
