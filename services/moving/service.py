@@ -64,7 +64,8 @@ class MovingService:
         rows = 0
         for table in tables.moved_tables():
             rows += await self._copy_table(table)
-        moved = await self._compare(copied, rows, blobs_s, time.monotonic() - began)
+        rows_s = time.monotonic() - began
+        moved = await self._compare(copied, rows, blobs_s, rows_s)
         if moved.equal:
             await self._target.database.write(progress.end)
         else:

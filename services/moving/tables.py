@@ -14,6 +14,7 @@ LEFT_OUT: Mapping[str, str] = {
     "workers": "the processes that are alive at the source",
     "changes": "notices that the source's processes have heard already",
     "queue_messages": "the target's workers make them anew from the queued jobs",
+    "queue_positions": "how far the events of the source's queue were read",
 }
 """Tables that describe running processes and not what a hub knows, and why each stays behind."""
 

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,8 @@ class KilledCopies:
         self._watched = self._command[:-1]
         self._environment = hub_environment(folder)
 
-    def kill_at(self, step: str, share: float) -> None:
-        """Run it, and kill it when at least `share` of `step` is done."""
+    def kill_at(self, step: str, share: float) -> float:
+        """Run it, and kill it when `share` of `step` is done; how many of it were done a second."""
         with subprocess.Popen(
             self._watched,
             env=self._environment,
@@ -89,17 +90,22 @@ class KilledCopies:
         ) as copy:
             assert copy.stderr is not None
             said = []
+            first: tuple[float, int] | None = None
             for line in copy.stderr:
                 said.append(line)
                 name, _, counted = line.rstrip().rpartition(" ")
-                if name == step:
-                    done, total = (int(part.replace(",", "")) for part in counted.split("/"))
-                    if share * total <= done < total:
-                        copy.send_signal(signal.SIGKILL)
-                        break
+                if name != step:
+                    continue
+                done, total = (int(part.replace(",", "")) for part in counted.split("/"))
+                now = time.monotonic()
+                first = first or (now, done)
+                if share * total <= done < total:
+                    copy.send_signal(signal.SIGKILL)
+                    break
             else:
                 pytest.fail(f"It ended before {step} was at {share:.0%}:\n{''.join(said)}")
         assert copy.returncode == -signal.SIGKILL
+        return (done - first[1]) / (now - first[0])
 
     def finish(self) -> Moved:
         done = subprocess.run(
@@ -111,30 +117,35 @@ class KilledCopies:
 
 async def move_there_and_back(
     folder: Path, there: tuple[str, str], *, runs: int, metrics: int, blobs: int, blob_bytes: int
-) -> list[Moved]:
-    """Copy a hub to servers and back, each killed half way, and run again; the reports."""
+) -> None:
+    """Copy a hub to servers and back, killed half way in each step and run again; print figures."""
     first, last = folder / "first", folder / "last"
     await fill_hub(first, runs=runs, metrics=metrics, blobs=blobs, blob_bytes=blob_bytes)
     database, bucket = there
-    out = KilledCopies(folder, "--from", first, "--to", database, "--to-blobs", bucket)
-    back = KilledCopies(folder, "--from", database, "--from-blobs", bucket, "--to", last)
-    reports = []
-    for copies in (out, back):
-        await to_thread.run_sync(copies.kill_at, "blobs", 0.4)
-        await to_thread.run_sync(copies.kill_at, "job_metrics", 0.5)
+    for direction, copies in (
+        ("SQLite → PostgreSQL + S3",
+         KilledCopies(folder, "--from", first, "--to", database, "--to-blobs", bucket)),
+        ("PostgreSQL + S3 → SQLite",
+         KilledCopies(folder, "--from", database, "--from-blobs", bucket, "--to", last)),
+    ):  # fmt: skip
+        blobs_s = await to_thread.run_sync(copies.kill_at, "blobs", 0.4)
+        rows_s = await to_thread.run_sync(copies.kill_at, "job_metrics", 0.5)
+        began = time.monotonic()
         moved = await to_thread.run_sync(copies.finish)
         assert moved.equal
         assert moved.blobs == 0
         assert 0 < moved.rows <= runs * metrics * 0.6
         assert moved.blob_comparison.verified == blobs
-        reports.append(moved)
-    ends = [Settings(data_dir=first), Settings(data_dir=last)]
-    one = await copy_hub(ends[0], ends[1], silently)
-    assert one.equal
-    assert one.rows == one.blobs == 0
-    counts = {table.table: table.target_rows for table in one.tables}
+        print(
+            f"\n{direction}: {rows_s:,.0f} metrics/s, {blobs_s * blob_bytes / MB:,.0f} MB/s; "
+            f"killed twice, then finished with {moved.rows:,} rows, comparison included, in "
+            f"{time.monotonic() - began:.0f} s; equal"
+        )
+    ends = await copy_hub(Settings(data_dir=first), Settings(data_dir=last), silently)
+    assert ends.equal
+    assert ends.rows == ends.blobs == 0
+    counts = {table.table: table.target_rows for table in ends.tables}
     assert (counts["jobs"], counts["job_metrics"]) == (runs, runs * metrics)
-    return reports
 
 
 async def test_a_hub_moves_to_servers_and_back_though_it_is_killed(
@@ -149,25 +160,9 @@ async def test_100_000_runs_and_1_gb_move_to_servers_and_back(
     tmp_path: Path, postgres_server: Server, s3_server: Server
 ) -> None:
     there = on_servers(postgres_server, s3_server)
-    size = {"runs": 100_000, "metrics": 10, "blobs": 250, "blob_bytes": 4 * MB}
-    killed = await move_there_and_back(tmp_path / "killed", there, **size)
-    print(f"\nFinished after two kills: {[moved.rows for moved in killed]} rows were left.")
-    # Once more without kills, for the figures.
-    database, bucket = on_servers(postgres_server, s3_server)
-    first, last = tmp_path / "killed" / "first", tmp_path / "last"
-    for direction, copies in (
-        ("SQLite → PostgreSQL + S3",
-         KilledCopies(tmp_path, "--from", first, "--to", database, "--to-blobs", bucket)),
-        ("PostgreSQL + S3 → SQLite",
-         KilledCopies(tmp_path, "--from", database, "--from-blobs", bucket, "--to", last)),
-    ):  # fmt: skip
-        moved = await to_thread.run_sync(copies.finish)
-        assert moved.equal
-        print(
-            f"{direction}: {moved.rows:,} rows in {moved.rows_s:.0f} s with the comparison of "
-            f"both ends ({moved.rows / moved.rows_s:,.0f}/s), {moved.blob_bytes / MB:,.0f} MB in "
-            f"{moved.blobs_s:.0f} s ({moved.blob_bytes / MB / moved.blobs_s:,.0f} MB/s)"
-        )
+    await move_there_and_back(
+        tmp_path, there, runs=100_000, metrics=10, blobs=250, blob_bytes=4 * MB
+    )
 
 
 async def test_what_describes_running_processes_stays_behind(tmp_path: Path) -> None:
