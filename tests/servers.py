@@ -200,7 +200,7 @@ def start_s3(folder: Path) -> Server:
         [program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
          f"-s3.port={port}", f"-s3.config={config}", "-volume.max=100",
          "-s3.port.iceberg=0", "-s3.port.lance=0",
-         "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
+         "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-master.peers=none",
          *(f"-{name}={value}" for name, value in ports.items())],
         folder / "weed.log",
         stop_signal=signal.SIGKILL,
