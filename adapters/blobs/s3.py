@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from hashlib import md5
 from hashlib import sha256 as new_sha256
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import IO, BinaryIO, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, from_thread, to_thread
 from minio.commonconfig import ENABLED, Filter
+from minio.datatypes import Object
 from minio.error import S3Error
 from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, Rule
 from urllib3 import BaseHTTPResponse
@@ -25,7 +27,7 @@ from mcp_hub.adapters.blobs.local import open_source, reporting
 from mcp_hub.adapters.blobs.port import Blob
 from mcp_hub.adapters.blobs.remote import RemoteBlobStore
 from mcp_hub.adapters.blobs.verifying import CHUNK, Verifier, check_address
-from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound
+from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound, Unavailable
 
 T = TypeVar("T")
 
@@ -46,9 +48,10 @@ class S3BlobStore(RemoteBlobStore):
     to its name, would send again what is stored already, leave objects behind where a process
     was killed, and need a copy in parts above 5 GB.)
 
-    Each request carries the checksum of its body (SHA-256 signed in, over TLS the MD5), which
-    the server compares; each blob that is read is compared with its address. The key must be
-    allowed to list, read, write and delete objects.
+    Each request carries the checksum of its body (SHA-256 signed in, over TLS the MD5) for the
+    server to compare, and the ETag it answers with is compared with the parts' MD5; each blob
+    that is read is compared with its address. The key must be allowed to list, read, write and
+    delete objects.
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -101,7 +104,7 @@ class S3BlobStore(RemoteBlobStore):
 
     async def exists(self, sha256: str) -> bool:
         name = self._name(sha256)
-        return await self._run(partial(self._size, name), abandon=True) is not None
+        return await self._run(partial(self._stat, name), abandon=True) is not None
 
     async def delete(self, sha256: str) -> None:
         await self._run(partial(self._delete, self._name(sha256)))
@@ -114,7 +117,7 @@ class S3BlobStore(RemoteBlobStore):
         name = self._name(sha256)
 
         def sign() -> str:
-            if self._size(name) is None:
+            if self._stat(name) is None:
                 raise NotFound(f"There is no blob {sha256}.")
             return self._client.presigned_get_object(
                 self._bucket, name, timedelta(seconds=expires_s)
@@ -123,7 +126,7 @@ class S3BlobStore(RemoteBlobStore):
         return await self._run(sign)
 
     async def provision(self) -> list[str]:
-        made = await self._run(self._ensure_bucket)
+        made = await self._run(self._provide_bucket)
         return [f"bucket {self._bucket}"] if made else []
 
     async def check(self) -> str:
@@ -153,7 +156,8 @@ class S3BlobStore(RemoteBlobStore):
         blob = _blob_of(file)
         name = self._name(blob.sha256)
         # One of another size was damaged: storing it again repairs it.
-        if self._size(name) == blob.size:
+        found = self._stat(name)
+        if found is not None and found.size == blob.size:
             return blob
         self._ensure_bucket()
         try:
@@ -171,21 +175,39 @@ class S3BlobStore(RemoteBlobStore):
         if blob.size <= _ONE_REQUEST:
             headers["x-amz-checksum-sha256"] = b64encode(bytes.fromhex(blob.sha256)).decode()
         file.seek(0)
+        source = _Source(file, blob)
         try:
             # One part at a time: the client's own threads would outlive a cancelled upload.
-            self._client.put_object(
+            etag = self._client.put_object(
                 self._bucket,
                 name,
-                cast(BinaryIO, _Source(file, blob)),
+                cast(BinaryIO, source),
                 blob.size,
                 metadata=headers,
                 num_parallel_uploads=1,
-            )
+            ).etag
         except (_Cancelled, HTTPError):
             from_thread.check_cancelled()
             # An answer that was lost may have told of success.
-            if self._size(name) != blob.size:
+            found = self._stat(name)
+            if found is None or found.size != blob.size:
                 raise
+            etag = found.etag
+        if etag != source.etag():
+            self._compare(name, blob)
+
+    def _compare(self, name: str, blob: Blob) -> None:
+        """Read back what an ETag does not vouch for; it does not where the server encrypts."""
+        digest = new_sha256()
+        for part in self._parts(blob.sha256):
+            from_thread.check_cancelled()
+            digest.update(part)
+        if digest.hexdigest() != blob.sha256:
+            self._client.remove_object(self._bucket, name)
+            raise Unavailable(
+                f"The blob {blob.sha256} was changed on its way to S3 at {self._target.shown}.",
+                "Try again; if that fails too, see what changes it on the way, or use TLS.",
+            )
 
     def _parts(self, sha256: str) -> Generator[bytes, None, None]:
         """The object's bytes; where the connection breaks off, the rest comes on another."""
@@ -215,10 +237,10 @@ class S3BlobStore(RemoteBlobStore):
                 raise NotFound(f"There is no blob {sha256}.") from error
             raise
 
-    def _size(self, name: str) -> int | None:
-        """The size of the object in bytes, None where there is none."""
+    def _stat(self, name: str) -> Object | None:
+        """What the server says of the object, None where there is none."""
         try:
-            return self._client.stat_object(self._bucket, name).size
+            return self._client.stat_object(self._bucket, name)
         except S3Error as error:
             if error.code in _NO_OBJECT:
                 return None
@@ -231,10 +253,12 @@ class S3BlobStore(RemoteBlobStore):
             for _ in self._client.list_objects(self._bucket, self._name("0" * 64)):
                 return
 
-    def _ensure_bucket(self) -> bool:
+    def _ensure_bucket(self) -> None:
+        if not self._has_bucket:
+            self._provide_bucket()
+
+    def _provide_bucket(self) -> bool:
         """Make the bucket where there is none; whether it was made now, by this process."""
-        if self._has_bucket:
-            return False
         made = not self._bucket_exists() and self._make_bucket()
         self._has_bucket = True
         return made
@@ -295,6 +319,7 @@ class _Source:
         self._file = file
         self._blob = blob
         self._digest = new_sha256()
+        self._parts: list[bytes] = []
         self._size = 0
 
     def read(self, size: int) -> bytes:
@@ -309,7 +334,15 @@ class _Source:
             self._size == self._blob.size and self._digest.hexdigest() != self._blob.sha256
         ):
             raise Conflict("The file changed while it was stored.", "Try again.")
+        self._parts.append(md5(part, usedforsecurity=False).digest())
         return part
+
+    def etag(self) -> str:
+        """The ETag that S3 gives to an object sent in the parts that were read."""
+        if len(self._parts) <= 1:
+            return b"".join(self._parts).hex() or md5(usedforsecurity=False).hexdigest()
+        whole = md5(b"".join(self._parts), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(self._parts)}"
 
 
 def _blob_of(file: BinaryIO) -> Blob:

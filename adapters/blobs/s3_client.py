@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
+from xml.etree.ElementTree import ParseError
 
 import certifi
 import urllib3
@@ -196,7 +197,7 @@ def translated(target: Target) -> Iterator[None]:
             f"S3 at {target.shown} answers {error.code}: {(error.message or '').rstrip('.')}.",
             _HINTS.get(error.code or "", _BUSY) + credentials,
         ) from error
-    except InvalidResponseError as error:
+    except (InvalidResponseError, ParseError, UnicodeDecodeError) as error:
         raise Unavailable(
             f"What answers at {target.shown} does not answer as S3 does.",
             "Check the host and the port in blobs_url, and whether secure must be true or false.",
