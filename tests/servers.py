@@ -18,7 +18,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 _START_S = 60.0
@@ -140,7 +142,9 @@ def start_postgres(folder: Path) -> Server:
         f"postgresql://hub:{SECRET_KEY}@127.0.0.1:{port}/hub",
         port,
         [str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1",
-         "-k", str(folder), "-c", "max_connections=200"],
+         "-k", str(folder), "-c", "max_connections=200",
+         # A server that is killed loses nothing by it; only a machine does.
+         "-c", "fsync=off"],
         folder / "postgres.log",
         user=user,
         # Fast shutdown; the default one waits for every client to leave.
@@ -156,6 +160,21 @@ def start_postgres(folder: Path) -> Server:
         check=True, env=environment,
     )  # fmt: skip
     return server
+
+
+def postgres_url(server: Server, database: str) -> str:
+    """The URL of another database of the server's."""
+    return urlsplit(server.url)._replace(path=f"/{database}").geturl()
+
+
+async def run_sql(url: str, *statements: str) -> None:
+    """Run statements by themselves, outside of what is tested."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def start_redis(folder: Path) -> Server:

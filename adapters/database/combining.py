@@ -26,10 +26,11 @@ class _Change:
 
 
 class CombinedWrites:
-    """Runs small changes; all that are asked for during one transaction share the next.
+    """Runs changes of one statement each; those asked for during one transaction share the next.
 
-    A commit costs far more than a small statement does. A change must raise nothing of its own:
-    the transaction would take the others with it.
+    A commit costs far more than a small statement does. PostgreSQL lets commits that come at the
+    same time share their cost by itself, so there each is alone. A change must raise nothing of
+    its own: the transaction would take the others with it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -39,6 +40,8 @@ class CombinedWrites:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """The result of `work`, once it is committed. Raises as `Database.write` does."""
+        if self._database.dialect == "postgresql":
+            return await self._database.write(work, one_statement=True)
         change = _Change(work)
         self._waiting.append(change)
         try:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _MIGRATION_LOCK = 0x6D6370687562  # "mcphub"
 _MIGRATION_S = 3600.0
 _RECONNECT_S = 5.0
+_CLOSE_S = 5.0
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.25
 
@@ -77,6 +78,7 @@ class PostgresDatabase:
         self._call_timeout_s = statement_timeout_s + connect_timeout_s
         self._settings = settings_of(url, statement_timeout_s)
         self._was_reached = False
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._pool = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -122,6 +124,11 @@ class PostgresDatabase:
         return f"PostgreSQL {version}, {self._shown}"
 
     async def close(self) -> None:
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self._pool.dispose()
 
     async def _connect(self, *_args: Any, **_options: Any) -> asyncpg.Connection:
@@ -140,14 +147,32 @@ class PostgresDatabase:
         within_s: float | None = None,
         reconnect_s: float = _RECONNECT_S,
     ) -> T:
+        """Run a transaction to its end, in a task of its own.
+
+        A caller that is cancelled leaves at once. To cancel the transaction itself would cost the
+        connection, and asyncpg reports a connection that is given up while it is made as a fault.
+        """
+        within_s = within_s or self._call_timeout_s
+        task = asyncio.create_task(self._repeat(engine, work, writes, within_s, reconnect_s))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _repeat(
+        self,
+        engine: Engine,
+        work: Callable[[Connection], T],
+        writes: bool,
+        within_s: float,
+        reconnect_s: float,
+    ) -> T:
         """Run a transaction, again where another one or a restart ended it, to its deadline."""
         begin = time.monotonic()
-        deadline = begin + (within_s or self._call_timeout_s)
         longest_pause_s = _FIRST_PAUSE_S
         while True:
             call = _Call()
             try:
-                async with asyncio.timeout(deadline - time.monotonic()) as limit:
+                async with asyncio.timeout(begin + within_s - time.monotonic()) as limit:
                     return await greenlet_spawn(_transaction, engine, work, call)
             except TimeoutError as error:
                 raise self._timed_out(call, error, limit.expired(), writes) from error
@@ -155,15 +180,15 @@ class PostgresDatabase:
                 failure = failure_of(error)
                 if failure is None:
                     raise
+                in_doubt = writes and call.may_be_committed
+                again_s = 0.0
+                if failure.kind == "conflict":
+                    again_s = within_s
+                elif failure.kind == "lost" and self._was_reached and not in_doubt:
+                    again_s = reconnect_s
                 pause_s = random.uniform(0, longest_pause_s)
-                until = deadline
-                if failure.kind == "lost":
-                    safe = self._was_reached and not (writes and call.may_be_committed)
-                    until = begin + reconnect_s if safe else begin
-                elif failure.kind != "conflict":
-                    until = begin
-                if time.monotonic() + pause_s > until:
-                    raise self._failed(error, failure, writes and call.may_be_committed) from error
+                if time.monotonic() + pause_s > begin + again_s:
+                    raise self._failed(error, failure, in_doubt) from error
                 logger.debug("A transaction is run again: %s", error)
             await asyncio.sleep(pause_s)
             longest_pause_s = min(2 * longest_pause_s, _LONGEST_PAUSE_S)

@@ -148,7 +148,9 @@ class DatabaseQueue:
 
     async def _look(self, query: Select[int]) -> int:
         parameters = {"in_queue": self._name}
-        return await self._database.read(lambda c: c.execute(query, parameters).scalar_one())
+        return await self._database.read(
+            lambda c: c.execute(query, parameters).scalar_one(), one_statement=True
+        )
 
     async def _change(self, statement: Insert | Update | Delete, **parameters: Any) -> bool:
         """Whether `statement` changed a message."""

@@ -2,8 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,15 +14,6 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = servers.start_redis(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
-    # The user that PostgreSQL runs as where the tests run as root cannot enter pytest's folders.
-    with TemporaryDirectory(prefix="mcp-hub-postgres-") as folder:
-        server = servers.start_postgres(Path(folder))
-        yield server
-        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.schema import changes, now_ms
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
@@ -19,8 +20,10 @@ from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def open_on_sqlite(path: Path) -> AsyncIterator[DatabaseBus]:
-    database = SqliteDatabase(path)
+async def open_on(
+    open_database: Callable[[], SqliteDatabase | PostgresDatabase],
+) -> AsyncIterator[DatabaseBus]:
+    database = open_database()
     await database.upgrade()
     bus = DatabaseBus(database, poll_s=0.02)
     yield bus
@@ -31,7 +34,13 @@ async def open_on_sqlite(path: Path) -> AsyncIterator[DatabaseBus]:
 class TestDatabaseBusOnSqlite(BusContract):
     @pytest.fixture
     def open_bus(self, tmp_path: Path) -> OpenBus:
-        return partial(open_on_sqlite, tmp_path / "hub.db")
+        return partial(open_on, partial(SqliteDatabase, tmp_path / "hub.db"))
+
+
+class TestDatabaseBusOnPostgres(BusContract):
+    @pytest.fixture
+    def open_bus(self, postgres_url: str) -> OpenBus:
+        return partial(open_on, partial(PostgresDatabase, postgres_url))
 
 
 def _pollers() -> list[asyncio.Task[None]]:
