@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 _BATCH = 1000
 _KEPT_MS = 3_600_000
 _PRUNE_EVERY_S = 600.0
+_APPEARS_WITHIN_S = 5.0
 
 
 class DatabaseBus(FanOutBus):
@@ -41,37 +42,50 @@ class DatabaseBus(FanOutBus):
                 expired = changes.c.created_at < now_ms() - _KEPT_MS
                 connection.execute(delete(changes).where(expired))
 
-        await self._database.write(record)
+        await self._database.write(record, one_statement=not prune)
 
     async def _connect(self) -> Listen:
         newest = select(func.coalesce(func.max(changes.c.id), 0))
-        seen: int = await self._database.read(lambda c: c.execute(newest).scalar_one())
+        seen: int = await self._database.read(
+            lambda c: c.execute(newest).scalar_one(), one_statement=True
+        )
         return partial(self._poll, seen)
 
     async def _poll(self, seen: int) -> None:
-        """Deliver what other processes published after the row `seen`."""
+        """Deliver what other processes published after the row `seen`.
+
+        Rows may appear out of the order of their numbers: a number that was passed over is looked
+        for until whoever was given it must have committed, or will not.
+        """
         answers = True
+        passed_over: dict[int, float] = {}
         while True:
             try:
-                rows = await self._database.read(partial(_newer, seen))
+                work = partial(_newer, seen, list(passed_over))
+                rows = await self._database.read(work, one_statement=True)
             except Unavailable as error:
                 if answers:
                     logger.warning("Notices of other processes are late: %s", error)
                 answers, rows = False, []
             else:
                 answers = True
+            now = time.monotonic()
             for id_, topic, origin in rows:
-                seen = id_
+                between = range(max(seen + 1, id_ - _BATCH), id_)
+                passed_over |= dict.fromkeys(between, now + _APPEARS_WITHIN_S)
+                passed_over.pop(id_, None)
+                seen = max(seen, id_)
                 if origin != self._origin:
                     self._deliver(topic)
+            passed_over = {id_: until for id_, until in passed_over.items() if until > now}
             if len(rows) < _BATCH:
                 await asyncio.sleep(self._poll_s)
 
 
-def _newer(seen: int, connection: Connection) -> list[tuple[int, str, str]]:
+def _newer(seen: int, passed_over: list[int], connection: Connection) -> list[tuple[int, str, str]]:
     query = (
         select(changes.c.id, changes.c.topic, changes.c.origin)
-        .where(changes.c.id > seen)
+        .where((changes.c.id > seen) | changes.c.id.in_(passed_over))
         .order_by(changes.c.id)
         .limit(_BATCH)
     )

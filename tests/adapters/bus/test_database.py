@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import asyncpg
 import pytest
 from sqlalchemy import Connection, insert, select
 
@@ -140,3 +141,18 @@ async def test_subscribing_to_a_database_that_does_not_answer(tmp_path: Path) ->
         async with bus.subscribe():
             pass
     assert _pollers() == []
+
+
+async def test_a_notice_that_commits_after_a_later_one_is_told(postgres_url: str) -> None:
+    slow = await asyncpg.connect(postgres_url)
+    async with open_on(partial(PostgresDatabase, postgres_url)) as bus, bus.subscribe() as notices:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("INSERT INTO changes (topic, origin, created_at) VALUES ('a', 'o', 0)")
+        async with open_on(partial(PostgresDatabase, postgres_url)) as other:
+            await other.publish("b")
+        with anyio.fail_after(10):
+            assert await notices.receive() == "b"
+            await transaction.commit()
+            assert await notices.receive() == "a"
+    await slow.close()
