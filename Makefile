@@ -54,5 +54,8 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@echo "Installing what the tests and checks need into $(VENV)."
-	@$(BIN)/python -m pip install --quiet --group test --group lint
+	@# By itself and exactly, so that a CPU build is taken where one is offered: what needs torch
+	@# would take the newest, whose CUDA libraries are gigabytes.
+	@$(BIN)/python -m pip install --quiet torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --editable ".[all]" --group test --group lint
 	@touch $@

@@ -1,18 +1,11 @@
-"""The composition root: the only place that names concrete adapters and wires the services."""
+"""The composition root: the services over the adapters that the settings choose."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
-from mcp_hub.adapters.blobs.files import FileBlobStore
-from mcp_hub.adapters.blobs.port import BlobStore
-from mcp_hub.adapters.bus.database import DatabaseBus
-from mcp_hub.adapters.bus.port import Bus
-from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.sqlite import SqliteDatabase
-from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.adapters.queue.port import Queue
+from mcp_hub.server.adapters import Adapters, choose_database, open_adapters
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -28,58 +21,15 @@ from mcp_hub.services.training.worker import Worker, WorkerOptions
 _MB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Adapters:
-    """What a hub process stands on."""
-
-    database: Database
-    blobs: BlobStore
-    queue: Queue
-    bus: Bus
-
-
-@asynccontextmanager
-async def open_adapters(settings: Settings) -> AsyncIterator[Adapters]:
-    """The adapters that `settings` choose, the database at this program's revision.
-
-    Raises:
-        Unavailable, Conflict: the database cannot be opened or is newer than this program.
-    """
-    settings.ensure_folders()
-    database = SqliteDatabase(settings.database_path)
-    bus = DatabaseBus(database)
-    try:
-        await database.upgrade()
-        yield Adapters(
-            database=database,
-            blobs=FileBlobStore(settings.blobs_dir),
-            queue=DatabaseQueue(database, "jobs"),
-            bus=bus,
-        )
-    finally:
-        await bus.close()
-        await database.close()
-
-
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """The services over the adapters that `settings` choose. Raises as `open_adapters`."""
     async with open_adapters(settings) as adapters:
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
-        data = DataService(
-            database, blobs, bus, roots=settings.roots, max_bytes=settings.data.max_mb * _MB
-        )
-        training = TrainingService(
-            database,
-            adapters.queue,
-            bus,
-            data,
-            default_timeout_s=settings.training.default_timeout_s,
-            ensure_worker=_worker_starter(settings, database),
-        )
+        data = _data_service(settings, adapters)
         yield Hub(
             data=data,
-            training=training,
+            training=_training_service(settings, adapters, data, autostart=True),
             registry=RegistryService(database, blobs, bus, roots=settings.roots),
             inference=InferenceService(
                 database,
@@ -106,7 +56,7 @@ async def migrate(settings: Settings) -> list[str]:
         Unavailable, Conflict: the database cannot be opened or is newer than this program.
     """
     settings.ensure_folders()
-    database = SqliteDatabase(settings.database_path)
+    database = choose_database(settings)
     try:
         return await database.upgrade()
     finally:
@@ -118,6 +68,7 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
     training = settings.training
     async with open_adapters(settings) as adapters:
+        data = _data_service(settings, adapters)
         yield Worker(
             WorkerOptions(
                 concurrency=training.concurrency,
@@ -132,12 +83,33 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             blobs=adapters.blobs,
             queue=adapters.queue,
             bus=adapters.bus,
+            training=_training_service(settings, adapters, data, autostart=False),
         )
+
+
+def _data_service(settings: Settings, adapters: Adapters) -> DataService:
+    return DataService(
+        adapters.database,
+        adapters.blobs,
+        adapters.bus,
+        roots=settings.roots,
+        max_bytes=settings.data.max_mb * _MB,
+    )
+
+
+def _training_service(
+    settings: Settings, adapters: Adapters, data: DataService, *, autostart: bool
+) -> TrainingService:
+    enabled = autostart and settings.training.autostart_worker
+    return TrainingService(
+        adapters.database,
+        adapters.queue,
+        adapters.bus,
+        data,
+        default_timeout_s=settings.training.default_timeout_s,
+        ensure_worker=WorkerStarter(settings, adapters.database, enabled=enabled),
+    )
 
 
 async def _check_queue(queue: Queue) -> str:
     return f"{await queue.depth()} waiting"
-
-
-def _worker_starter(settings: Settings, database: Database) -> WorkerStarter:
-    return WorkerStarter(settings, database, enabled=settings.training.autostart_worker)

@@ -17,8 +17,9 @@ from sqlalchemy import Connection, func, select
 
 from mcp_hub.adapters.database.schema import workers
 from mcp_hub.adapters.errors import HubError
+from mcp_hub.server.adapters import open_adapters
 from mcp_hub.server.clients import configured_clients
-from mcp_hub.server.composition import open_adapters, open_hub
+from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import WITHOUT_EFFECT, Settings
 from mcp_hub.services.training.liveness import live_workers
 from mcp_hub.services.views import View

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from platformdirs import user_data_dir
@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 
 from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server import settings_sources as sources
 
 ToolsetName = Literal["training", "data", "registry", "inference", "hub"]
@@ -39,6 +40,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Scope = Literal["read", "write", "admin"]
 
 TOOLSETS: tuple[ToolsetName, ...] = ("training", "data", "registry", "inference", "hub")
+URLS = ("database_url", "redis_url", "blobs_url")
+"""The settings that may hold a password. Each may be given in a file instead, whose path is in
+the setting's variable with `_FILE` added."""
+
+_POSTGRESQL = ("postgresql://", "postgres://")
+_REDIS = ("redis://", "rediss://")
+_BLOBS = ("file:///", "s3://", "mongodb://", "mongodb+srv://")
+
 WITHOUT_EFFECT = ("telemetry", "data.connectors", "registry.auto_version")
 """Settings that are read and checked, and that nothing in this release acts on."""
 
@@ -171,10 +180,18 @@ class Settings(BaseSettings):
         description="The folders that data sets and models may be read from",
     )
     database_url: str | None = Field(
-        None, repr=False, description="sqlite:///path/to/hub.db; hub.db in data_dir if unset"
+        None,
+        repr=False,
+        description="sqlite:///path/to/hub.db or postgresql://…; hub.db in data_dir if unset",
+    )
+    redis_url: str | None = Field(
+        None, repr=False, description="redis://… or rediss://…; queue and notices then use it"
     )
     blobs_url: str | None = Field(
-        None, repr=False, description="The folder of the stored bytes; blobs in data_dir if unset"
+        None,
+        repr=False,
+        description="A folder, s3://key:secret@host/bucket or mongodb://…; blobs in data_dir "
+        "if unset",
     )
     toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
@@ -220,15 +237,26 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, url: str | None) -> str | None:
-        if url is not None and not (url.startswith("sqlite:///") and len(url) > 10):
-            raise ValueError("must be sqlite:///path/to/hub.db; this release knows no other")
+        sqlite = url is not None and url.startswith("sqlite:///") and len(url) > 10
+        if url is not None and not sqlite and not url.startswith(_POSTGRESQL):
+            raise ValueError("must be sqlite:///path/to/hub.db or postgresql://user@host/database")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_redis(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(_REDIS):
+            raise ValueError("must be redis://host:port/number, or rediss:// for TLS")
         return url
 
     @field_validator("blobs_url")
     @classmethod
     def _known_blobs(cls, url: str | None) -> str | None:
-        if url is not None and "://" in url and not url.startswith("file:///"):
-            raise ValueError("must be a folder or file:///folder; this release knows no other")
+        if url is not None and "://" in url and not url.startswith(_BLOBS):
+            raise ValueError(
+                "must be a folder, file:///folder, s3://key:secret@host/bucket or "
+                "mongodb://host/database"
+            )
         return url
 
     @property
@@ -278,9 +306,9 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, Any]:
         """Every value by its dotted key, JSON-ready, without any secret."""
         values = sources.flatten(self.model_dump(mode="json"))
-        for key in ("database_url", "blobs_url"):
+        for key in URLS:
             if values[key] is not None:
-                values[key] = _without_password(values[key])
+                values[key] = without_secret(values[key])
         return values
 
     def environment(self) -> dict[str, str]:
@@ -306,9 +334,22 @@ def load_settings(config_file: str | Path | None = None, **flags: Any) -> Settin
     path = sources.find_file(config_file)
     layers = [
         sources.file_layer(path, known) if path else {},
-        sources.environment_layer(Settings, known),
+        sources.environment_layer(Settings, known, secret_files=URLS),
         sources.flags_layer(flags),
     ]
+    return _merged(layers)
+
+
+def load_file(path: Path) -> Settings:
+    """The settings in a configuration file alone, whatever this process's variables say.
+
+    Raises:
+        InvalidArgument: the file cannot be read, or a key or a value is wrong; names both.
+    """
+    return _merged([sources.file_layer(path, known_keys())])
+
+
+def _merged(layers: list[sources.Layer]) -> Settings:
     merged: dict[str, sources.Setting] = {}
     for layer in layers:
         merged.update(layer)
@@ -357,14 +398,6 @@ def default_root() -> Path:
 
 def _home_root() -> Path:
     return Path.home() / "mcp-hub"
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    netloc = parts.netloc.replace(f":{parts.password}@", ":***@")
-    return urlunsplit(parts._replace(netloc=netloc))
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:

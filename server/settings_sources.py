@@ -98,17 +98,26 @@ def file_layer(path: Path, known: Iterable[str]) -> Layer:
     return layer
 
 
-def environment_layer(settings: type[BaseSettings], known: Iterable[str]) -> Layer:
+def environment_layer(
+    settings: type[BaseSettings], known: Iterable[str], secret_files: Iterable[str] = ()
+) -> Layer:
     """The settings in the process's `MCP_HUB_…` variables; empty ones do not count.
 
+    A setting in `secret_files` may be in a file that the variable with `_FILE` names, as
+    container platforms give secrets.
+
     Raises:
-        InvalidArgument: a variable names no setting, or its JSON cannot be parsed.
+        InvalidArgument: a variable names no setting, its JSON cannot be parsed or its file read.
     """
     known = list(known)
+    files = {f"{variable(key)}_FILE": key for key in secret_files}
     names = [
         name
         for name, value in os.environ.items()
-        if name.upper().startswith(PREFIX) and value and name.upper() not in _OTHER_VARIABLES
+        if name.upper().startswith(PREFIX)
+        and value
+        and name.upper() not in _OTHER_VARIABLES
+        and name.upper() not in files
     ]
     for name in names:
         key = name[len(PREFIX) :].lower().replace("__", ".")
@@ -128,7 +137,20 @@ def environment_layer(settings: type[BaseSettings], known: Iterable[str]) -> Lay
         name = max((n for n in names if variable(key).startswith(n.upper())), key=len)
         _check_known(key, key, value, known, name)
         layer[key] = Setting(value, name)
-    return layer
+    return layer | {
+        key: Setting(_read_secret(name, os.environ[name]), name)
+        for name, key in files.items()
+        if os.environ.get(name)
+    }
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(
+            f"The file {path} that {name} names cannot be read: {error}."
+        ) from error
 
 
 def flags_layer(flags: Mapping[str, Any]) -> Layer:

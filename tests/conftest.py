@@ -1,17 +1,23 @@
 """Fixtures for every test: the embedded adapters on a fresh folder, and a watch on the loop."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import pytest
 
 import mcp_hub
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.database import DatabaseQueue
 
+from . import servers
 from .loop_watch import LoopWatch
+from .servers import Server
 from .spawning import Processes
 
 
@@ -64,3 +70,37 @@ async def bus(database: SqliteDatabase) -> AsyncIterator[DatabaseBus]:
 @pytest.fixture
 def queue(database: SqliteDatabase) -> DatabaseQueue:
     return DatabaseQueue(database, "jobs")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    # The user that PostgreSQL runs as where the tests run as root cannot enter pytest's folders.
+    with TemporaryDirectory(prefix="mcp-hub-postgres-") as folder:
+        server = servers.start_postgres(Path(folder))
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: Server) -> str:
+    """The name of a database with the schema, to copy: making one takes longer than most tests."""
+
+    async def migrate() -> None:
+        database = PostgresDatabase(servers.postgres_url(postgres_server, name))
+        await database.upgrade()
+        await database.close()
+
+    name = "hub_template"
+    asyncio.run(servers.run_sql(postgres_server.url, f"CREATE DATABASE {name}"))
+    asyncio.run(migrate())
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server, postgres_template: str) -> Iterator[str]:
+    """The URL of a database of the test's own, with the schema and nothing in it."""
+    name = f"test_{uuid4().hex}"
+    create = f"CREATE DATABASE {name} TEMPLATE {postgres_template}"
+    asyncio.run(servers.run_sql(postgres_server.url, create))
+    yield servers.postgres_url(postgres_server, name)
+    asyncio.run(servers.run_sql(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)"))

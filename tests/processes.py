@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +64,26 @@ async def call(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]
 @contextmanager
 def process(environment: Mapping[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A running `mcp-hub` command; killed at the end if it is still there."""
-    running = subprocess.Popen(
-        [sys.executable, "-m", "mcp_hub", *arguments],
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+    running = start(environment, *arguments)
     try:
         yield running
     finally:
         running.kill()
         running.wait()
+
+
+def start(
+    environment: Mapping[str, str], *arguments: str, log: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start an `mcp-hub` command, for the caller to end; its log goes to `log` or is shown."""
+    with ExitStack() as stack:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mcp_hub", *arguments],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stack.enter_context(log.open("ab")) if log else None,
+        )
 
 
 def kill(pid: int) -> None:

@@ -1,25 +1,22 @@
 """Blobs as files of a local folder, sharded by the first two digits of their address."""
 
-import errno
 import hashlib
 import os
-import re
 import tempfile
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from anyio import CancelScope, from_thread, to_thread
 
+from mcp_hub.adapters.blobs.local import Copy, open_source, reporting, write_whole
 from mcp_hub.adapters.blobs.port import Blob
-from mcp_hub.adapters.errors import InvalidArgument, NotFound, Unavailable
+from mcp_hub.adapters.blobs.verifying import CHUNK, Verifier, check_address
+from mcp_hub.adapters.errors import NotFound
 
-_CHUNK = 1 << 20
-_ADDRESS = re.compile(r"[0-9a-f]{64}")
 _ABANDONED_AFTER_S = 24 * 3600
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FileBlobStore:
@@ -72,29 +69,18 @@ class FileBlobStore:
         """There is nothing to close."""
 
     def _place(self, sha256: str) -> Path:
-        if not _ADDRESS.fullmatch(sha256):
-            raise InvalidArgument(
-                f"{sha256!r} is not the address of a blob.",
-                "An address is a SHA-256 in 64 lower-case hexadecimal digits.",
-            )
-        return _place(self._root, sha256)
+        return _place(self._root, check_address(sha256))
 
     def _put_bytes(self, data: bytes) -> Blob:
         blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
-        with _reporting(self._root):
+        with reporting(self._root):
             if _is_stored(self._root, blob):
                 return blob
         return self._put_parts([data])
 
     def _put_file(self, path: Path) -> Blob:
-        try:
-            file = path.open("rb")
-        except FileNotFoundError as error:
-            raise NotFound(f"There is no file {path}.") from error
-        except OSError as error:
-            raise InvalidArgument(f"{path} cannot be read: {error.strerror}.") from error
-        with file:
-            return self._put_parts(iter(lambda: file.read(_CHUNK), b""))
+        with open_source(path) as file:
+            return self._put_parts(iter(lambda: file.read(CHUNK), b""))
 
     def _put_parts(self, parts: "Iterator[bytes] | list[bytes]") -> Blob:
         upload = _Upload(self._root)
@@ -108,7 +94,7 @@ class FileBlobStore:
 
     def _open(self, sha256: str) -> BinaryIO:
         place = self._place(sha256)
-        with _reporting(self._root):
+        with reporting(self._root):
             try:
                 return place.open("rb")
             except FileNotFoundError as error:
@@ -116,41 +102,31 @@ class FileBlobStore:
 
     def _verified(self, sha256: str, file: BinaryIO) -> Iterator[bytes]:
         """The parts of `file`. The last one is held back until the whole was verified."""
-        digest = hashlib.sha256()
-        held = b""
-        with _reporting(self._root):
-            while part := file.read(_CHUNK):
-                digest.update(part)
-                if held:
-                    yield held
-                held = part
-        if digest.hexdigest() != sha256:
-            raise Unavailable(
-                f"The blob {sha256} is damaged: its bytes now have the SHA-256 "
-                f"{digest.hexdigest()}.",
-                f"Restore {self._place(sha256)} from a backup.",
-            )
-        if held:
-            yield held
+        verifier = Verifier(sha256, f"Restore {self._place(sha256)} from a backup.")
+        with reporting(self._root):
+            while part := file.read(CHUNK):
+                if before := verifier.push(part):
+                    yield before
+        if last := verifier.last():
+            yield last
 
     def _get(self, sha256: str) -> bytes:
         with self._open(sha256) as file:
             return b"".join(_cancellable(self._verified(sha256, file)))
 
     def _fetch(self, sha256: str, path: Path) -> None:
-        with self._open(sha256) as file, _reporting(path.parent):
-            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            temporary = Path(name)
+        with self._open(sha256) as file:
+            copy = Copy(path)
             try:
-                with os.fdopen(descriptor, "wb") as copy:
-                    copy.writelines(_cancellable(self._verified(sha256, file)))
-                temporary.replace(path)
+                for part in _cancellable(self._verified(sha256, file)):
+                    copy.write(part)
+                copy.commit()
             finally:
-                temporary.unlink(missing_ok=True)
+                copy.discard()
 
     def _delete(self, sha256: str) -> None:
         place = self._place(sha256)
-        with _reporting(self._root):
+        with reporting(self._root):
             place.unlink(missing_ok=True)
 
     def _check(self) -> str:
@@ -169,7 +145,7 @@ class _Upload:
         self._root = root
         self._digest = hashlib.sha256()
         self._size = 0
-        with _reporting(root):
+        with reporting(root):
             incoming = root / "incoming"
             incoming.mkdir(parents=True, exist_ok=True)
             _sweep(incoming)
@@ -181,14 +157,12 @@ class _Upload:
     def write(self, part: bytes) -> None:
         self._digest.update(part)
         self._size += len(part)
-        with _reporting(self._root):
-            rest = memoryview(part)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+        with reporting(self._root):
+            write_whole(self._file, part)
 
     def commit(self) -> Blob:
         blob = Blob(self._digest.hexdigest(), self._size)
-        with _reporting(self._root):
+        with reporting(self._root):
             if not _is_stored(self._root, blob):
                 os.fsync(self._file.fileno())
                 place = _place(self._root, blob.sha256)
@@ -239,19 +213,3 @@ def _cancellable(parts: Iterator[bytes]) -> Iterator[bytes]:
     for part in parts:
         from_thread.check_cancelled()
         yield part
-
-
-@contextmanager
-def _reporting(folder: Path) -> Iterator[None]:
-    """Report what the operating system refuses in `folder` as Unavailable."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise Unavailable(
-                f"The disk that holds {folder} is full.", "Free some space, then try again."
-            ) from error
-        raise Unavailable(
-            f"The folder {folder} cannot be used: {error.strerror}.",
-            "Check that it exists and may be read and written.",
-        ) from error

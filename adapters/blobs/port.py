@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Blob(NamedTuple):
@@ -32,6 +32,7 @@ class BlobStore(Protocol):
         Raises:
             NotFound: there is no such file.
             InvalidArgument: it cannot be read.
+            Conflict: it changed meanwhile.
         """
         ...
 
@@ -66,3 +67,29 @@ class BlobStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class PresignedDownloads(Protocol):
+    """A store from which others may read without the hub in between."""
+
+    async def download_url(self, sha256: str, expires_s: int = 3600) -> str:
+        """A URL that gives the blob's bytes to whoever has it, for `expires_s` seconds.
+
+        Raises:
+            InvalidArgument: `expires_s` is not from 1 to 604,800 (7 days).
+            NotFound, Unavailable: as `stream` says.
+        """
+        ...
+
+
+@runtime_checkable
+class Provisioned(Protocol):
+    """A store on a server that must hold something for it first, such as a bucket."""
+
+    async def provision(self) -> list[str]:
+        """Make what is missing; what was made now, such as `bucket hub`. Raises Unavailable.
+
+        What is written makes it, too, where it is still missing.
+        """
+        ...

@@ -12,15 +12,27 @@ Dialect = Literal["sqlite", "postgresql"]
 class Database(Protocol):
     """One schema in a relational database, shared by any number of hub processes.
 
-    A transaction is one plain function of a SQLAlchemy `Connection`. It runs off the event loop,
-    all at once, so that no transaction is ever held open across an `await`, and it may be run
-    again after a conflict: it must have no effect but on the connection.
+    A transaction is one plain function of a SQLAlchemy `Connection`, so that none is held open
+    across a caller's `await`. It may be run again, after a conflict or on a new connection: it
+    must have no effect but on the connection. It may run on the event loop, which turns only
+    while it waits for the database: it must not wait for anything else, nor compute for long.
+
+    A transaction sees one snapshot, and of two that change the same row at the same time one is
+    run again, on what the other committed: no update is lost, and what is read from a row and
+    written back to it counts without gaps. That holds for the rows that a transaction changes.
+    What it only reads may change before it commits: to decide upon such a row, `touch` it. An
+    insert that meets a key which the snapshot does not show is an IntegrityError; where it says
+    `on_conflict_do_nothing`, the transaction is run again.
+
+    With `one_statement`, `work` executes one statement and nothing else. It sees what is
+    committed when it begins, waits for rows that others are changing instead of being run again,
+    and is one round trip instead of three.
     """
 
     @property
     def dialect(self) -> Dialect: ...
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         """Run `work` in a read-only snapshot and return its result.
 
         Raises:
@@ -28,7 +40,7 @@ class Database(Protocol):
         """
         ...
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         """Run `work` in a write transaction; when this returns, its effect is committed.
 
         An exception raised by `work` rolls the transaction back and is raised here. A caller that

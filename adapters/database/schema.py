@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -91,7 +92,7 @@ jobs = Table(
     Column("status", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
-    Column("lost_workers", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("enqueued", Boolean, nullable=False),
     Column("worker_id", String(64)),
@@ -184,12 +185,21 @@ queue_messages = Table(
     Column("delivery", Integer, nullable=False),
     Column("consumer", String(64)),
     Column("token", String(32)),
+    Column("payload", JSON(none_as_null=True)),
     UniqueConstraint("queue", "id"),
     # The first finds that something is due, the second what is due first, in the order of
     # delivery: it holds `due_at` too, so that passing over claimed messages reads no row.
     Index("ix_queue_messages_queue_due_at", "queue", "due_at"),
     Index("ix_queue_messages_delivery_order", "queue", "rank", "sequence", "due_at"),
     sqlite_autoincrement=True,
+)
+
+queue_positions = Table(
+    "queue_positions",
+    metadata,
+    Column("queue", String(64), primary_key=True),
+    # Up to which event it is written down what programs outside the hub did with the messages.
+    Column("position", BigInteger, nullable=False),
 )
 
 changes = Table(
@@ -202,6 +212,64 @@ changes = Table(
     Column("created_at", BigInteger, nullable=False),
     Index("ix_changes_created_at", "created_at"),
     sqlite_autoincrement=True,
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("last_sequence", BigInteger, nullable=False),
+)
+
+stream_entries = Table(
+    "stream_entries",
+    metadata,
+    Column("stream", String(128), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+stream_groups = Table(
+    "stream_groups",
+    metadata,
+    Column("stream", String(128), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("delivered", BigInteger, nullable=False),
+)
+
+stream_pending = Table(
+    "stream_pending",
+    metadata,
+    Column("stream", String(128), primary_key=True),
+    Column("group", String(128), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("consumer", String(128), nullable=False),
+    Column("delivered_at", BigInteger, nullable=False),
+    Column("delivery", Integer, nullable=False),
+)
+
+vector_collections = Table(
+    "vector_collections",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("dimensions", Integer, nullable=False),
+    # Grows with every transaction that changes the collection.
+    Column("version", BigInteger, nullable=False),
+    # The last version that removed rows: what was removed leaves no row to tell of it.
+    Column("deletion_version", BigInteger, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("collection", String(128), primary_key=True),
+    Column("id", String(256), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    # float32, little-endian.
+    Column("vector", LargeBinary, nullable=False),
+    Column("payload", JSON, nullable=False),
+    ForeignKeyConstraint(["collection"], ["vector_collections.name"]),
+    Index("ix_vectors_collection_version_id", "collection", "version", "id"),
 )
 
 models = Table(

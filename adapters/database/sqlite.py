@@ -1,7 +1,6 @@
 """The embedded database: one SQLite file in WAL mode, shared by any number of processes."""
 
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +14,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from mcp_hub import migrations
+from mcp_hub.adapters.database.migrating import revision, upgrade
 from mcp_hub.adapters.database.port import Dialect
-from mcp_hub.adapters.errors import Conflict, Unavailable
+from mcp_hub.adapters.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -47,9 +47,6 @@ _HINTS = {
 }
 """What to do about SQLite's primary result codes that are no fault of a statement's."""
 
-# Alembic keeps the migration that it runs in globals.
-_migrating = threading.Lock()
-
 
 class SqliteDatabase:
     """SQLite through SQLAlchemy, each transaction in one hop to a thread.
@@ -74,18 +71,18 @@ class SqliteDatabase:
         # SQLite has one writer at a time; queueing here is fair, its own busy wait is not.
         self._writer = anyio.CapacityLimiter(1)
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         run = partial(self._transaction, self._reading, work)
         return await to_thread.run_sync(run, limiter=self._readers)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         run = partial(self._transaction, self._writing, work)
         return await to_thread.run_sync(run, limiter=self._writer)
 
     async def upgrade(self) -> list[str]:
-        if await self.read(_revision) == migrations.HEAD:
+        if await self.read(revision) == migrations.HEAD:
             return []
-        return await self.write(_migrate)
+        return await self.write(upgrade)
 
     async def check(self) -> str:
         version = await self.read(lambda c: c.execute(text("SELECT sqlite_version()")).scalar_one())
@@ -163,32 +160,3 @@ class SqliteDatabase:
 def _code(error: BaseException | None) -> int:
     """The primary result code of SQLite's `error`; 0 where it has none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _revision(connection: Connection) -> str | None:
-    known = connection.execute(
-        text("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'")
-    ).scalar()
-    if not known:
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _migrate(connection: Connection) -> list[str]:
-    """Apply the revisions that are missing, inside the caller's write transaction."""
-    from alembic import command
-    from alembic.script import ScriptDirectory
-
-    current = _revision(connection)
-    config = migrations.alembic_config(connection)
-    script = ScriptDirectory.from_config(config)
-    known = [revision.revision for revision in script.walk_revisions()]
-    if current is not None and current not in known:
-        raise Conflict(
-            f"The database is at revision {current}, which this mcp-hub does not know.",
-            f"Upgrade mcp-hub; this version knows {migrations.HEAD}.",
-        )
-    with _migrating:
-        command.upgrade(config, migrations.HEAD)
-    applied = known[: known.index(current)] if current else known
-    return list(reversed(applied))

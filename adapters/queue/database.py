@@ -1,11 +1,11 @@
 """The queue as a table of the database, shared by every process that shares the database."""
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Delete,
     Insert,
     Select,
@@ -14,14 +14,14 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     or_,
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects import postgresql, sqlite
 
-from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.combining import CombinedWrites
+from mcp_hub.adapters.database.port import Database, Dialect
 from mcp_hub.adapters.database.schema import now_ms
 from mcp_hub.adapters.database.schema import queue_messages as messages
 from mcp_hub.adapters.queue.port import Claim
@@ -36,13 +36,18 @@ _HELD = (
     & (messages.c.due_at > now_ms())
 )
 
-_ENQUEUE = insert(messages).values(
-    queue=bindparam("in_queue"),
-    id=bindparam("message_id"),
-    rank=bindparam("new_rank"),
-    due_at=_FROM_NOW,
-    delivery=0,
-)
+_NEW = {
+    "queue": bindparam("in_queue"),
+    "id": bindparam("message_id"),
+    "rank": bindparam("new_rank"),
+    "due_at": _FROM_NOW,
+    "delivery": 0,
+    "payload": bindparam("new_payload", type_=messages.c.payload.type),
+}
+_ENQUEUE: dict[Dialect, Insert] = {
+    "sqlite": sqlite.insert(messages).values(_NEW).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(messages).values(_NEW).on_conflict_do_nothing(),
+}
 _ANY_DUE = select(exists().where(_DUE))
 _NEXT = (
     select(messages.c.sequence)
@@ -61,7 +66,9 @@ _CLAIM = (
         consumer=bindparam("new_consumer"),
         token=bindparam("new_token"),
     )
-    .returning(messages.c.rank, messages.c.sequence, messages.c.id, messages.c.delivery)
+    .returning(
+        messages.c.rank, messages.c.sequence, messages.c.id, messages.c.delivery, messages.c.payload
+    )
 )
 _HEARTBEAT = update(messages).where(_HELD).values(due_at=_FROM_NOW)
 _ACK = delete(messages).where(_HELD)
@@ -81,19 +88,31 @@ class DatabaseQueue:
 
     def __init__(self, database: Database, name: str) -> None:
         self._database = database
+        self._writes = CombinedWrites(database)
         self._name = name
+        self._may_have_more = False
 
-    async def enqueue(self, message_id: str, *, priority: int = 0, delay_s: float = 0) -> bool:
-        try:
-            return await self._change(
-                _ENQUEUE, message_id=message_id, new_rank=-priority, after_ms=_ms(delay_s)
-            )
-        except IntegrityError:
-            return False
+    async def enqueue(
+        self,
+        message_id: str,
+        *,
+        priority: int = 0,
+        delay_s: float = 0,
+        payload: Mapping[str, Any] | None = None,
+    ) -> bool:
+        return await self._change(
+            _ENQUEUE[self._database.dialect],
+            message_id=message_id,
+            new_rank=-priority,
+            after_ms=_ms(delay_s),
+            new_payload=payload if payload is None else dict(payload),
+        )
 
     async def claim(self, consumer: str, lease_s: float, limit: int = 1) -> list[Claim]:
+        if limit < 1:
+            return []
         # Every worker polls the queue, and while it is idle that must not take the write lock.
-        if limit < 1 or not await self._look(_ANY_DUE):
+        if not self._may_have_more and not await self._look(_ANY_DUE):
             return []
         token = secrets.token_hex(8)
         parameters = {
@@ -104,12 +123,10 @@ class DatabaseQueue:
             "new_token": token,
         }
 
-        def take(connection: Connection) -> list[tuple[int, int, str, int]]:
-            taken = connection.execute(_CLAIM, parameters)
-            return sorted((row.rank, row.sequence, row.id, row.delivery) for row in taken)
-
-        taken = await self._database.write(take)
-        return [Claim(message_id, token, delivery) for _, _, message_id, delivery in taken]
+        taken = await self._writes.run(lambda c: c.execute(_CLAIM, parameters).all())
+        self._may_have_more = bool(taken)
+        taken = sorted(taken, key=lambda row: (row.rank, row.sequence))
+        return [Claim(row.id, token, row.delivery, row.payload) for row in taken]
 
     async def heartbeat(self, claim: Claim, lease_s: float) -> bool:
         return await self._change(_HEARTBEAT, **_proof(claim), after_ms=_ms(lease_s))
@@ -131,12 +148,14 @@ class DatabaseQueue:
 
     async def _look(self, query: Select[int]) -> int:
         parameters = {"in_queue": self._name}
-        return await self._database.read(lambda c: c.execute(query, parameters).scalar_one())
+        return await self._database.read(
+            lambda c: c.execute(query, parameters).scalar_one(), one_statement=True
+        )
 
     async def _change(self, statement: Insert | Update | Delete, **parameters: Any) -> bool:
         """Whether `statement` changed a message."""
         parameters["in_queue"] = self._name
-        return await self._database.write(lambda c: c.execute(statement, parameters).rowcount == 1)
+        return await self._writes.run(lambda c: c.execute(statement, parameters).rowcount == 1)
 
 
 def _ms(seconds: float) -> int:

@@ -1,7 +1,8 @@
 """The queue port: messages that are worked on once, by whoever holds their lease."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,25 +10,37 @@ class Claim:
     """A message in the hands of one consumer until its lease runs out.
 
     `delivery` counts from 1 and grows each time the message is claimed; `token` proves the
-    claim to `heartbeat`, `ack` and `retry`.
+    claim to `heartbeat`, `ack` and `retry`; `payload` is what the message was enqueued with.
     """
 
     message_id: str
     token: str
     delivery: int
+    payload: Mapping[str, Any] | None = None
 
 
 class Queue(Protocol):
     """At-least-once delivery, highest priority first, then first in, first out.
 
-    A message is its id: what it stands for is looked up by whoever claims it. A claim that is
+    A message is its id; its payload describes it to a consumer that cannot look it up. It keeps
+    its place in the order when a consumer loses it or gives it back. A claim that is
     neither acknowledged nor kept alive is no longer held when its lease ends: the message is
     then due again, and whoever claims it next has a new token. Every method raises Unavailable
     when the queue does not answer.
     """
 
-    async def enqueue(self, message_id: str, *, priority: int = 0, delay_s: float = 0) -> bool:
-        """Add a message, to be claimed after `delay_s` seconds; False if it is there already."""
+    async def enqueue(
+        self,
+        message_id: str,
+        *,
+        priority: int = 0,
+        delay_s: float = 0,
+        payload: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Add a message, to be claimed after `delay_s` seconds; False if it is there already.
+
+        `payload` is JSON: it comes back with every claim.
+        """
         ...
 
     async def claim(self, consumer: str, lease_s: float, limit: int = 1) -> list[Claim]:
@@ -55,3 +68,48 @@ class Queue(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+MessageEventKind = Literal["taken", "completed", "failed", "returned", "lost", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEvent:
+    """What happened to a message. `taken`: by a program that is no hub, whose name is `by`.
+
+    The other kinds do not say who did it. `position` grows from event to event.
+    """
+
+    position: int
+    kind: MessageEventKind
+    message_id: str
+    by: str = ""
+    result: Any = None
+    """What a `completed` message came to (JSON)."""
+    reason: str = ""
+    """Why a message `failed`."""
+
+
+@runtime_checkable
+class SharedQueue(Queue, Protocol):
+    """A queue whose messages are also added, taken and waited for by programs that are no hubs.
+
+    What ended otherwise than by `complete` or `fail` leaves its waiters without an answer.
+    """
+
+    async def complete(self, claim: Claim, result: Mapping[str, Any]) -> bool:
+        """Remove the message and tell its waiters `result`; False if the claim is not held."""
+        ...
+
+    async def fail(self, claim: Claim, reason: str) -> bool:
+        """Remove the message and tell its waiters why; False if the claim is not held."""
+        ...
+
+    async def events(self, after: int, limit: int = 1000) -> tuple[list[MessageEvent], int]:
+        """Up to `limit` events after the position `after` (0: from the oldest kept), in order,
+        and the position to go on from. Never waits."""
+        ...
+
+    async def held(self, message_ids: Sequence[str]) -> set[str]:
+        """Those of the messages that somebody holds, hub or not."""
+        ...

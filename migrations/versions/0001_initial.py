@@ -46,6 +46,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_models")),
     )
     op.create_table(
+        "queue_positions",
+        sa.Column("queue", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("queue", name=op.f("pk_queue_positions")),
+    )
+    op.create_table(
         "queue_messages",
         sa.Column("sequence", SERIAL, autoincrement=True, nullable=False),
         sa.Column("queue", sa.String(length=64), nullable=False),
@@ -55,6 +61,7 @@ def upgrade() -> None:
         sa.Column("delivery", sa.Integer(), nullable=False),
         sa.Column("consumer", sa.String(length=64), nullable=True),
         sa.Column("token", sa.String(length=32), nullable=True),
+        sa.Column("payload", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_queue_messages")),
         sa.UniqueConstraint("queue", "id", name=op.f("uq_queue_messages_queue_id")),
         sqlite_autoincrement=True,
@@ -96,7 +103,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("lost_workers", sa.Integer(), nullable=False),
+        sa.Column("losses", sa.Integer(), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         sa.Column("enqueued", sa.Boolean(), nullable=False),
         sa.Column("worker_id", sa.String(length=64), nullable=True),
@@ -250,6 +257,7 @@ def downgrade() -> None:
     op.drop_table("workers")
     op.drop_index("ix_queue_messages_delivery_order", table_name="queue_messages")
     op.drop_index("ix_queue_messages_queue_due_at", table_name="queue_messages")
+    op.drop_table("queue_positions")
     op.drop_table("queue_messages")
     op.drop_table("models")
     op.drop_table("datasets")

@@ -16,7 +16,9 @@ from mcp_hub.server.cli.options import Config, DataDir, LogLevel, ReadOnly, Root
 _COMMANDS = {
     "serve": "Serve MCP over HTTP at /mcp, with /health and /ready.",
     "worker": "Run queued jobs until stopped.",
+    "up": "Make what the hub stands on, where it is missing.",
     "migrate": "Bring the database's schema to this version.",
+    "copy": "Move everything from one hub into another.",
     "doctor": "Show the configuration, and check everything the hub stands on.",
     "info": "List the settings: what they mean, their variables and values.",
     "train": "Submit training jobs and follow them.",

@@ -5,7 +5,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Column
 
 from mcp_hub.services.training.views import JobView
@@ -119,3 +126,45 @@ class JobProgress:
         if self._lines and step != self._shown:
             self._shown = step
             self._console.print(f"{step}  {metrics}".rstrip(), soft_wrap=True)
+
+
+class CopyProgress:
+    """A copy's progress on standard error: a bar for the step at work, or a line per step.
+
+    Where standard error is no terminal, each tenth of a step is a line.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = console(stderr=True)
+        self._lines = not (quiet or self._console.is_terminal)
+        self._step = ""
+        self._tenths = -1
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False, table_column=Column(min_width=24)),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=quiet or self._lines,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._progress.stop()
+
+    async def show(self, step: str, done: int, total: int) -> None:
+        """Show that `done` of `total` of a step are done."""
+        if not total:
+            return
+        if self._task is None or step != self._step:
+            self._step, self._tenths = step, -1
+            self._task = self._progress.add_task(step, total=total)
+        self._progress.update(self._task, completed=done, total=total)
+        tenths = 10 * done // total
+        if self._lines and tenths != self._tenths:
+            self._tenths = tenths
+            self._console.print(f"{step} {done:,}/{total:,}", soft_wrap=True)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from mcp_hub.adapters.database.schema import datasets, now_ms
+from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.services.data.views import ColumnSchema, DatasetSummary, DatasetView
@@ -52,8 +53,10 @@ def add_version(connection: Connection, new: NewDataset) -> tuple[DatasetView, b
     ):
         return _view(newest), False
     version = newest.version + 1 if newest is not None else 1
+    # Where two give the same number at once, one of the transactions is run again.
     connection.execute(
-        insert(datasets).values(
+        insert_for(connection, datasets)
+        .values(
             name=new.name,
             version=version,
             id=new_id("ds"),
@@ -66,6 +69,7 @@ def add_version(connection: Connection, new: NewDataset) -> tuple[DatasetView, b
             columns=new.columns,
             created_at=now_ms(),
         )
+        .on_conflict_do_nothing(index_elements=["name", "version"])
     )
     added = _first(connection, datasets.c.name == new.name, datasets.c.version == version)
     assert added is not None

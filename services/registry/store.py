@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from mcp_hub.adapters.database.schema import model_versions, models, now_ms
+from mcp_hub.adapters.database.touch import touch
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.services.registry.views import Artifact, Signature
 
@@ -72,12 +73,8 @@ def add_version(connection: Connection, new: NewVersion) -> int:
 
 
 def lock_model(connection: Connection, name: str) -> bool:
-    """Keep other transactions from changing the model until this one ends; False if unknown.
-
-    SQLite's write transactions exclude each other anyway, and SQLAlchemy leaves the clause out.
-    """
-    locked = select(models.c.name).where(models.c.name == name).with_for_update()
-    return connection.scalar(locked) is not None
+    """Let only one transaction at a time decide upon the model; False if there is none."""
+    return touch(connection, models.c.created_at, models.c.name == name) > 0
 
 
 def _ensure_model(connection: Connection, name: str) -> None:
@@ -86,5 +83,3 @@ def _ensure_model(connection: Connection, name: str) -> None:
         .values(name=name, last_version=0, created_at=now_ms())
         .on_conflict_do_nothing(index_elements=["name"])
     )
-    # Whoever adds to this model next waits here, and then sees what this transaction added.
-    lock_model(connection, name)

@@ -1,5 +1,7 @@
 """Telling the queue and the bus what the jobs table already says."""
 
+from typing import Any
+
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.queue.port import Queue
@@ -25,9 +27,18 @@ async def enqueue_ready(database: Database, queue: Queue) -> None:
     """
     while ready := await database.read(jobs.take_unannounced):
         for job in ready:
-            await queue.enqueue(job.id, priority=job.priority)
+            await queue.enqueue(job.id, priority=job.priority, payload=_description(job))
         ids = [job.id for job in ready]
         await database.write(lambda c, ids=ids: jobs.mark_enqueued(c, ids))  # type: ignore[misc]
+
+
+def _description(job: Job) -> dict[str, Any]:
+    """The job for a worker that is no hub's and cannot look it up."""
+    return {
+        "job_id": job.id, "name": job.name, "type": job.type, "framework": job.framework,
+        "dataset": f"{job.dataset_name}:{job.dataset_version}", "target": job.target,
+        "config": job.config,
+    }  # fmt: skip
 
 
 async def announce_ended(bus: Bus, job: Job, status: JobStatus) -> None:

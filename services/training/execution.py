@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -19,6 +19,7 @@ from mcp_hub.adapters.errors import (
     Conflict,
     Denied,
     HubError,
+    Internal,
     InvalidArgument,
     LimitExceeded,
     TimedOut,
@@ -43,7 +44,11 @@ from mcp_hub.services.training.views import JobStatus
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _POLL_S = 0.2
+_PATIENCE_S = 120.0
+"""How long an attempt waits for a server that does not answer before it is given up."""
 _READ_BYTES = 1 << 20
 SERVED_MODEL = "model.onnx"
 
@@ -108,11 +113,14 @@ class Execution:
         """
         try:
             outcome = await self._attempt()
+        except Unavailable as error:
+            # What the hub stands on failed, not the job.
+            outcome = Outcome("queued", error)
         except HubError as error:
             outcome = Outcome("failed", error)
         except Exception as error:  # the attempt ends here
             logger.exception("Attempt %s of %s failed in the worker", self.job.attempt, self.job.id)
-            outcome = Outcome("failed", Unavailable(f"The worker failed: {error}"))
+            outcome = Outcome("failed", Internal(f"The worker failed: {error}"))
         try:
             return await self._finish(outcome)
         finally:
@@ -133,10 +141,10 @@ class Execution:
 
     async def _stage(self) -> None:
         job = self.job
-        dataset = await self._database.read(lambda c: _dataset_row(c, job))
+        dataset = await patiently(lambda: self._database.read(lambda c: _dataset_row(c, job)))
         await to_thread.run_sync(lambda: self._folder.mkdir(parents=True, exist_ok=True))
         file = f"dataset.{dataset.format}"
-        await self._blobs.fetch(dataset.sha256, self._folder / file)
+        await patiently(lambda: self._blobs.fetch(dataset.sha256, self._folder / file))
         task = {
             "job_id": job.id, "attempt": job.attempt, "name": job.name, "type": job.type,
             "framework": job.framework, "target": job.target, "config": job.config,
@@ -218,8 +226,10 @@ class Execution:
         newest = dict(self._report.metrics)
         first_seq = self._seq
         self._seq += len(record.log)
-        await self._database.write(
-            lambda c: write_record(c, self.job, record, newest=newest, first_seq=first_seq)
+        await patiently(
+            lambda: self._database.write(
+                lambda c: write_record(c, self.job, record, newest=newest, first_seq=first_seq)
+            )
         )
         await self._announce(self.job.id)
 
@@ -246,27 +256,34 @@ class Execution:
         if outcome.status == "succeeded":
             try:
                 new = await self._new_version()
+            except Unavailable as error:
+                outcome = Outcome("queued", error)
             except HubError as error:
                 outcome = Outcome("failed", error)
-        retry = outcome.status == "failed" and self._may_retry(outcome.error)
-        status: JobStatus = "queued" if retry else outcome.status
-        await self._record(Record(log=[("hub", _last_line(self.job.attempt, outcome, retry))]))
+        values = {"failures": self.job.failures + (outcome.status == "failed")}
+        status = outcome.status
+        if status == "failed" and self._may_retry(outcome.error):
+            status = "queued"
+        elif status == "queued" and outcome.error is not None:
+            values["losses"] = self.job.losses + 1
+            if values["losses"] >= jobs.MAX_LOSSES:
+                status = "failed"
+        await self._record(Record(log=[("hub", _last_line(self.job.attempt, outcome, status))]))
 
         def end(connection: Connection) -> bool:
             if not jobs.holds(connection, self.job):
                 return False
             model = (new.name, add_version(connection, new)) if new is not None else None
-            failures = self.job.failures + (outcome.status == "failed")
             return jobs.end_attempt(
                 connection,
                 self.job,
                 status,
                 error=outcome.error.as_dict() if outcome.error else None,
                 model=model,
-                values={"failures": failures},
+                values=values,
             )
 
-        if not await self._database.write(end):
+        if not await patiently(lambda: self._database.write(end)):
             logger.warning("%s was taken from this worker before it ended", self.job.id)
             return "running"
         return status
@@ -284,7 +301,8 @@ class Execution:
         files = {SERVED_MODEL: report.model.path, **report.artifacts}
         artifacts = []
         for name, path in files.items():
-            blob = await self._blobs.put_file(await to_thread.run_sync(self._inside, path))
+            file = await to_thread.run_sync(self._inside, path)
+            blob = await patiently(lambda file=file: self._blobs.put_file(file))  # type: ignore[misc]
             artifacts.append(Artifact(name=name, sha256=blob.sha256, bytes=blob.size))
         return NewVersion(
             name=job.name,
@@ -308,6 +326,21 @@ class Execution:
         if not file.is_file():
             raise InvalidArgument(f"The job reported {path!r}, but there is no such file.")
         return file
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """What `call` returns, tried again while what it needs is out of reach, but not for ever."""
+    give_up_at = anyio.current_time() + _PATIENCE_S
+    delay_s = 0.1
+    while True:
+        try:
+            return await call()
+        except Unavailable as error:
+            if anyio.current_time() + delay_s > give_up_at:
+                raise
+            logger.warning("Trying again in %.1f s: %s", delay_s, error)
+        await anyio.sleep(delay_s)
+        delay_s = min(delay_s * 2, 5.0)
 
 
 class _FileTail:
@@ -337,6 +370,7 @@ def _dataset_row(connection: Connection, job: Job) -> Any:
     ).one()
 
 
-def _last_line(attempt: int, outcome: Outcome, retry: bool) -> str:
+def _last_line(attempt: int, outcome: Outcome, status: JobStatus) -> str:
+    ended = "was given up" if outcome.status == "queued" else outcome.status
     reason = f": {outcome.error.message}" if outcome.error else "."
-    return f"Attempt {attempt} {outcome.status}{reason}" + (" It runs again." if retry else "")
+    return f"Attempt {attempt} {ended}{reason}" + (" It runs again." if status == "queued" else "")

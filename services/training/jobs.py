@@ -16,6 +16,7 @@ from mcp_hub.adapters.database.schema import (
     jobs,
     now_ms,
 )
+from mcp_hub.adapters.database.touch import touch
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.services.training.states import MOVES, TERMINAL
@@ -23,14 +24,15 @@ from mcp_hub.services.training.views import JobStatus
 
 Job = Row[Any, Any]
 
-MAX_LOST_WORKERS = 3
-"""A job whose worker vanished this often is taken to be the cause, and fails."""
+MAX_LOSSES = 5
+"""A job that lost its worker, or what the worker stands on, this often is taken to be the cause,
+and fails."""
 
 
 def insert_job(connection: Connection, values: Mapping[str, Any], parents: Sequence[str]) -> bool:
     """Add a queued job; False if its idempotency key is taken."""
     statement = insert_for(connection, jobs).values(
-        **values, status="queued", attempt=0, failures=0, lost_workers=0, cancel_requested=False,
+        **values, status="queued", attempt=0, failures=0, losses=0, cancel_requested=False,
         enqueued=False, metrics={}, created_at=now_ms(), updated_at=now_ms(),
     )  # fmt: skip
     added = connection.execute(
@@ -58,6 +60,12 @@ def get_job(connection: Connection, job_id: str) -> Job:
         hint = names_hint(job_id, connection.execute(newest).scalars(), "jobs")
         raise NotFound(f"There is no job {job_id!r}.", hint)
     return job
+
+
+def hold_still(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Let no other transaction end these jobs while this one decides by their states."""
+    if job_ids:
+        touch(connection, jobs.c.name, jobs.c.id.in_(job_ids))
 
 
 def unmet_parents(connection: Connection, job_id: str) -> list[str]:
@@ -102,11 +110,20 @@ def start_attempt(connection: Connection, job_id: str, worker_id: str, lease_ms:
     return started
 
 
-def extend_leases(connection: Connection, worker_id: str, lease_ms: int) -> dict[str, Job]:
-    """Keep all of a worker's attempts alive; the jobs it still holds, by id."""
+def extend_leases(
+    connection: Connection, worker_id: str, job_ids: Iterable[str], lease_ms: int
+) -> dict[str, Job]:
+    """Keep a worker's attempts at these jobs alive; those that it still holds, by id.
+
+    One that it holds without knowing, since the answer to its start was lost, must run out.
+    """
     held = connection.execute(
         update(jobs)
-        .where(jobs.c.worker_id == worker_id, jobs.c.status == "running")
+        .where(
+            jobs.c.id.in_(list(job_ids)),
+            jobs.c.worker_id == worker_id,
+            jobs.c.status == "running",
+        )
         .values(lease_expires_at=now_ms() + lease_ms)
         .returning(jobs.c.id, jobs.c.attempt, jobs.c.cancel_requested)
     )
@@ -188,25 +205,30 @@ def reap_lost(connection: Connection) -> list[str]:
         .with_for_update(skip_locked=True)
     ).all()
     for job in lost:
-        count = job.lost_workers + 1
-        error = {
-            "code": "unavailable",
-            "message": f"Worker {job.worker_id} was lost while it ran attempt {job.attempt}.",
-            "hint": "The machine may be short of memory; see training_logs.",
-        }
-        if job.cancel_requested:
-            end_attempt(connection, job, "cancelled", values={"lost_workers": count})
-        elif count >= MAX_LOST_WORKERS:
-            end_attempt(connection, job, "failed", error=error, values={"lost_workers": count})
-        else:
-            end_attempt(connection, job, "queued", error=error, values={"lost_workers": count})
+        lose(connection, job)
     return [job.id for job in lost]
+
+
+def lose(connection: Connection, job: Job) -> JobStatus:
+    """End the attempt of a worker that was lost; what becomes of the job."""
+    losses = job.losses + 1
+    error = {
+        "code": "unavailable",
+        "message": f"Worker {job.worker_id} was lost while it ran attempt {job.attempt}.",
+        "hint": "The machine may be short of memory; see training_logs.",
+    }
+    if job.cancel_requested:
+        end_attempt(connection, job, "cancelled", values={"losses": losses})
+        return "cancelled"
+    status: JobStatus = "failed" if losses >= MAX_LOSSES else "queued"
+    end_attempt(connection, job, status, error=error, values={"losses": losses})
+    return status
 
 
 def take_unannounced(connection: Connection, limit: int = 500) -> list[Job]:
     """The queued jobs that wait for nothing and have no message in the queue yet."""
     statement = (
-        select(jobs.c.id, jobs.c.priority)
+        select(jobs)
         .where(jobs.c.status == "queued", jobs.c.enqueued.is_(False), ~_waits())
         .order_by(jobs.c.created_at, jobs.c.id)
         .limit(limit)

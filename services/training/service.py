@@ -1,6 +1,8 @@
 """Training jobs for their users: submit, follow, cancel, retry."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -10,7 +12,7 @@ from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import jobs as table
 from mcp_hub.adapters.database.schema import now_ms
-from mcp_hub.adapters.errors import Conflict, InvalidArgument
+from mcp_hub.adapters.errors import Conflict, InvalidArgument, Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.services.data.service import DataService
@@ -39,6 +41,8 @@ from mcp_hub.services.training.views import (
     Submitted,
 )
 from mcp_hub.services.views import Error, Page, iso
+
+logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 50.0
 _LOOK_AGAIN_S = 2.0
@@ -76,6 +80,14 @@ class TrainingService:
             InvalidArgument, NotFound: the request cannot work; says what would.
             Conflict: the key belongs to another request, or a job depended on did not succeed.
         """
+        job, added = await self.record(submission, submitted_by=submitted_by)
+        if added:
+            await self._announce(job.id)
+        note = None if added else "This idempotency key was used before: this is that job."
+        return Submitted(job_id=job.id, status=job.status, note=note)
+
+    async def record(self, submission: Submission, *, submitted_by: str) -> tuple[Job, bool]:
+        """Write a job down, without a message for it, and whether it is new. Raises as `submit`."""
         framework = load_framework(submission.framework)
         dataset = await self._data.get(submission.dataset)
         config = check_submission(submission, framework, dataset)
@@ -88,11 +100,7 @@ class TrainingService:
             "idempotency_key": submission.idempotency_key, "submitted_by": submitted_by,
         }  # fmt: skip
         parents = list(dict.fromkeys(submission.depends_on))
-        job, added = await self._database.write(lambda c: _add(c, values, parents))
-        if added:
-            await self._announce(job.id)
-        note = None if added else "This idempotency key was used before: this is that job."
-        return Submitted(job_id=job.id, status=job.status, note=note)
+        return await self._database.write(lambda c: _add(c, values, parents))
 
     async def status(
         self, job_id: str, *, wait_s: float = 0, follow: Follower | None = None
@@ -134,7 +142,11 @@ class TrainingService:
             Conflict: the job has ended.
         """
         if await self._database.write(lambda c: _cancel(c, job_id)) == "queued":
-            await self._queue.cancel(job_id)
+            try:
+                await self._queue.cancel(job_id)
+            except Unavailable as error:
+                # Whoever gets the message finds that the job is not queued any more.
+                logger.warning("The message of %s is left in the queue: %s", job_id, error)
         await self._tell(job_id)
         return await self._view(job_id)
 
@@ -197,7 +209,11 @@ class TrainingService:
             await self._ensure_worker()
 
     async def _announce(self, job_id: str) -> None:
-        await enqueue_ready(self._database, self._queue)
+        try:
+            await enqueue_ready(self._database, self._queue)
+        except Unavailable as error:
+            # The job is safe in its table, and the workers enqueue what the queue lacks.
+            logger.warning("%s waits until the queue is back: %s", job_id, error)
         await self._tell(job_id)
         await self._bus.publish(LIST_CHANGED)
         await self._ensure_worker()
@@ -208,7 +224,7 @@ class TrainingService:
 
     async def _wait(self, view: JobView, wait_s: float, follow: Follower | None) -> JobView:
         with anyio.move_on_after(wait_s):
-            async with self._bus.subscribe() as topics:
+            async with self._changes(view.job_id) as changed:
                 while view.status not in TERMINAL:
                     if follow is not None:
                         await follow(view)
@@ -216,12 +232,30 @@ class TrainingService:
                     while view == before:
                         # A notice may be lost with the process that should have sent it.
                         with anyio.move_on_after(_LOOK_AGAIN_S):
-                            while await topics.receive() != job_topic(view.job_id):
-                                pass
+                            await changed()
                         view = await self._view(view.job_id)
                         if view.status in UNFINISHED:
                             await self._ensure_worker()
         return view
+
+    @asynccontextmanager
+    async def _changes(self, job_id: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """What returns at the next notice about the job; never, while the bus is out of reach."""
+        async with AsyncExitStack() as stack:
+            try:
+                topics = await stack.enter_async_context(self._bus.subscribe())
+            except Unavailable as error:
+                logger.warning("Jobs are looked at instead of listened to: %s", error)
+                yield anyio.sleep_forever
+                return
+
+            async def changed() -> None:
+                async for topic in topics:
+                    if topic == job_topic(job_id):
+                        return
+                await anyio.sleep_forever()
+
+            yield changed
 
     async def _view(self, job_id: str) -> JobView:
         return await self._database.read(lambda c: job_view(c, jobs.get_job(c, job_id)))
@@ -279,6 +313,7 @@ def _list_statement(status: str | None, limit: int, cursor: str | None) -> Selec
 
 def _add(connection: Connection, values: dict[str, Any], parents: list[str]) -> tuple[Job, bool]:
     """The new job, or the one that has its idempotency key already; and whether it is new."""
+    jobs.hold_still(connection, parents)
     for parent_id in parents:
         parent = jobs.get_job(connection, parent_id)
         if parent.status in TERMINAL and parent.status != "succeeded":
@@ -331,7 +366,9 @@ def _retry(connection: Connection, job_id: str) -> None:
             "be retried.",
             "Submit a new job to train again.",
         )
-    for parent_id in jobs.unmet_parents(connection, job_id):
+    unmet = jobs.unmet_parents(connection, job_id)
+    jobs.hold_still(connection, unmet)
+    for parent_id in unmet:
         parent = jobs.get_job(connection, parent_id)
         if parent.status in TERMINAL:
             raise Conflict(
@@ -342,7 +379,7 @@ def _retry(connection: Connection, job_id: str) -> None:
         update(table)
         .where(table.c.id == job_id)
         .values(
-            status="queued", error=None, cancel_requested=False, failures=0, lost_workers=0,
+            status="queued", error=None, cancel_requested=False, failures=0, losses=0,
             enqueued=False, finished_at=None, updated_at=now_ms(),
         )
     )  # fmt: skip

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +17,22 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import now_ms, workers
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.ids import new_id
-from mcp_hub.adapters.queue.port import Claim, Queue
+from mcp_hub.adapters.queue.port import Claim, Queue, SharedQueue
 from mcp_hub.services.training import jobs
+from mcp_hub.services.training.adoption import Adoption
 from mcp_hub.services.training.announcing import (
     WORK_CHANGED,
     announce_ended,
     enqueue_ready,
     job_topic,
 )
+from mcp_hub.services.training.delegation import Delegation
 from mcp_hub.services.training.execution import Execution, Limits, Outcome
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.liveness import bury, this_host
-from mcp_hub.services.training.states import TERMINAL
+from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.states import TERMINAL, UNFINISHED
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,8 @@ class Worker:
 
     Whatever it does is guarded by leases: when it dies, another worker's `_supervise` notices and
     puts its jobs back. When it is merely slow and has lost a lease, it gives the attempt up.
+    On a queue that other programs share, it takes their jobs on by `training`, and writes down
+    what they do with the hub's.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Worker:
         blobs: BlobStore,
         queue: Queue,
         bus: Bus,
+        training: TrainingService | None = None,
     ) -> None:
         self.id = new_id("worker")
         self._options = options
@@ -74,6 +80,13 @@ class Worker:
         self._blobs = blobs
         self._queue = queue
         self._bus = bus
+        self._adoption: Adoption | None = None
+        self._delegation: Delegation | None = None
+        if isinstance(queue, SharedQueue) and training is not None:
+            self._adoption = Adoption(training, database, queue)
+            self._delegation = Delegation(
+                database, queue, bus, lease_s=options.lease_s, poll_s=options.poll_s
+            )
         self._running: dict[str, tuple[Execution, Claim]] = {}
         self._look = anyio.Event()
         self._beat = anyio.Event()
@@ -95,6 +108,8 @@ class Worker:
             background.start_soon(self._keep_leases)
             background.start_soon(self._supervise)
             background.start_soon(self._listen)
+            if self._delegation is not None:
+                background.start_soon(self._delegation.follow)
             async with anyio.create_task_group() as attempts:
                 await self._claim_jobs(attempts, launcher)
                 for execution, _ in self._running.values():
@@ -103,24 +118,22 @@ class Worker:
 
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[None]:
-        values = {
-            "id": self.id, "host": this_host(), "pid": os.getpid(),
-            "concurrency": self._options.concurrency,
-        }  # fmt: skip
-
-        def register(connection: Connection) -> None:
-            connection.execute(
-                workers.insert().values(**values, started_at=now_ms(), heartbeat_at=now_ms())
-            )
-
-        await self._database.write(register)
+        await self._database.write(self._register)
         logger.info("%s started: %s jobs at a time", self.id, self._options.concurrency)
         try:
             yield
         finally:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True), suppress(Unavailable):
                 await self._database.write(self._deregister)
             logger.info("%s ended", self.id)
+
+    def _register(self, connection: Connection) -> None:
+        connection.execute(
+            workers.insert().values(
+                id=self.id, host=this_host(), pid=os.getpid(),
+                concurrency=self._options.concurrency, started_at=now_ms(), heartbeat_at=now_ms(),
+            )
+        )  # fmt: skip
 
     def _deregister(self, connection: Connection) -> None:
         connection.execute(delete(workers).where(workers.c.id == self.id))
@@ -143,21 +156,33 @@ class Worker:
         try:
             claims = await self._queue.claim(self.id, self._options.lease_s, limit)
             for claim in claims:
-                job = await self._database.write(
-                    lambda c, claim=claim: jobs.start_attempt(  # type: ignore[misc]
-                        c, claim.message_id, self.id, int(self._options.lease_s * 1000)
-                    )
-                )
-                if job is None:
-                    await self._queue.ack(claim)
-                    continue
-                execution = self._execution(job, launcher)
-                self._running[job.id] = (execution, claim)
-                attempts.start_soon(self._execute, execution, claim)
+                job = await self._start(claim)
+                if job is not None:
+                    execution = self._execution(job, launcher)
+                    self._running[job.id] = (execution, claim)
+                    attempts.start_soon(self._execute, execution, claim)
         except Unavailable as error:
             logger.warning("No jobs can be claimed: %s", error)
             return 0
         return len(claims)
+
+    async def _start(self, claim: Claim) -> Job | None:
+        """Begin the attempt that the message asks for; settle it where there is none to begin."""
+        lease_ms = int(self._options.lease_s * 1000)
+        if self._adoption is not None:
+            return await self._adoption.start(claim, self.id, lease_ms)
+        job = await self._database.write(
+            lambda c: jobs.start_attempt(c, claim.message_id, self.id, lease_ms)
+        )
+        if job is None:
+            await self._queue.ack(claim)
+        return job
+
+    async def _settle(self, claim: Claim, job_id: str) -> None:
+        if self._adoption is not None:
+            await self._adoption.settle(claim, job_id)
+        else:
+            await self._queue.ack(claim)
 
     def _execution(self, job: Job, launcher: Launcher) -> Execution:
         return Execution(
@@ -175,11 +200,12 @@ class Worker:
         try:
             status = await execution.run()
             if status in TERMINAL:
-                await self._queue.ack(claim)
+                await self._settle(claim, job.id)
             else:
                 # Also when the lease was lost: the message may be the only one the job has.
                 delay_s = min(2.0**job.failures, _MAX_BACK_OFF_S) if status == "queued" else 0
-                await self._queue.retry(claim, delay_s=delay_s)
+                if await self._queue.retry(claim, delay_s=delay_s):
+                    await self._database.write(lambda c: jobs.mark_enqueued(c, [job.id]))
             await announce_ended(self._bus, job, status)
             await enqueue_ready(self._database, self._queue)
         except Unavailable as error:
@@ -200,36 +226,46 @@ class Worker:
 
     async def _listen(self) -> None:
         """Look at once, instead of at the next poll, when another process says so."""
-        async with self._bus.subscribe() as topics:
-            async for topic in topics:
-                if topic == WORK_CHANGED:
-                    self._look.set()
-                    self._beat.set()
+        while True:
+            try:
+                async with self._bus.subscribe() as topics:
+                    async for topic in topics:
+                        if topic == WORK_CHANGED:
+                            self._look.set()
+                            self._beat.set()
+            except Unavailable as error:
+                logger.warning("Jobs are looked for by the clock: %s", error)
+            await anyio.sleep(self._options.lease_s)
 
     async def _is_idle(self, idle_s: float) -> bool:
-        """Whether to end now. Checked in one transaction with leaving the list of workers, so
-        that whoever submits a job sees either this worker take it or no worker at all."""
+        """Whether to end now, having left the list of workers.
+
+        Looked at again after that: whoever submits a job meanwhile finds no worker, or is found.
+        """
         if self._options.idle_exit_s is None or idle_s < self._options.idle_exit_s:
             return False
-
-        def leave(connection: Connection) -> bool:
-            counts = jobs.count_by_status(connection)
-            if counts.get("queued") or counts.get("running"):
+        try:
+            if await self._is_work_left():
                 return False
-            self._deregister(connection)
-            return True
+            await self._database.write(self._deregister)
+            if not await self._is_work_left():
+                return True
+            await self._database.write(self._register)
+        except Unavailable as error:
+            logger.warning("Work cannot be looked for: %s", error)
+        return False
 
-        return await self._database.write(leave)
+    async def _is_work_left(self) -> bool:
+        counts = await self._database.read(jobs.count_by_status, one_statement=True)
+        return any(counts.get(status) for status in UNFINISHED)
 
     async def _keep_leases(self) -> None:
         """Renew the leases of what runs here, and see to what is cancelled or taken away."""
         lease_ms = int(self._options.lease_s * 1000)
+        alive = update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
 
         def renew(connection: Connection) -> dict[str, Job]:
-            connection.execute(
-                update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
-            )
-            return jobs.extend_leases(connection, self.id, lease_ms)
+            return jobs.extend_leases(connection, self.id, self._running, lease_ms)
 
         while True:
             with anyio.move_on_after(self._options.heartbeat_s):
@@ -237,7 +273,9 @@ class Worker:
             self._beat = anyio.Event()
             try:
                 before = dict(self._running)
-                held = await self._database.write(renew)
+                # Each by itself, so that what an attempt writes meanwhile is not in their way.
+                await self._database.write(lambda c: c.execute(alive).close(), one_statement=True)
+                held = await self._database.write(renew, one_statement=True)
                 for job_id, (execution, claim) in before.items():
                     await self._queue.heartbeat(claim, self._options.lease_s)
                     job = held.get(job_id)

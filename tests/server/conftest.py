@@ -13,6 +13,9 @@ from mcp_hub.server.app import HubServer, create_server
 from mcp_hub.server.composition import migrate, open_hub
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider
+from tests.adapters.conftest import s3_server
+
+__all__ = ["s3_server"]
 
 ERAS = ["auto", "legacy"]
 """`Client` modes: 2026-07-28, and 2025-11-25 after its handshake."""

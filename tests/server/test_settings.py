@@ -261,7 +261,7 @@ def test_an_unknown_key_in_a_variable_s_json(monkeypatch: pytest.MonkeyPatch) ->
         ("hub.toml", "[training]\nheartbeat_s = 40", "at most half of lease_s (30)"),
         ("hub.toml", "[port]\nx = 1", "unknown key port.x"),
         ("hub.toml", "database_url = 'mysql://h/d'", "database_url: must be sqlite:///"),
-        ("hub.toml", "blobs_url = 's3://bucket'", "blobs_url: must be a folder"),
+        ("hub.toml", "blobs_url = 'ftp://host/x'", "blobs_url: must be a folder"),
         ("hub.yaml", "port: 1", "neither .toml nor .json"),
         (
             "hub.json",

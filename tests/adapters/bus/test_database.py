@@ -1,16 +1,18 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import anyio
+import asyncpg
 import pytest
 from sqlalchemy import Connection, insert, select
 
 from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.schema import changes, now_ms
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
@@ -19,8 +21,10 @@ from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def open_on_sqlite(path: Path) -> AsyncIterator[DatabaseBus]:
-    database = SqliteDatabase(path)
+async def open_on(
+    open_database: Callable[[], SqliteDatabase | PostgresDatabase],
+) -> AsyncIterator[DatabaseBus]:
+    database = open_database()
     await database.upgrade()
     bus = DatabaseBus(database, poll_s=0.02)
     yield bus
@@ -31,7 +35,13 @@ async def open_on_sqlite(path: Path) -> AsyncIterator[DatabaseBus]:
 class TestDatabaseBusOnSqlite(BusContract):
     @pytest.fixture
     def open_bus(self, tmp_path: Path) -> OpenBus:
-        return partial(open_on_sqlite, tmp_path / "hub.db")
+        return partial(open_on, partial(SqliteDatabase, tmp_path / "hub.db"))
+
+
+class TestDatabaseBusOnPostgres(BusContract):
+    @pytest.fixture
+    def open_bus(self, postgres_url: str) -> OpenBus:
+        return partial(open_on, partial(PostgresDatabase, postgres_url))
 
 
 def _pollers() -> list[asyncio.Task[None]]:
@@ -131,3 +141,18 @@ async def test_subscribing_to_a_database_that_does_not_answer(tmp_path: Path) ->
         async with bus.subscribe():
             pass
     assert _pollers() == []
+
+
+async def test_a_notice_that_commits_after_a_later_one_is_told(postgres_url: str) -> None:
+    slow = await asyncpg.connect(postgres_url)
+    async with open_on(partial(PostgresDatabase, postgres_url)) as bus, bus.subscribe() as notices:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("INSERT INTO changes (topic, origin, created_at) VALUES ('a', 'o', 0)")
+        async with open_on(partial(PostgresDatabase, postgres_url)) as other:
+            await other.publish("b")
+        with anyio.fail_after(10):
+            assert await notices.receive() == "b"
+            await transaction.commit()
+            assert await notices.receive() == "a"
+    await slow.close()

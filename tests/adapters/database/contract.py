@@ -100,7 +100,7 @@ class DatabaseContract:
         def look_twice(connection: Connection) -> None:
             seen.append(_model_names(connection))
             looked.set()
-            go_on.wait(30)
+            _hold(connection, go_on)
             seen.append(_model_names(connection))
 
         async with anyio.create_task_group() as tasks:
@@ -120,7 +120,7 @@ class DatabaseContract:
         def slow(connection: Connection) -> None:
             _add_model("iris", connection)
             wrote.set()
-            go_on.wait(30)
+            _hold(connection, go_on)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(database.write, slow)
@@ -173,7 +173,7 @@ class DatabaseContract:
         def work(connection: Connection) -> None:
             _add_model("one", connection)
             begun.set()
-            go_on.wait(30)
+            _hold(connection, go_on)
             _add_model("two", connection)
 
         scope = anyio.CancelScope()
@@ -290,6 +290,14 @@ def _model_names(connection: Connection) -> list[str]:
     return list(connection.execute(select(models.c.name).order_by(models.c.name)).scalars())
 
 
+def _hold(connection: Connection, until: threading.Event, for_s: float = 30) -> None:
+    """Keep the transaction open: by statements, since it may be the event loop that runs it."""
+    deadline = time.monotonic() + for_s
+    while not until.is_set():
+        assert time.monotonic() < deadline
+        connection.execute(select(1))
+
+
 def _count_up(connection: Connection) -> None:
     # Read, then write: an update lost between the two would show.
     connection.execute(update(models).values(last_version=_counted(connection) + 1))
@@ -316,7 +324,7 @@ async def _write_and_hang(open_database: OpenDatabase, sign: Path) -> None:
     def work(connection: Connection) -> None:
         _add_model("lost", connection)
         sign.touch()
-        threading.Event().wait()
+        _hold(connection, threading.Event(), for_s=3600)
 
     await open_database().write(work)
 

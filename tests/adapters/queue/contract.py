@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -181,6 +182,20 @@ class QueueContract:
         [claim] = await queue.claim("cönsumer", LONG)
         assert claim.message_id == message
         assert await queue.ack(claim)
+
+    @pytest.mark.parametrize(
+        "payload", [None, {}, {"ü": [1, 2.5, None, {"": True}], "x": "🚀" * 999}]
+    )
+    async def test_a_message_carries_its_payload(
+        self, queue: Queue, payload: dict[str, Any] | None
+    ) -> None:
+        await queue.enqueue("job_1", payload=payload)
+        await queue.enqueue("job_1", payload={"another": "payload"})
+        [claim] = await queue.claim("c", LONG)
+        assert claim.payload == payload
+        await queue.retry(claim)
+        [again] = await queue.claim("c", LONG)
+        assert again.payload == payload
 
     async def test_many_tasks_share_a_queue(self, queue: Queue) -> None:
         taken: list[str] = []

@@ -1,5 +1,5 @@
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, bindparam, event, insert
 
+from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.schema import now_ms, queue_messages
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
@@ -16,8 +17,10 @@ from tests.adapters.queue.contract import LONG, OpenQueue, QueueContract
 
 
 @asynccontextmanager
-async def open_on_sqlite(path: Path, name: str) -> AsyncIterator[DatabaseQueue]:
-    database = SqliteDatabase(path)
+async def open_on(
+    open_database: Callable[[], SqliteDatabase | PostgresDatabase], name: str
+) -> AsyncIterator[DatabaseQueue]:
+    database = open_database()
     await database.upgrade()
     queue = DatabaseQueue(database, name)
     yield queue
@@ -28,7 +31,13 @@ async def open_on_sqlite(path: Path, name: str) -> AsyncIterator[DatabaseQueue]:
 class TestDatabaseQueueOnSqlite(QueueContract):
     @pytest.fixture
     def open_queue(self, tmp_path: Path) -> OpenQueue:
-        return partial(open_on_sqlite, tmp_path / "hub.db")
+        return partial(open_on, partial(SqliteDatabase, tmp_path / "hub.db"))
+
+
+class TestDatabaseQueueOnPostgres(QueueContract):
+    @pytest.fixture
+    def open_queue(self, postgres_url: str) -> OpenQueue:
+        return partial(open_on, partial(PostgresDatabase, postgres_url))
 
 
 async def test_claims_pass_over_claimed_and_delayed_messages_within_an_index(

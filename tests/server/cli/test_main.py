@@ -7,7 +7,18 @@ import pytest
 
 from .conftest import Shell
 
-COMMANDS = ["serve", "worker", "migrate", "doctor", "info", "train", "demo", "install"]
+COMMANDS = [
+    "serve",
+    "worker",
+    "up",
+    "migrate",
+    "copy",
+    "doctor",
+    "info",
+    "train",
+    "demo",
+    "install",
+]
 HEAVY = {
     "alembic", "numpy", "onnx", "onnxruntime", "polars", "rich", "skl2onnx", "sklearn",
     "sqlalchemy",

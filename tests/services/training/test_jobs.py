@@ -101,7 +101,7 @@ class JobsMachine(RuleBasedStateMachine):
         assert store.reap_lost(self.connection) == [job_id]
         self.lost.append(job)
         self.vanished[job_id] = self.vanished.get(job_id, 0) + 1
-        if self.vanished[job_id] >= store.MAX_LOST_WORKERS:
+        if self.vanished[job_id] >= store.MAX_LOSSES:
             self._move(job_id, "failed")
             self._fail_children(job_id)
         else:
@@ -115,7 +115,7 @@ class JobsMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS))
     def renew(self, worker: str) -> None:
-        held = store.extend_leases(self.connection, worker, LEASE_MS)
+        held = store.extend_leases(self.connection, worker, list(self.status), LEASE_MS)
         assert set(held) == {
             job_id for job_id, (holder, _) in self.held.items() if holder == worker
         }

@@ -1,0 +1,73 @@
+"""Connections to Redis, and what its driver's exceptions mean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.urls import without_secret
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 10.0
+_RETRIES = 3
+
+_HINTS: tuple[tuple[type[RedisError], str], ...] = (
+    (AuthenticationError, "Check the user and the password in redis_url."),
+    (NoPermissionError, "Give the user the commands and keys that the hub needs."),
+    (OutOfMemoryError, "Redis is full: raise its maxmemory, or free some."),
+    (TimeoutError, "Redis does not answer in time; try again, or see what keeps it busy."),
+    (ConnectionError, "Check that Redis runs and that redis_url names it."),
+)
+
+
+def connect(url: str) -> "Redis":
+    """A client of the Redis at `url` whose every call has a deadline and survives a restart."""
+    client: Redis = Redis.from_url(
+        url,
+        decode_responses=False,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        health_check_interval=30,
+        client_name="mcp-hub",
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), _RETRIES),
+        retry_on_error=[ConnectionError],
+    )
+    return client
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Raise what Redis lacks as Unavailable; a wrong command stays the error that it is."""
+    try:
+        yield
+    except RedisError as error:
+        hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), None)
+        if hint is None and isinstance(error, ResponseError) and _is_passing(error):
+            hint = "Redis is loading, or is a replica; try again, or connect to the primary."
+        if hint is None and "DB index" in str(error):
+            hint = "This Redis has no database of the number that redis_url ends with."
+        if hint is None:
+            raise
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise Unavailable(f"Redis at {without_secret(url)}: {reason}.", hint) from error
+    except OSError as error:
+        raise Unavailable(
+            f"Redis at {without_secret(url)} cannot be reached: {error}.",
+            "Check that Redis runs and that redis_url names it.",
+        ) from error
+
+
+def _is_passing(error: ResponseError) -> bool:
+    return str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "MISCONF", "BUSY"))

@@ -1,0 +1,118 @@
+"""The adapters that the settings choose: the only place that names them."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from mcp_hub.adapters.blobs.files import FileBlobStore
+from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.queue.database import DatabaseQueue
+from mcp_hub.adapters.queue.port import Queue
+from mcp_hub.server.settings import Settings
+
+JOBS_QUEUE = "mcp-hub-jobs"
+"""The queue's name, under which other BullMQ programs find it on Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """What a hub process stands on."""
+
+    database: Database
+    blobs: BlobStore
+    queue: Queue
+    bus: Bus
+
+
+@asynccontextmanager
+async def open_adapters(settings: Settings) -> AsyncIterator[Adapters]:
+    """The adapters that `settings` choose, the database at this program's revision.
+
+    Raises:
+        Unavailable: the database cannot be opened, or an adapter's package is not installed.
+        Conflict: the database is newer than this program.
+    """
+    settings.ensure_folders()
+    async with AsyncExitStack() as stack:
+        database = choose_database(settings)
+        stack.push_async_callback(database.close)
+        await database.upgrade()
+        blobs = choose_blobs(settings)
+        stack.push_async_callback(blobs.close)
+        bus = _choose_bus(settings, database)
+        stack.push_async_callback(bus.close)
+        queue = _choose_queue(settings, database)
+        stack.push_async_callback(queue.close)
+        yield Adapters(database=database, blobs=blobs, queue=queue, bus=bus)
+
+
+def choose_database(settings: Settings) -> Database:
+    """PostgreSQL for a `postgresql://` URL, else the embedded file."""
+    url = settings.database_url
+    if url is None or url.startswith("sqlite:"):
+        return SqliteDatabase(settings.database_path)
+    with _extra("postgres"):
+        from mcp_hub.adapters.database.postgresql import PostgresDatabase
+    return PostgresDatabase(url)
+
+
+async def provision_database(settings: Settings) -> bool:
+    """Make the database that the settings name, if it is absent; whether this made it.
+
+    Raises:
+        Denied: it is absent, and the user may not make it.
+        Unavailable: the server cannot be reached or refuses the user.
+    """
+    url = settings.database_url
+    if url is None or url.startswith("sqlite:"):
+        return not settings.database_path.exists()
+    with _extra("postgres"):
+        from mcp_hub.adapters.database.provisioning import provision
+    return await provision(url)
+
+
+def choose_blobs(settings: Settings) -> BlobStore:
+    """S3 for an `s3://` URL, GridFS for a `mongodb://` one, else a folder."""
+    url = settings.blobs_url or ""
+    if url.startswith("s3://"):
+        with _extra("minio"):
+            from mcp_hub.adapters.blobs.s3 import S3BlobStore
+        return S3BlobStore(url)
+    if url.startswith(("mongodb://", "mongodb+srv://")):
+        with _extra("mongodb"):
+            from mcp_hub.adapters.blobs.gridfs import GridFsBlobStore
+        return GridFsBlobStore(url)
+    return FileBlobStore(settings.blobs_dir)
+
+
+def _choose_queue(settings: Settings, database: Database) -> Queue:
+    if settings.redis_url is None:
+        return DatabaseQueue(database, JOBS_QUEUE)
+    with _extra("redis"):
+        from mcp_hub.adapters.queue.bullmq import BullQueue
+    return BullQueue(settings.redis_url, JOBS_QUEUE)
+
+
+def _choose_bus(settings: Settings, database: Database) -> Bus:
+    if settings.redis_url is None:
+        return DatabaseBus(database)
+    with _extra("redis"):
+        from mcp_hub.adapters.bus.redis import RedisBus
+    return RedisBus(settings.redis_url)
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say which installation brings a package that the settings ask for and that is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise Unavailable(
+            f"The settings need the package {error.name}, which is not installed.",
+            f'Install it: pip install "mcp-hub[{name}]".',
+        ) from error

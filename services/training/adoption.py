@@ -1,0 +1,140 @@
+"""Jobs that other programs put into the queue: taken on as the hub's own, and answered.
+
+Such a message means: see to this job, and answer when it has ended. It is answered by whichever
+worker gets it last; who ran the job, under which message, does not matter.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy import Connection, select
+
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.schema import jobs as table
+from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable, names_hint
+from mcp_hub.adapters.queue.port import Claim, SharedQueue
+from mcp_hub.services.training import jobs
+from mcp_hub.services.training.jobs import Job
+from mcp_hub.services.training.reports import model_reference
+from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.states import TERMINAL
+from mcp_hub.services.training.submission import Submission
+from mcp_hub.services.views import Name
+
+SUBMITTED_BY = "bullmq"
+_LOOK_AGAIN_MOST_S = 10.0
+
+
+class _Order(BaseModel):
+    """What another program's message holds: the arguments of training_submit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    type: str
+    dataset: str
+    target: str | None = None
+    framework: str = "sklearn"
+    config: dict[str, Any] | None = None
+    priority: int = 0
+    timeout_s: float | None = None
+    max_retries: int = 0
+    depends_on: list[str] | None = None
+    idempotency_key: str | None = None
+
+
+class Adoption:
+    """Starts the jobs that messages ask for, their own ones and those of other programs."""
+
+    def __init__(self, training: TrainingService, database: Database, queue: SharedQueue) -> None:
+        self._training = training
+        self._database = database
+        self._queue = queue
+
+    async def start(self, claim: Claim, worker_id: str, lease_ms: int) -> Job | None:
+        """The attempt that `claim` leads to; None if there is none now, and it is settled."""
+        job_id = claim.message_id
+        job = await self._start(job_id, worker_id, lease_ms)
+        if job is None and _is_foreign(claim) and await self._find(job_id) is None:
+            try:
+                job_id = await self._adopt(claim)
+            except Unavailable:
+                raise
+            except HubError as error:
+                await self._queue.fail(claim, f"{error.message} {error.hint or ''}".strip())
+                return None
+            job = await self._start(job_id, worker_id, lease_ms)
+        if job is None:
+            await self.settle(claim, job_id)
+        return job
+
+    async def settle(self, claim: Claim, job_id: str) -> None:
+        """Answer for a job that has ended; give the message of one that has not back."""
+        job = await self._find(job_id)
+        if job is None:
+            await self._queue.ack(claim)
+        elif job.status == "succeeded":
+            result = {"job_id": job.id, "status": job.status, "model": model_reference(job)}
+            await self._queue.complete(claim, result)
+        elif job.status in TERMINAL:
+            reason = job.error["message"] if job.error else f"Job {job.id} is {job.status}."
+            await self._queue.fail(claim, reason)
+        else:
+            await self._queue.retry(claim, delay_s=min(claim.delivery, _LOOK_AGAIN_MOST_S))
+
+    async def _adopt(self, claim: Claim) -> str:
+        """The job of another program's message: a new one, or the one that it was before."""
+        submission = _submission(claim)
+        job, _ = await self._training.record(submission, submitted_by=SUBMITTED_BY)
+        job_id: str = job.id
+        return job_id
+
+    async def _start(self, job_id: str, worker_id: str, lease_ms: int) -> Job | None:
+        return await self._database.write(
+            lambda c: jobs.start_attempt(c, job_id, worker_id, lease_ms)
+        )
+
+    async def _find(self, job_id: str) -> Job | None:
+        def find(connection: Connection) -> Job | None:
+            return connection.execute(select(table).where(table.c.id == job_id)).first()
+
+        return await self._database.read(find)
+
+
+def _is_foreign(claim: Claim) -> bool:
+    """Whether a program that is no hub added the message: a hub's names its job."""
+    return claim.payload is None or claim.payload.get("job_id") != claim.message_id
+
+
+def _submission(claim: Claim) -> Submission:
+    """The job that another program's message asks for, with a key that the message gives it.
+
+    Raises:
+        InvalidArgument: it asks for none; says what would be right.
+    """
+    if claim.payload is None:
+        raise InvalidArgument(
+            "The job's data are no object.", "Give the arguments of training_submit."
+        )
+    try:
+        order = _Order.model_validate(claim.payload)
+    except ValidationError as error:
+        raise _explained(error, claim.payload) from None
+    fields = order.model_dump(exclude_none=True)
+    fields.setdefault("idempotency_key", f"bullmq:{claim.message_id}")
+    return Submission(**fields)
+
+
+def _explained(error: ValidationError, payload: Mapping[str, Any]) -> InvalidArgument:
+    fault = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    known = sorted(_Order.model_fields)
+    if fault["type"] == "extra_forbidden":
+        return InvalidArgument(
+            f"training_submit has no parameter {name!r}.", names_hint(name, known, "parameters")
+        )
+    if fault["type"] == "missing":
+        return InvalidArgument(f"The job's data lack {name!r}.", f"Given: {', '.join(payload)}.")
+    shown = str(fault["input"])[:80]
+    return InvalidArgument(f"{name} is {shown!r}: {fault['msg']}.")

@@ -1,0 +1,48 @@
+"""The real servers, each started once for all suites."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests import servers
+from tests.servers import Server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = servers.start_redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = servers.start_s3(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = servers.start_mongodb(tmp_path_factory.mktemp("mongodb"))
+    yield server
+    server.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A table of what was held to each port's contract: ports × implementations × tests."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            parts = report.nodeid.split("::")
+            if parts[0].startswith("tests/adapters/") and parts[1].startswith("Test"):
+                key = (parts[0].split("/")[2], parts[1].removeprefix("Test"))
+                if outcome != "passed" or report.when == "call":
+                    counts.setdefault(key, Counter())[outcome] += 1
+    if not counts:
+        return
+    terminalreporter.section("contracts: ports × implementations × tests")
+    for (port, implementation), outcomes in sorted(counts.items()):
+        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+        terminalreporter.write_line(f"{port:<10} {implementation:<32} {told}")
