@@ -13,9 +13,12 @@ from mcp_hub.server.app import HubServer, create_server
 from mcp_hub.server.composition import migrate, open_hub
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider
+from mcp_hub.services.training.submission import Submission
 from tests.adapters.conftest import s3_server
 
 __all__ = ["s3_server"]
+
+AddDataset = Callable[[str], Awaitable[None]]
 
 ERAS = ["auto", "legacy"]
 """`Client` modes: 2026-07-28, and 2025-11-25 after its handshake."""
@@ -69,7 +72,7 @@ async def client(request: pytest.FixtureRequest, server: HubServer) -> AsyncIter
 
 
 @pytest.fixture
-def add_dataset(hub: Hub) -> Callable[[str], Awaitable[None]]:
+def add_dataset(hub: Hub) -> AddDataset:
     """Registers a small data set of that name."""
 
     async def add(name: str) -> None:
@@ -77,3 +80,18 @@ def add_dataset(hub: Hub) -> Callable[[str], Awaitable[None]]:
         await hub.data.register(name, content=f"size,label\n{rows}\n", format="csv")
 
     return add
+
+
+async def submit(hub: Hub, dataset: str) -> str:
+    """The id of a job that no worker takes."""
+    job = await hub.training.submit(
+        Submission(
+            name="model",
+            type="classification",
+            framework="sklearn",
+            dataset=dataset,
+            target="label",
+        ),
+        submitted_by="test",
+    )
+    return job.job_id
