@@ -10,7 +10,7 @@ from mcp_hub.adapters.errors import InvalidArgument, NotFound
 from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server.adapters import choose_blobs, choose_database
 from mcp_hub.server.provisioning import provision_storage
-from mcp_hub.server.settings import Settings, load_file
+from mcp_hub.server.settings import Settings, load_settings
 from mcp_hub.services.moving.service import End, MovingService, OnStep
 from mcp_hub.services.moving.views import Moved
 
@@ -48,7 +48,9 @@ def settings_of_end(
         )
     path = Path(given).expanduser().absolute()
     if path.suffix in (".toml", ".json"):
-        return load_file(path)
+        if not path.is_file():
+            raise InvalidArgument(f"There is no file {path}.", _FORMS.format(flag=flag))
+        return load_settings(path, alone=True)
     if path.exists() and not path.is_dir():
         raise InvalidArgument(f"{flag} {given} is a file.", _FORMS.format(flag=flag))
     return Settings(data_dir=path)

@@ -320,36 +320,24 @@ class Settings(BaseSettings):
         }
 
 
-def load_settings(config_file: str | Path | None = None, **flags: Any) -> Settings:
+def load_settings(
+    config_file: str | Path | None = None, *, alone: bool = False, **flags: Any
+) -> Settings:
     """The settings in force: the first configuration file found, then variables, then `flags`.
 
     `config_file` is the `--config` flag; else `MCP_HUB_CONFIG`, `mcp-hub.toml` or `mcp-hub.json`
     in the current folder, and the same in the user's configuration folder are looked for.
-    `flags` are fields of `Settings`, sections as mappings; those that are None were not given.
+    `flags` are fields of `Settings`, sections as mappings; None means not given. With `alone` the
+    file is all that counts.
 
     Raises:
         InvalidArgument: the file cannot be read, or a key or a value is wrong; names both.
     """
-    known = known_keys()
-    path = sources.find_file(config_file)
-    layers = [
-        sources.file_layer(path, known) if path else {},
-        sources.environment_layer(Settings, known, secret_files=URLS),
-        sources.flags_layer(flags),
-    ]
-    return _merged(layers)
-
-
-def load_file(path: Path) -> Settings:
-    """The settings in a configuration file alone, whatever this process's variables say.
-
-    Raises:
-        InvalidArgument: the file cannot be read, or a key or a value is wrong; names both.
-    """
-    return _merged([sources.file_layer(path, known_keys())])
-
-
-def _merged(layers: list[sources.Layer]) -> Settings:
+    known, path = known_keys(), sources.find_file(config_file)
+    layers = [sources.file_layer(path, known) if path else {}]
+    if not alone:
+        layers.append(sources.environment_layer(Settings, known, secret_files=URLS))
+        layers.append(sources.flags_layer(flags))
     merged: dict[str, sources.Setting] = {}
     for layer in layers:
         merged.update(layer)

@@ -141,7 +141,7 @@ class BullQueue:
         events = [event for event in (_event(*entry) for entry in entries) if event is not None]
         events = [
             one
-            for one, next_ in zip(events, [*events[1:], None], strict=True)
+            for one, next_ in zip(events, [*events[1:], None], strict=False)
             if not _is_explained(one, next_)
         ]
         position = _position(entries[-1][0]) if entries else after

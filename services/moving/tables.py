@@ -76,7 +76,12 @@ def write_rows(connection: Connection, table: Table, rows: Sequence[Row[Any]]) -
 def _bindable(column: Column[Any], value: Any) -> Any:
     """SQL's NULL for what is absent, and not JSON's, where the column may be NULL."""
     absent = value is None and isinstance(column.type, JSON) and column.nullable
-    return null() if absent else value
+    return null() if absent else _keepable(value)
+
+
+def _keepable(value: Any) -> Any:
+    """Text without NUL, which a job may print into its log and PostgreSQL cannot keep."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def set_serial(connection: Connection, table: Table) -> None:
@@ -105,7 +110,10 @@ def digest_of(table: Table, rows: Iterable[Row[Any]]) -> int:
     total = 0
     for row in rows:
         canonical = json.dumps(
-            [row[at] for at in kept], sort_keys=True, separators=(",", ":"), default=_hexadecimal
+            [_keepable(row[at]) for at in kept],
+            sort_keys=True,
+            separators=(",", ":"),
+            default=_hexadecimal,
         )
         digest = hashlib.blake2b(canonical.encode(errors="surrogatepass"), digest_size=_HASH_BYTES)
         total += int.from_bytes(digest.digest())

@@ -1,5 +1,6 @@
 """Telling the queue and the bus what the jobs table already says."""
 
+from functools import partial
 from typing import Any
 
 from mcp_hub.adapters.bus.port import Bus
@@ -25,11 +26,11 @@ async def enqueue_ready(database: Database, queue: Queue) -> None:
     Whatever happens between the commit of a job and its message, or of a parent's end and its
     children's messages, a later call makes up for.
     """
-    while ready := await database.read(jobs.take_unannounced):
+    while ready := await database.read(jobs.take_unannounced, one_statement=True):
         for job in ready:
             await queue.enqueue(job.id, priority=job.priority, payload=_description(job))
         ids = [job.id for job in ready]
-        await database.write(lambda c, ids=ids: jobs.mark_enqueued(c, ids))  # type: ignore[misc]
+        await database.write(partial(jobs.mark_enqueued, job_ids=ids), one_statement=True)
 
 
 def _description(job: Job) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def mark_enqueued(connection: Connection, job_ids: Iterable[str]) -> None:
     """Record that the queue has a message for each of these jobs."""
     connection.execute(
         update(jobs)
-        .where(jobs.c.id.in_(list(job_ids)), jobs.c.status == "queued")
+        .where(jobs.c.id.in_(list(job_ids)), jobs.c.status == "queued", jobs.c.enqueued.is_(False))
         .values(enqueued=True)
     )
 

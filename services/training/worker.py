@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -205,7 +206,8 @@ class Worker:
                 # Also when the lease was lost: the message may be the only one the job has.
                 delay_s = min(2.0**job.failures, _MAX_BACK_OFF_S) if status == "queued" else 0
                 if await self._queue.retry(claim, delay_s=delay_s):
-                    await self._database.write(lambda c: jobs.mark_enqueued(c, [job.id]))
+                    mark = partial(jobs.mark_enqueued, job_ids=[job.id])
+                    await self._database.write(mark, one_statement=True)
             await announce_ended(self._bus, job, status)
             await enqueue_ready(self._database, self._queue)
         except Unavailable as error:
@@ -294,7 +296,7 @@ class Worker:
                     logger.warning("%s was taken from a worker that is gone", job_id)
                     await self._announce(job_id)
                 if await self._queue.depth() == 0:
-                    await self._database.write(jobs.forget_enqueued)
+                    await self._database.write(jobs.forget_enqueued, one_statement=True)
                 await enqueue_ready(self._database, self._queue)
             except Unavailable as error:
                 logger.warning("Lost jobs cannot be looked for: %s", error)

@@ -27,7 +27,7 @@ from mcp_hub.adapters.database.schema import (
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 
 _BATCH = 20_000
-_TEXTS = ["plain", "ÄÖÜ ß é e\u0301", "日本語 🚀", "' \" ; -- \\ %", "", "line\r\n\t"]
+_TEXTS = ["plain", "ÄÖÜ ß é e\u0301", "日本語 🚀", "' \" ; -- \\ %", "", "line\r\n\t", "NUL \0"]
 
 Row = dict[str, Any]
 

@@ -315,7 +315,7 @@ def test_an_end_is_a_folder_a_file_or_a_url(
         ("mysql://host/hub", "/blobs", "must be sqlite:///path/to/hub.db or postgresql://"),
         ("folder", "/blobs", "says itself where the blobs are"),
         (None, "/blobs", "--to-blobs needs --to"),
-        ("no-such.toml", None, "no-such.toml cannot be read"),
+        ("no-such.toml", None, "no-such.toml."),
     ],
 )
 def test_a_wrong_end_is_explained(given: str | None, blobs: str | None, contains: str) -> None:

@@ -61,6 +61,7 @@ def worker(
     queue: DatabaseQueue,
     bus: DatabaseBus,
     blobs: FileBlobStore,
+    training: TrainingService,
     tmp_path: Path,
 ) -> WorkerFactory:
     """Runs a worker in this process while its context lasts."""
@@ -71,7 +72,7 @@ def worker(
     ) -> AsyncIterator[Worker]:
         worker = Worker(
             options, limits, tmp_path / "jobs",
-            database=database, blobs=blobs, queue=queue, bus=bus,
+            database=database, blobs=blobs, queue=queue, bus=bus, training=training,
         )  # fmt: skip
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
