@@ -46,7 +46,7 @@ the setting's variable with `_FILE` added."""
 
 _POSTGRESQL = ("postgresql://", "postgres://")
 _REDIS = ("redis://", "rediss://")
-_BLOBS = ("file:///", "s3://", "mongodb://", "mongodb+srv://")
+_BLOBS = ("file:///", "s3://")
 
 WITHOUT_EFFECT = ("telemetry", "data.connectors", "registry.auto_version")
 """Settings that are read and checked, and that nothing in this release acts on."""
@@ -190,8 +190,7 @@ class Settings(BaseSettings):
     blobs_url: str | None = Field(
         None,
         repr=False,
-        description="A folder, s3://key:secret@host/bucket or mongodb://…; blobs in data_dir "
-        "if unset",
+        description="A folder or s3://key:secret@host/bucket; blobs in data_dir if unset",
     )
     toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
@@ -253,10 +252,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_blobs(cls, url: str | None) -> str | None:
         if url is not None and "://" in url and not url.startswith(_BLOBS):
-            raise ValueError(
-                "must be a folder, file:///folder, s3://key:secret@host/bucket or "
-                "mongodb://host/database"
-            )
+            raise ValueError("must be a folder, file:///folder or s3://key:secret@host/bucket")
         return url
 
     @property

@@ -1,8 +1,7 @@
 """Real servers for the tests: each started once on a free port of this machine, and ended.
 
 A server that is not installed skips its tests, naming the command that brings it; with `CI` set
-that is a failure. What runs is said in the docs: nx-27017 speaks MongoDB's protocol but is not
-mongod, and SeaweedFS stands for any S3.
+that is a failure. SeaweedFS stands for any S3.
 """
 
 import json
@@ -225,22 +224,6 @@ def start_s3(folder: Path) -> Server:
         stop_signal=signal.SIGKILL,
         is_ready=_s3_is_ready,
     )  # fmt: skip
-    server.start()
-    return server
-
-
-def start_mongodb(folder: Path) -> Server:
-    """nx-27017, which speaks MongoDB's wire protocol over SQLite."""
-    program = need(Path(sys.executable).parent / "nx-27017", "pip install nx-27017")
-    folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    server = Server(
-        "nx-27017",
-        f"mongodb://127.0.0.1:{port}/hub",
-        port,
-        [program, "--host", "127.0.0.1", "--port", str(port), "--db", str(folder / "mongo.db")],
-        folder / "nx.log",
-    )
     server.start()
     return server
 

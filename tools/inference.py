@@ -23,10 +23,15 @@ class InferenceTools(Toolset):
             list[dict[str, Any]],
             Field(description="Rows, each {column: value} with every column; at most 10,000"),
         ],
+        probabilities: Annotated[
+            bool, Field(description="false leaves them out, so that more rows fit an answer")
+        ] = True,
     ) -> Prediction:
         """Predict with a registered model, a prediction for each row in their order.
 
         model_get tells the columns (signature.inputs) and their kinds; null stands for a missing
         value where a column is nullable. Classifiers add the probability of each class.
         """
-        return await (await self.hub()).inference.predict(model, inputs)
+        return await (await self.hub()).inference.predict(
+            model, inputs, probabilities=probabilities
+        )

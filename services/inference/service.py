@@ -13,14 +13,12 @@ from mcp_hub.services.inference.encoding import encode_rows
 from mcp_hub.services.inference.sessions import SessionCache, SessionStats, estimated_bytes
 from mcp_hub.services.inference.views import Prediction
 from mcp_hub.services.registry.versions import VersionReader
-from mcp_hub.services.registry.views import Artifact, ModelView
+from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, ModelView
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 MOST_ROWS = 10_000
-SERVED = "model.onnx"
-"""The artifact of a version that answers predictions."""
 
 
 class InferenceService:
@@ -41,8 +39,15 @@ class InferenceService:
         """What is loaded, and what was loaded and evicted so far."""
         return self._sessions.stats
 
-    async def predict(self, reference: str, inputs: Sequence[Mapping[str, Any]]) -> Prediction:
-        """The predictions of the version that `reference` names, one for each row of `inputs`.
+    async def predict(
+        self,
+        reference: str,
+        inputs: Sequence[Mapping[str, Any]],
+        *,
+        probabilities: bool = True,
+    ) -> Prediction:
+        """The predictions of the version that `reference` names, one for each row of `inputs`,
+        a classifier's with the probability of each class unless that is not wanted.
 
         Raises:
             InvalidArgument: the reference is malformed, or a row does not fit the signature.
@@ -57,7 +62,8 @@ class InferenceService:
             )
         view = await self._versions.get(reference)
         session = await self._session(view)
-        return await to_thread.run_sync(_answer, view, session, inputs, limiter=self._limiter)
+        answer = await to_thread.run_sync(_answer, view, session, inputs, limiter=self._limiter)
+        return answer if probabilities else answer.model_copy(update={"probabilities": None})
 
     async def _session(self, view: ModelView) -> "InferenceSession":
         artifact = _served(view)
@@ -76,11 +82,11 @@ class InferenceService:
 
 def _served(view: ModelView) -> Artifact:
     for artifact in view.artifacts:
-        if artifact.name == SERVED:
+        if artifact.name == SERVED_MODEL:
             return artifact
     names = ", ".join(artifact.name for artifact in view.artifacts) or "none"
     raise InvalidArgument(
-        f"{view.model} cannot predict: it has no {SERVED}.",
+        f"{view.model} cannot predict: it has no {SERVED_MODEL}.",
         f"It is of the flavor {view.flavor!r}; its files: {names}.",
     )
 

@@ -81,6 +81,28 @@ def read_signature(model: bytes) -> Signature:
     )
 
 
+def check_signature(model: bytes, signature: Signature) -> None:
+    """Refuse a model that does not load, or whose inputs and outputs are not the declared ones.
+
+    Raises:
+        InvalidArgument: says which.
+    """
+    try:
+        session = open_session(model, 1)
+    except OnnxError as error:
+        raise InvalidArgument(f"The reported model is no ONNX that loads: {error}.") from error
+    for what, there, declared in (
+        ("inputs", session.get_inputs(), [field.name for field in signature.inputs]),
+        ("outputs", session.get_outputs(), [field.name for field in signature.outputs]),
+    ):
+        names = [field.name for field in there]
+        if sorted(names) != sorted(declared):
+            raise InvalidArgument(
+                f"The reported model has the {what} {', '.join(names)}, "
+                f"its signature {', '.join(declared)}."
+            )
+
+
 def _parse(model: bytes) -> ModelProto:
     try:
         parsed: ModelProto = ModelProto.FromString(model)

@@ -35,6 +35,7 @@ from mcp_hub.services.registry.references import (
 from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.registry.versions import VersionReader, model_names, version_states
 from mcp_hub.services.registry.views import (
+    SERVED_MODEL,
     Artifact,
     Deleted,
     Lineage,
@@ -47,7 +48,6 @@ from mcp_hub.services.registry.views import (
 from mcp_hub.services.roots import Roots
 from mcp_hub.services.views import Page
 
-MODEL_FILE = "model.onnx"
 Names = list[str]
 """Named, because `list` is a method in the class below."""
 
@@ -125,7 +125,7 @@ class RegistryService:
             name=name,
             flavor="onnx",
             signature=signature,
-            artifacts=[Artifact(name=MODEL_FILE, sha256=blob.sha256, bytes=blob.size)],
+            artifacts=[Artifact(name=SERVED_MODEL, sha256=blob.sha256, bytes=blob.size)],
             created_by=created_by,
             metrics=metrics,
             tags=tags,

@@ -42,6 +42,10 @@ class Signature(View):
     outputs: list[OutputField]
 
 
+SERVED_MODEL = "model.onnx"
+"""The artifact of a version that predictions are made with."""
+
+
 class Artifact(View):
     name: str
     sha256: str

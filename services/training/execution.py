@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +29,7 @@ from mcp_hub.adapters.errors import (
     error_of,
 )
 from mcp_hub.services.registry.store import NewVersion, add_version
-from mcp_hub.services.registry.views import Artifact
+from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.attempt import (
     EVENTS_FILE,
@@ -50,7 +52,7 @@ _POLL_S = 0.2
 _PATIENCE_S = 120.0
 """How long an attempt waits for a server that does not answer before it is given up."""
 _READ_BYTES = 1 << 20
-SERVED_MODEL = "model.onnx"
+_MAX_EVENT_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Execution:
         try:
             return await self._finish(outcome)
         finally:
-            await to_thread.run_sync(lambda: shutil.rmtree(self._folder, ignore_errors=True))
+            await to_thread.run_sync(remove_attempt, self._folder)
 
     async def _attempt(self) -> Outcome:
         await self._stage()
@@ -189,7 +191,9 @@ class Execution:
             chunks = await to_thread.run_sync(
                 lambda: {name: tail.read() for name, tail in self._tails.items()}
             )
-            more = final and any(len(chunk) == _READ_BYTES for chunk in chunks.values())
+            self._check_output()
+            unread = any(len(chunk) == _READ_BYTES for chunk in chunks.values())
+            more = final and unread and self._interrupted is None
             for name, chunk in chunks.items():
                 lines = self._tails[name].lines.feed(chunk, final=final and not more)
                 if name == EVENTS_FILE:
@@ -203,20 +207,19 @@ class Execution:
             if record:
                 await self._record(self._within_limits(record))
 
+    def _check_output(self) -> None:
+        """Stop an attempt that writes more than it may, also before all of it was read."""
+        for name, tail in self._tails.items():
+            limit = _MAX_EVENT_BYTES if name == EVENTS_FILE else self._limits.log_bytes
+            if tail.size > limit:
+                error = LimitExceeded(f"It wrote over {limit:,} bytes of output.", "Print less.")
+                self.interrupt(Outcome("failed", error))
+
     def _within_limits(self, record: Record) -> Record:
         kept: list[tuple[str, str]] = []
         for stream, text in record.log:
             self._log_bytes += len(text) + 1
             if self._log_bytes > self._limits.log_bytes:
-                self.interrupt(
-                    Outcome(
-                        "failed",
-                        LimitExceeded(
-                            f"It wrote over {self._limits.log_bytes:,} bytes of output.",
-                            "Print less.",
-                        ),
-                    )
-                )
                 break
             kept.append((stream, text))
         record.log = kept
@@ -270,9 +273,9 @@ class Execution:
                 status = "failed"
         await self._record(Record(log=[("hub", _last_line(self.job.attempt, outcome, status))]))
 
-        def end(connection: Connection) -> bool:
+        def end(connection: Connection) -> JobStatus | None:
             if not jobs.holds(connection, self.job):
-                return False
+                return None
             model = (new.name, add_version(connection, new)) if new is not None else None
             return jobs.end_attempt(
                 connection,
@@ -283,10 +286,10 @@ class Execution:
                 values=values,
             )
 
-        if not await patiently(lambda: self._database.write(end)):
+        ended = await patiently(lambda: self._database.write(end))
+        if ended is None:
             logger.warning("%s was taken from this worker before it ended", self.job.id)
-            return "running"
-        return status
+        return ended or "running"
 
     def _may_retry(self, error: HubError | None) -> bool:
         # What is wrong with the request stays wrong.
@@ -298,7 +301,9 @@ class Execution:
         report, job = self._report, self.job
         if report.model is None:
             return None
-        files = {SERVED_MODEL: report.model.path, **report.artifacts}
+        served = await to_thread.run_sync(self._inside, report.model.path)
+        await to_thread.run_sync(_check_model, served, report.model.signature)
+        files = {**report.artifacts, SERVED_MODEL: report.model.path}
         artifacts = []
         for name, path in files.items():
             file = await to_thread.run_sync(self._inside, path)
@@ -343,17 +348,33 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
         delay_s = min(delay_s * 2, 5.0)
 
 
+def remove_attempt(folder: Path) -> None:
+    """Remove an attempt's folder, and its job's if that is empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
+
+
+def _check_model(file: Path, signature: Signature) -> None:
+    # onnxruntime is loaded by the first model, not by the worker's start.
+    from mcp_hub.services.registry.inspection import check_signature
+
+    check_signature(file.read_bytes(), signature)
+
+
 class _FileTail:
-    """Reads what was added to a file since the last time."""
+    """Reads what was added to a file since the last time; `size` is what it had then."""
 
     def __init__(self, path: Path) -> None:
         self.lines = LineTail()
+        self.size = 0
         self._path = path
         self._offset = 0
 
     def read(self) -> bytes:
         try:
             with self._path.open("rb") as file:
+                self.size = file.seek(0, os.SEEK_END)
                 file.seek(self._offset)
                 data = file.read(_READ_BYTES)
         except FileNotFoundError:

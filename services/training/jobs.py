@@ -144,12 +144,18 @@ def end_attempt(
     error: Mapping[str, Any] | None = None,
     model: tuple[str, int] | None = None,
     values: Mapping[str, Any] | None = None,
-) -> bool:
-    """Move a running job on to `status`; False if the attempt is no longer the running one.
+) -> JobStatus | None:
+    """Move a running job on to `status`; what it is then, None if the attempt is not the running
+    one any more.
 
-    `values` sets further columns. A child of a job that ends otherwise than by success fails.
+    A job that is to be cancelled does not go back to the queue. `values` sets further columns. A
+    child of a job that ends otherwise than by success fails.
     """
     assert status in MOVES["running"], status
+    if status == "queued":
+        to_be_cancelled = select(jobs.c.cancel_requested).where(*_same_attempt(job))
+        if connection.scalar(to_be_cancelled.with_for_update()):
+            status, error = "cancelled", None
     ended = connection.execute(
         update(jobs)
         .where(*_same_attempt(job))
@@ -162,7 +168,7 @@ def end_attempt(
         )
     ).rowcount  # fmt: skip
     if not ended:
-        return False
+        return None
     connection.execute(
         update(job_attempts)
         .where(job_attempts.c.job_id == job.id, job_attempts.c.attempt == job.attempt)
@@ -174,7 +180,7 @@ def end_attempt(
     )  # fmt: skip
     if status in TERMINAL and status != "succeeded":
         fail_children(connection, job.id, status)
-    return True
+    return status
 
 
 def fail_children(connection: Connection, job_id: str, status: JobStatus) -> None:
@@ -217,12 +223,8 @@ def lose(connection: Connection, job: Job) -> JobStatus:
         "message": f"Worker {job.worker_id} was lost while it ran attempt {job.attempt}.",
         "hint": "The machine may be short of memory; see training_logs.",
     }
-    if job.cancel_requested:
-        end_attempt(connection, job, "cancelled", values={"losses": losses})
-        return "cancelled"
     status: JobStatus = "failed" if losses >= MAX_LOSSES else "queued"
-    end_attempt(connection, job, status, error=error, values={"losses": losses})
-    return status
+    return end_attempt(connection, job, status, error=error, values={"losses": losses}) or status
 
 
 def take_unannounced(connection: Connection, limit: int = 500) -> list[Job]:
@@ -252,6 +254,12 @@ def forget_enqueued(connection: Connection) -> None:
         .where(jobs.c.status == "queued", jobs.c.enqueued.is_(True))
         .values(enqueued=False)
     )
+
+
+def running_attempts(connection: Connection) -> set[tuple[str, str]]:
+    """The attempts that run now, as (job id, attempt)."""
+    rows = connection.execute(select(jobs.c.id, jobs.c.attempt).where(jobs.c.status == "running"))
+    return {(row.id, str(row.attempt)) for row in rows}
 
 
 def count_by_status(connection: Connection) -> dict[str, int]:

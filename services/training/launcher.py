@@ -1,12 +1,12 @@
 """Starts the processes of attempts, and ends them with everything they started."""
 
-import contextlib
 import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -14,6 +14,8 @@ from typing import Protocol, Self
 import anyio
 from anyio.abc import Process, TaskGroup
 from anyio.streams.buffered import BufferedByteReceiveStream
+
+from mcp_hub.adapters.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,8 @@ async def stop(process: AttemptProcess) -> None:
 
 
 def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    assert pid > 0, "0 would mean the worker's own group"
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
@@ -168,6 +171,11 @@ class _Zygote:
             self._lose_all()
         with anyio.fail_after(_START_TIMEOUT_S):
             await forked.wait_started()
+        if not forked.pid:
+            raise Unavailable(
+                "The process that starts attempts ended while it loaded the framework.",
+                "The worker's log has what it printed.",
+            )
         return forked
 
     async def listen(self) -> None:
@@ -183,11 +191,13 @@ class _Zygote:
                     forked.started(answer["pid"])
                 else:
                     self._running.pop(answer["pid"]).ended(answer["status"])
-        except (anyio.IncompleteRead, anyio.EndOfStream):
-            logger.error("The process that starts attempts ended by itself.")
+        except (anyio.IncompleteRead, anyio.EndOfStream, ValueError, KeyError):
+            logger.error("The process that starts attempts ended, or said what nobody can read.")
         finally:
             self._lose_all()
             with anyio.CancelScope(shield=True):
+                with suppress(ProcessLookupError):
+                    self._process.kill()
                 await self._process.aclose()
 
     def _lose_all(self) -> None:

@@ -1,7 +1,7 @@
 """Training jobs for their users: submit, follow, cancel, retry."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -46,6 +46,13 @@ logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 50.0
 _LOOK_AGAIN_S = 2.0
+
+_SAME_REQUEST = (
+    "name", "type", "framework", "dataset_name", "dataset_version", "target", "config",
+    "priority", "timeout_s", "max_retries",
+)  # fmt: skip
+"""What a repeated request must have in common with the first. The version of the data set is
+among them: a request that names none means the newest, which may be another by now."""
 
 WorkerStarter = Callable[[], Awaitable[None]]
 """Makes sure that some worker will take what is queued."""
@@ -314,6 +321,9 @@ def _list_statement(status: str | None, limit: int, cursor: str | None) -> Selec
 def _add(connection: Connection, values: dict[str, Any], parents: list[str]) -> tuple[Job, bool]:
     """The new job, or the one that has its idempotency key already; and whether it is new."""
     jobs.hold_still(connection, parents)
+    earlier = _with_key(connection, values)
+    if earlier is not None:
+        return earlier, False
     for parent_id in parents:
         parent = jobs.get_job(connection, parent_id)
         if parent.status in TERMINAL and parent.status != "succeeded":
@@ -323,15 +333,25 @@ def _add(connection: Connection, values: dict[str, Any], parents: list[str]) -> 
             )
     if jobs.insert_job(connection, values, parents):
         return jobs.get_job(connection, values["id"]), True
+    # Somebody else used the key since it was looked for.
+    earlier = _with_key(connection, values)
+    assert earlier is not None
+    return earlier, False
+
+
+def _with_key(connection: Connection, values: Mapping[str, Any]) -> Job | None:
+    """The job that has the idempotency key of this request, and was the same request."""
     key = values["idempotency_key"]
-    earlier = connection.execute(select(table).where(table.c.idempotency_key == key)).one()
-    for field in ("name", "type", "framework", "dataset_name", "target", "config"):
+    if key is None:
+        return None
+    earlier = connection.execute(select(table).where(table.c.idempotency_key == key)).first()
+    for field in _SAME_REQUEST if earlier is not None else ():
         if getattr(earlier, field) != values[field]:
             raise Conflict(
-                f"The idempotency key {key!r} belongs to job {earlier.id}, whose {field} differs.",
+                f"The idempotency key {key!r} belongs to another request, whose {field} differs.",
                 "Use another key for another request.",
             )
-    return earlier, False
+    return earlier
 
 
 def _cancel(connection: Connection, job_id: str) -> JobStatus:

@@ -90,7 +90,7 @@ def _check_config(config: Mapping[str, Any], framework: Framework) -> dict[str, 
         return framework.Config.model_validate(dict(config)).model_dump(mode="json")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "config"
+        key = ".".join(str(part) for part in first["loc"])
         known = sorted(framework.Config.model_fields)
         if first["type"] == "extra_forbidden":
             close = get_close_matches(key, known, n=1)
@@ -99,7 +99,9 @@ def _check_config(config: Mapping[str, Any], framework: Framework) -> dict[str, 
                 f"{framework.name} has no config key {key!r}.",
                 f"{nearest}Its keys: {', '.join(known)}. See training_frameworks().",
             ) from None
+        where = f"config.{key}" if key else "config"
+        complaint = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise InvalidArgument(
-            f"config.{key}: {first['msg']} (given: {str(first['input'])[:80]}).",
+            f"{where}: {complaint} (given: {str(first['input'])[:80]}).",
             f"{framework.name}'s config keys: {', '.join(known)}. See training_frameworks().",
         ) from None

@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskGroup
 from sqlalchemy import Connection, delete, update
 
@@ -28,7 +29,7 @@ from mcp_hub.services.training.announcing import (
     job_topic,
 )
 from mcp_hub.services.training.delegation import Delegation
-from mcp_hub.services.training.execution import Execution, Limits, Outcome
+from mcp_hub.services.training.execution import Execution, Limits, Outcome, remove_attempt
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.liveness import bury, this_host
@@ -88,7 +89,8 @@ class Worker:
             self._delegation = Delegation(
                 database, queue, bus, lease_s=options.lease_s, poll_s=options.poll_s
             )
-        self._running: dict[str, tuple[Execution, Claim]] = {}
+        # By job and attempt: one that was lost may still be ending when the next one begins here.
+        self._running: dict[tuple[str, int], tuple[Execution, Claim]] = {}
         self._look = anyio.Event()
         self._beat = anyio.Event()
         self._stopping = anyio.Event()
@@ -101,6 +103,7 @@ class Worker:
     async def run(self) -> None:
         """Work until stopped or idle."""
         threads = max(1, (os.cpu_count() or 1) // self._options.concurrency)
+        await self._remove_leftovers()
         async with (
             self._registered(),
             Launcher(threads) as launcher,
@@ -116,6 +119,16 @@ class Worker:
                 for execution, _ in self._running.values():
                     execution.interrupt(Outcome("queued"))
             background.cancel_scope.cancel()
+
+    async def _remove_leftovers(self) -> None:
+        """Remove the folders of attempts whose worker could not do it any more."""
+        folders = await to_thread.run_sync(lambda: list(self._folder.glob("*/*")))
+        if not folders:
+            return
+        running = await self._database.read(jobs.running_attempts)
+        for folder in folders:
+            if (folder.parent.name, folder.name) not in running:
+                await to_thread.run_sync(remove_attempt, folder)
 
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[None]:
@@ -160,7 +173,7 @@ class Worker:
                 job = await self._start(claim)
                 if job is not None:
                     execution = self._execution(job, launcher)
-                    self._running[job.id] = (execution, claim)
+                    self._running[job.id, job.attempt] = (execution, claim)
                     attempts.start_soon(self._execute, execution, claim)
         except Unavailable as error:
             logger.warning("No jobs can be claimed: %s", error)
@@ -214,7 +227,7 @@ class Worker:
             # The lease runs out, and a worker that can reach everything takes over.
             logger.warning("%s ended but this could not be recorded: %s", job.id, error)
         finally:
-            del self._running[job.id]
+            del self._running[job.id, job.attempt]
             self._look.set()
 
     async def _announce(self, job_id: str) -> None:
@@ -263,12 +276,7 @@ class Worker:
 
     async def _keep_leases(self) -> None:
         """Renew the leases of what runs here, and see to what is cancelled or taken away."""
-        lease_ms = int(self._options.lease_s * 1000)
         alive = update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
-
-        def renew(connection: Connection) -> dict[str, Job]:
-            return jobs.extend_leases(connection, self.id, self._running, lease_ms)
-
         while True:
             with anyio.move_on_after(self._options.heartbeat_s):
                 await self._beat.wait()
@@ -277,21 +285,29 @@ class Worker:
                 before = dict(self._running)
                 # Each by itself, so that what an attempt writes meanwhile is not in their way.
                 await self._database.write(lambda c: c.execute(alive).close(), one_statement=True)
-                held = await self._database.write(renew, one_statement=True)
-                for job_id, (execution, claim) in before.items():
+                held = await self._database.write(self._renewal(), one_statement=True)
+                for (job_id, attempt), (execution, claim) in before.items():
                     await self._queue.heartbeat(claim, self._options.lease_s)
                     job = held.get(job_id)
-                    if job is None or job.attempt != execution.job.attempt:
+                    if job is None or job.attempt != attempt:
                         execution.interrupt(Outcome("failed", Unavailable("The lease was lost.")))
                     elif job.cancel_requested:
                         execution.interrupt(Outcome("cancelled"))
             except Unavailable as error:
                 logger.warning("Leases cannot be renewed: %s", error)
 
+    def _renewal(self) -> Callable[[Connection], dict[str, Job]]:
+        """The statement that renews the leases of what runs here now."""
+        ids = [job_id for job_id, _ in self._running]
+        lease_ms = int(self._options.lease_s * 1000)
+        return lambda connection: jobs.extend_leases(connection, self.id, ids, lease_ms)
+
     async def _supervise(self) -> None:
         """Put back what lost workers held, and announce to the queue what it does not know of."""
         while True:
             try:
+                # First its own: after the machine slept, they look as lost as any other's.
+                await self._database.write(self._renewal(), one_statement=True)
                 for job_id in await self._database.write(self._take_over):
                     logger.warning("%s was taken from a worker that is gone", job_id)
                     await self._announce(job_id)

@@ -23,6 +23,9 @@ from mcp_hub.services.training import attempt
 def main() -> None:
     """Serve until standard input ends."""
     lifeline, modules = int(sys.argv[1]), sys.argv[2:]
+    # What a module prints when it is imported must not mix with the answers.
+    answers = os.dup(1)
+    os.dup2(2, 1)
     for module in modules:
         importlib.import_module(module)
     # A child's end interrupts the wait for the next request.
@@ -30,33 +33,34 @@ def main() -> None:
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _serve(lifeline, wake_up)
+    _serve(lifeline, wake_up, answers)
 
 
-def _serve(lifeline: int, wake_up: int) -> None:
+def _serve(lifeline: int, wake_up: int, answers: int) -> None:
 
     requests = b""
     while True:
         ready, _, _ = select.select([0, wake_up], [], [])
         if wake_up in ready:
             os.read(wake_up, 4096)
-        _report_ended()
+        _report_ended(answers)
         if 0 in ready:
             data = os.read(0, 65536)
             if not data:
                 return
             *lines, requests = (requests + data).split(b"\n")
             for line in lines:
-                _fork(Path(json.loads(line)["folder"]), lifeline)
+                _fork(Path(json.loads(line)["folder"]), lifeline, answers)
 
 
-def _fork(folder: Path, lifeline: int) -> None:
+def _fork(folder: Path, lifeline: int, answers: int) -> None:
     pid = os.fork()
     if pid:
-        _answer({"pid": pid, "folder": str(folder)})
+        _answer(answers, {"pid": pid, "folder": str(folder)})
         return
     status = 1
     try:
+        os.close(answers)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         task = attempt.read_task(folder)
@@ -69,7 +73,7 @@ def _fork(folder: Path, lifeline: int) -> None:
         os._exit(status)
 
 
-def _report_ended() -> None:
+def _report_ended(answers: int) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -77,11 +81,11 @@ def _report_ended() -> None:
             return
         if pid == 0:
             return
-        _answer({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+        _answer(answers, {"pid": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
-def _answer(message: dict[str, Any]) -> None:
-    os.write(1, json.dumps(message).encode() + b"\n")
+def _answer(answers: int, message: dict[str, Any]) -> None:
+    os.write(answers, json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A framework that does what its config says: how the tests make a job behave, well or badly."""
 
+import base64
 import os
 import signal
 import subprocess
@@ -19,6 +20,19 @@ SIGNATURE = Signature(
     inputs=[InputField(name="x", dtype="float32", shape=[None, 1], kind="number")],
     outputs=[OutputField(name="y", dtype="float32", shape=[None, 1], role="prediction")],
 )
+
+
+IDENTITY = base64.b64decode(
+    "CAgSADo/ChAKAXgSAXkiCElkZW50aXR5EgVwcm9iZVoRCgF4EgwKCggBEgYKAAoCCAFiEQoBeRIMCgoIARIGCgAKAggB"
+    "QgQKABAR"
+)
+"""An ONNX model whose output y is its input x."""
+
+
+def model_of(job_id: str) -> bytes:
+    """The model of a job: each has bytes of its own."""
+    # Field 6 of an ONNX model is its doc string.
+    return IDENTITY + bytes([6 << 3 | 2, len(job_id)]) + job_id.encode()
 
 
 class ProbeConfig(FrameworkConfig):
@@ -49,7 +63,7 @@ def succeed(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
         run.progress(step + 1, config.steps)
         run.metric("score", config.value * (step + 1), step)
     print(f"trained {task.name}")
-    Path("model.bin").write_bytes(f"model of {task.job_id}".encode())
+    Path("model.bin").write_bytes(model_of(task.job_id))
     Path("notes.json").write_text("{}")
     run.param("steps", config.steps)
     run.tag("kind", "probe")
@@ -118,6 +132,17 @@ def report_rubbish(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     succeed(task, config, run)
 
 
+def report_no_model(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    Path("model.bin").write_text("not a model")
+    run.model("model.bin", SIGNATURE)
+
+
+def report_another_model(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    Path("model.bin").write_bytes(IDENTITY)
+    inputs = [SIGNATURE.inputs[0].model_copy(update={"name": "z"})]
+    run.model("model.bin", SIGNATURE.model_copy(update={"inputs": inputs}))
+
+
 def claim_foreign_file(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     run.artifact("/etc/hostname", "stolen")
     succeed(task, config, run)
@@ -158,7 +183,8 @@ ACTIONS: dict[str, Callable[[TrainingTask, ProbeConfig, Run], None]] = {
     action.__name__: action
     for action in (
         succeed, wait_for_flag, fail_once, crash, raise_error, leave, hang, leave_daemon, flood,
-        report_rubbish, claim_foreign_file, close_output, show_environment, eat_memory,
+        report_rubbish, report_no_model, report_another_model, claim_foreign_file, close_output,
+        show_environment, eat_memory,
         report_from_threads,
     )
 }  # fmt: skip

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import anyio
 import pytest
+from probe_framework import model_of
 from sqlalchemy import func, select
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.database.schema import job_attempts, job_metrics, jobs, model_versions
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.services.training.execution import Limits
+from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.service import TrainingService
 from tests.services.training.conftest import LIMITS, OPTIONS, Finish, Submit, WorkerFactory
 from tests.waiting import eventually
@@ -36,9 +39,9 @@ async def test_a_job_reports_and_registers_its_model(
     assert version.params["steps"] == 3
     assert version.tags == {"kind": "probe"}
     files = {artifact["name"]: artifact["sha256"] for artifact in version.artifacts}
-    assert await blobs.get(files["model.onnx"]) == f"model of {job_id}".encode()
+    assert await blobs.get(files["model.onnx"]) == model_of(job_id)
     assert await blobs.get(files["notes.json"]) == b"{}"
-    assert not list((tmp_path / "jobs").glob("*/*"))
+    assert not list((tmp_path / "jobs").glob("*"))
 
 
 async def test_logs_and_metrics_are_there_while_the_job_runs(
@@ -72,6 +75,8 @@ async def test_logs_and_metrics_are_there_while_the_job_runs(
         ("fail_once", "internal", "the first attempt fails"),
         ("flood", "limit_exceeded", "200,000 bytes of output"),
         ("claim_foreign_file", "denied", "/etc/hostname"),
+        ("report_no_model", "invalid_argument", "is no ONNX that loads"),
+        ("report_another_model", "invalid_argument", "has the inputs x, its signature z"),
     ],
 )
 async def test_a_job_that_fails_says_why_and_has_a_log(
@@ -323,3 +328,43 @@ def _is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+async def test_a_cancelled_job_does_not_go_back_to_the_queue(
+    training: TrainingService,
+    worker: WorkerFactory,
+    submit: Submit,
+    finish: Finish,
+    tmp_path: Path,
+) -> None:
+    """The worker is stopped, which gives its jobs back, before it has heard of the cancelling."""
+    flag = tmp_path / "pid"
+    deaf = OPTIONS.__class__(
+        concurrency=1, lease_s=30, heartbeat_s=15, poll_s=0.05, idle_exit_s=None
+    )
+    async with worker(deaf) as running:
+        job_id = await submit("hang", flag=str(flag))
+        await eventually(lambda: flag.exists() and bool(flag.read_text()))
+        running.stop()
+        await training.cancel(job_id)
+    assert (await training.status(job_id)).status == "cancelled"
+
+
+async def test_the_folder_of_a_lost_attempt_is_removed_by_the_next_worker(
+    worker: WorkerFactory, submit: Submit, finish: Finish, tmp_path: Path
+) -> None:
+    left = tmp_path / "jobs" / "job_lost" / "1"
+    left.mkdir(parents=True)
+    (left / "dataset.csv").write_text("x")
+    async with worker():
+        await finish(await submit("succeed"))
+    assert not left.parent.exists()
+
+
+async def test_a_framework_that_ends_its_launcher_fails_the_job_and_not_the_worker(
+    tmp_path: Path,
+) -> None:
+    async with Launcher(1) as launcher:
+        (tmp_path / "task.json").write_text("{}")
+        with pytest.raises(Unavailable, match="ended while it loaded"):
+            await launcher.start(tmp_path, ("probe_quits",))
