@@ -86,7 +86,12 @@ class Worker:
         if isinstance(queue, SharedQueue) and training is not None:
             self._adoption = Adoption(training, database, queue)
             self._delegation = Delegation(
-                database, queue, bus, lease_s=options.lease_s, poll_s=options.poll_s
+                database,
+                queue,
+                bus,
+                lease_s=options.lease_s,
+                heartbeat_s=options.heartbeat_s,
+                poll_s=options.poll_s,
             )
         self._running: dict[str, tuple[Execution, Claim]] = {}
         self._look = anyio.Event()
