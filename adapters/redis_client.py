@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
@@ -22,6 +22,7 @@ from mcp_hub.adapters.urls import without_secret
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 10.0
 _RETRIES = 3
+_CONNECTIONS = 50
 
 _HINTS: tuple[tuple[type[RedisError], str], ...] = (
     (AuthenticationError, "Check the user and the password in redis_url."),
@@ -34,17 +35,25 @@ _HINTS: tuple[tuple[type[RedisError], str], ...] = (
 
 def connect(url: str) -> "Redis":
     """A client of the Redis at `url` whose every call has a deadline and survives a restart."""
-    client: Redis = Redis.from_url(
+    # Callers beyond the pool's connections wait for one; the driver's other pool refuses them.
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         url,
+        max_connections=_CONNECTIONS,
+        timeout=ANSWER_TIMEOUT_S,
         decode_responses=False,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=ANSWER_TIMEOUT_S,
         health_check_interval=30,
         client_name="mcp-hub",
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), _RETRIES),
-        retry_on_error=[ConnectionError],
+        # A lost connection is made anew; a server that does not answer is not asked again, since
+        # the tries of a command and of its connection would multiply.
+        retry=Retry(
+            ExponentialWithJitterBackoff(cap=0.5, base=0.05),
+            _RETRIES,
+            supported_errors=(ConnectionError,),
+        ),
     )
-    return client
+    return Redis.from_pool(pool)
 
 
 @contextmanager

@@ -115,8 +115,11 @@ def need(program: str | Path | None, command: str) -> str:
     pytest.skip(message)
 
 
-def start_postgres(folder: Path) -> Server:
-    """PostgreSQL with the superuser `hub`, password `hub-tests-secret`, and its database `hub`."""
+def start_postgres(folder: Path, *, tls: bool = False) -> Server:
+    """PostgreSQL with the superuser `hub`, password `hub-tests-secret`, and its database `hub`.
+
+    With `tls`, its certificate and key are `certificate.pem` and `key.pem` in the folder.
+    """
     command = "apt-get install postgresql"
     versions = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name)
@@ -127,8 +130,12 @@ def start_postgres(folder: Path) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     data, password = folder / "data", folder / "password"
     password.write_text(SECRET_KEY)
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    secure = ["-c", "ssl=on", "-c", f"ssl_cert_file={certificate}", "-c", f"ssl_key_file={key}"]
+    if tls:
+        key.chmod(0o600)
     if user:
-        for path in (folder, password):
+        for path in (folder, password, *((certificate, key) if tls else ())):
             shutil.chown(path, user)
     subprocess.run(
         [initdb, "-D", data, "-U", "hub", "-A", "scram-sha-256", "--pwfile", password, "-E", "UTF8",
@@ -143,7 +150,7 @@ def start_postgres(folder: Path) -> Server:
         [str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1",
          "-k", str(folder), "-c", "max_connections=200",
          # A server that is killed loses nothing by it; only a machine does.
-         "-c", "fsync=off"],
+         "-c", "fsync=off", *(secure if tls else ())],
         folder / "postgres.log",
         user=user,
         # Fast shutdown; the default one waits for every client to leave.

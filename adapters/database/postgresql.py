@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from mcp_hub.adapters.database.migrating import revision, upgrade
 from mcp_hub.adapters.database.port import Dialect
 from mcp_hub.adapters.database.postgresql_errors import Failure, failure_of, reason_of
 from mcp_hub.adapters.database.postgresql_url import dsn_of, settings_of
-from mcp_hub.adapters.errors import InvalidArgument, Unavailable
+from mcp_hub.adapters.errors import Conflict, InvalidArgument, Unavailable
 from mcp_hub.adapters.urls import without_secret
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,14 @@ class _Call:
 
     connected: bool = False
     may_be_committed: bool = False
+
+
+class _Connection(asyncpg.Connection):
+    """Closes in a second at most: asyncpg would wait for a server that does not answer."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
+        with suppress(TimeoutError):
+            await super().close(timeout=timeout or 1.0)
 
 
 class PostgresDatabase:
@@ -112,6 +121,12 @@ class PostgresDatabase:
         def apply(connection: Connection) -> list[str]:
             connection.execute(text(f"SET LOCAL statement_timeout = '{_MIGRATION_S:.0f}s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+            if encoding != "UTF8":
+                raise Conflict(
+                    f"The database {self._shown} keeps text as {encoding}, not as UTF-8.",
+                    "Make another: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
+                )
             return upgrade(connection)
 
         return await self._run(self._migrating, apply, writes=True, within_s=_MIGRATION_S)
@@ -133,7 +148,10 @@ class PostgresDatabase:
 
     async def _connect(self, *_args: Any, **_options: Any) -> asyncpg.Connection:
         connection = await asyncpg.connect(
-            self._dsn, timeout=self._connect_timeout_s, server_settings=self._settings
+            self._dsn,
+            timeout=self._connect_timeout_s,
+            server_settings=self._settings,
+            connection_class=_Connection,
         )
         self._was_reached = True
         return connection
@@ -180,11 +198,11 @@ class PostgresDatabase:
                 failure = failure_of(error)
                 if failure is None:
                     raise
-                in_doubt = writes and call.may_be_committed
+                in_doubt = writes and call.may_be_committed and failure.kind == "lost"
                 again_s = 0.0
                 if failure.kind == "conflict":
                     again_s = within_s
-                elif failure.kind == "lost" and self._was_reached and not in_doubt:
+                elif failure.kind in ("lost", "unsent") and self._was_reached and not in_doubt:
                     again_s = reconnect_s
                 pause_s = random.uniform(0, longest_pause_s)
                 if time.monotonic() + pause_s > begin + again_s:
@@ -216,7 +234,7 @@ class PostgresDatabase:
         reason = reason_of(error)
         if failure.kind == "value":
             return InvalidArgument(f"The database cannot keep this: {reason}.", failure.hint)
-        if failure.kind == "lost" and in_doubt:
+        if in_doubt:
             return self._unavailable(f"{reason}, {_IN_DOUBT}", _LOOK)
         return self._unavailable(reason, failure.hint)
 

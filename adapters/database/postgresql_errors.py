@@ -5,7 +5,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi as _Driver
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 _CHECK_SERVER = "Check that the server runs and that database_url names it."
@@ -18,11 +18,12 @@ class Failure:
 
     conflict: the server ended it because of others, and it may be run again.
     lost: there is no connection, but perhaps there will soon be one.
+    unsent: so too, and nothing of the last statement has left this process.
     value: what is to be written does not fit its column.
     refused: only somebody who changes the settings or the server can help.
     """
 
-    kind: Literal["conflict", "lost", "value", "refused"]
+    kind: Literal["conflict", "lost", "unsent", "value", "refused"]
     hint: str
 
 
@@ -58,8 +59,12 @@ def failure_of(error: DBAPIError | OSError) -> Failure | None:
         return _of_connecting(error)
     if isinstance(error, IntegrityError):
         return None
-    if isinstance(error.orig, AsyncAdapt_asyncpg_dbapi.InvalidCachedStatementError):
+    if isinstance(error.orig, _Driver.InvalidCachedStatementError):
         return Failure("conflict", "The schema was changed meanwhile; try again.")
+    if isinstance(error.orig, _Driver.InternalClientError | _Driver.InterfaceError) and (
+        "connection is closed" in str(error.orig) or "cannot switch to state" in str(error.orig)
+    ):
+        return Failure("unsent", _TRY_AGAIN)
     code: str = getattr(error.orig, "sqlstate", None) or ""
     for length in (5, 3, 2):
         if (failure := _BY_CODE.get(code[:length])) is not None:

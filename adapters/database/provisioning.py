@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 
 from mcp_hub.adapters.database.postgresql import PostgresDatabase
-from mcp_hub.adapters.database.postgresql_url import dsn_of
+from mcp_hub.adapters.database.postgresql_url import database_of, dsn_of
 from mcp_hub.adapters.errors import Denied, Unavailable
 from mcp_hub.adapters.urls import without_secret
 
@@ -48,13 +48,14 @@ def _says_absent(error: Unavailable) -> bool:
 
 
 async def _create(url: str) -> bool:
-    parts = urlsplit(url)
-    name, user = unquote(parts.path.lstrip("/")), unquote(parts.username or "")
-    quoted = '"{}"'.format(name.replace('"', '""'))
+    user = unquote(urlsplit(url).username or "")
+    quoted = '"{}"'.format(database_of(url).replace('"', '""'))
+    # The other template may be in use, and have another encoding.
+    create = f"CREATE DATABASE {quoted} ENCODING 'UTF8' TEMPLATE template0"
     try:
         connection = await asyncpg.connect(dsn_of(url, _MAINTENANCE), timeout=_TIMEOUT_S)
         try:
-            await connection.execute(f"CREATE DATABASE {quoted}", timeout=_TIMEOUT_S)
+            await connection.execute(create, timeout=_TIMEOUT_S)
         finally:
             await connection.close()
     except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):

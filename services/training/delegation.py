@@ -48,12 +48,20 @@ class Delegation:
     """Follows what other programs do with the jobs of a shared queue."""
 
     def __init__(
-        self, database: Database, queue: SharedQueue, bus: Bus, *, lease_s: float, poll_s: float
+        self,
+        database: Database,
+        queue: SharedQueue,
+        bus: Bus,
+        *,
+        lease_s: float,
+        heartbeat_s: float,
+        poll_s: float,
     ) -> None:
         self._database = database
         self._queue = queue
         self._bus = bus
         self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
         self._poll_s = poll_s
         self._position: int | None = None
 
@@ -65,7 +73,7 @@ class Delegation:
                 while await self._catch_up():
                     pass
                 if anyio.current_time() >= look_at:
-                    look_at = anyio.current_time() + self._lease_s / 3
+                    look_at = anyio.current_time() + self._heartbeat_s
                     await self._look_after()
             except Unavailable as error:
                 logger.warning("What others do with jobs is not known: %s", error)

@@ -87,7 +87,12 @@ class Worker:
         if isinstance(queue, SharedQueue) and training is not None:
             self._adoption = Adoption(training, database, queue)
             self._delegation = Delegation(
-                database, queue, bus, lease_s=options.lease_s, poll_s=options.poll_s
+                database,
+                queue,
+                bus,
+                lease_s=options.lease_s,
+                heartbeat_s=options.heartbeat_s,
+                poll_s=options.poll_s,
             )
         # By job and attempt: one that was lost may still be ending when the next one begins here.
         self._running: dict[tuple[str, int], tuple[Execution, Claim]] = {}

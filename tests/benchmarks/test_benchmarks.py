@@ -30,5 +30,17 @@ def test_a_benchmark_reports_its_ratio(arguments: tuple[str, ...]) -> None:
     assert result["hub_ms"] > 0
 
 
+def test_every_queue_of_the_contest_is_timed() -> None:
+    options = ["--messages", "100", "--rounds", "1"]
+    times = json.loads(run("queue.py", *options, "--json"))
+    assert {"database queue, SQLite", "BullQueue (ours on BullMQ)", "bullmq, bare", "saq"} <= set(
+        times
+    )
+    assert all(seconds > 0 for both in times.values() for seconds in both.values())
+    told = run("queue.py", *options)
+    assert "× bare bullmq" in told
+    assert "synchronous=NORMAL" in told
+
+
 def test_for_a_person() -> None:
     assert "ratio" in run("calls.py", "--calls", "5", "--warm-up", "1")

@@ -56,7 +56,7 @@ async def delegation(
     database: SqliteDatabase, queue: BullQueue, bus: DatabaseBus
 ) -> AsyncIterator[Delegation]:
     """What a worker runs to follow what others do with the hub's jobs, without the worker."""
-    delegation = Delegation(database, queue, bus, lease_s=LEASE_S, poll_s=0.05)
+    delegation = Delegation(database, queue, bus, lease_s=LEASE_S, heartbeat_s=0.5, poll_s=0.05)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(delegation.follow)
         yield delegation

@@ -1,5 +1,6 @@
 """A Node producer's jobs, run by the hub's worker."""
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,7 +12,10 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.bullmq import BullQueue
 from mcp_hub.services.training.adoption import Adoption
 from mcp_hub.services.training.service import TrainingService
-from tests.interop.conftest import Node
+from tests.interop.conftest import FOLDER, Node
+from tests.node import node_with_packages
+from tests.processes import call, hub_environment, process, stdio_client
+from tests.servers import Server
 from tests.services.training.conftest import Finish, Submit, WorkerFactory
 from tests.waiting import eventually
 
@@ -134,3 +138,17 @@ async def test_the_same_id_is_the_same_job(
     assert first["result"] == again["result"] == keyed["result"]
     assert "belongs to job" in other["reason"]
     assert len((await training.list()).items) == 1
+
+
+async def test_the_worker_process_of_a_hub_on_redis_takes_it_on(
+    redis_server: Server, tmp_path: Path
+) -> None:
+    environment = hub_environment(tmp_path, MCP_HUB_REDIS_URL=redis_server.url)
+    node = Node(node_with_packages(FOLDER), redis_server.url, "mcp-hub-jobs")
+    async with stdio_client(environment) as client:
+        content = "x,y\n1,a\n2,b\n3,a\n"
+        await call(client, "dataset_register", name="points", content=content, format="csv")
+        with process(environment, "worker"), anyio.fail_after(60):
+            end = await node.produce(PROBE)
+        job = await call(client, "training_status", job_id=end["result"]["job_id"])
+    assert (job["status"], job["model"]) == ("succeeded", end["result"]["model"])

@@ -132,7 +132,7 @@ async def test_each_event_counts_once_however_many_follow(
 ) -> None:  # fmt: skip
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
-            other = Delegation(database, queue, bus, lease_s=3, poll_s=0.01)
+            other = Delegation(database, queue, bus, lease_s=3, heartbeat_s=1, poll_s=0.01)
             tasks.start_soon(other.follow)
         async with node.working():
             jobs = [await submit(flag="fail" if n % 2 else "succeed") for n in range(10)]
@@ -156,7 +156,7 @@ async def test_what_ended_while_no_hub_was_there_is_written_down_later(
 
         await eventually(is_gone)
     async with anyio.create_task_group() as tasks:
-        later = Delegation(database, queue, bus, lease_s=3, poll_s=0.05)
+        later = Delegation(database, queue, bus, lease_s=3, heartbeat_s=1, poll_s=0.05)
         tasks.start_soon(later.follow)
         assert (await finish(job_id)).status == "succeeded"
         tasks.cancel_scope.cancel()

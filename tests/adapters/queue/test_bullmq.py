@@ -407,9 +407,16 @@ async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.Monke
     monkeypatch.setattr("mcp_hub.adapters.redis_client.ANSWER_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         queue = BullQueue(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "jobs")
-        with anyio.fail_after(20), pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
+        with anyio.fail_after(2), pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
             await queue.claim("c", 1)
         await queue.close()
+
+
+async def test_more_calls_than_connections_wait_their_turn(queue: BullQueue) -> None:
+    async with anyio.create_task_group() as tasks:
+        for number in range(500):
+            tasks.start_soon(queue.enqueue, f"job_{number}")
+    assert await queue.depth() == 500
 
 
 async def test_is_back_after_a_restart(own_server: Server) -> None:
