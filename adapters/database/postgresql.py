@@ -43,7 +43,7 @@ class _Call:
     may_be_committed: bool = False
 
 
-class _Connection(asyncpg.Connection):
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """Closes in a second at most: asyncpg would wait for a server that does not answer."""
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
