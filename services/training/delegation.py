@@ -145,7 +145,6 @@ def _apply_one(connection: Connection, event: MessageEvent, lease_ms: int) -> Ch
         started = jobs.start_attempt(connection, event.message_id, worker_id, lease_ms)
         if started is None:
             return None
-        _note(connection, started, 0, f"Attempt {started.attempt} taken by {worker_id}.")
         return Change(started, "running")
     query = select(table, now_ms().label("now")).where(table.c.id == event.message_id, _IS_OUTSIDE)
     job = connection.execute(query).first()

@@ -348,7 +348,7 @@ def _with_key(connection: Connection, values: Mapping[str, Any]) -> Job | None:
     for field in _SAME_REQUEST if earlier is not None else ():
         if getattr(earlier, field) != values[field]:
             raise Conflict(
-                f"The idempotency key {key!r} belongs to another request, whose {field} differs.",
+                f"The idempotency key {key!r} belongs to job {earlier.id}, whose {field} differs.",
                 "Use another key for another request.",
             )
     return earlier

@@ -41,7 +41,7 @@ async def test_it_is_described_run_and_written_down(
     assert attempt.outcome == "succeeded"
     # Who took it is not known any more when it ends at once.
     assert attempt.worker_id in ("bullmq:node-1", "bullmq:unknown")
-    assert lines == [f"Attempt 1 taken by {attempt.worker_id}.", "Attempt 1 succeeded."]
+    assert lines == [f"Attempt 1 started on {attempt.worker_id}.", "Attempt 1 succeeded."]
 
 
 async def test_one_that_fails_is_tried_again_as_often_as_it_may_be(
@@ -109,7 +109,7 @@ async def test_one_that_runs_longer_than_a_lease_is_left_to_its_worker(
         job = await training.status(job_id)
         logs = await training.logs(job_id)
     assert (job.status, job.attempt) == ("running", 1)
-    assert [line.text for line in logs.lines] == ["Attempt 1 taken by bullmq:node-1."]
+    assert [line.text for line in logs.lines] == ["Attempt 1 started on bullmq:node-1."]
 
 
 async def _has_attempt(training: TrainingService, job_id: str, attempt: int) -> bool:
