@@ -345,7 +345,9 @@ def _with_key(connection: Connection, values: Mapping[str, Any]) -> Job | None:
     if key is None:
         return None
     earlier = connection.execute(select(table).where(table.c.idempotency_key == key)).first()
-    for field in _SAME_REQUEST if earlier is not None else ():
+    if earlier is None:
+        return None
+    for field in _SAME_REQUEST:
         if getattr(earlier, field) != values[field]:
             raise Conflict(
                 f"The idempotency key {key!r} belongs to job {earlier.id}, whose {field} differs.",

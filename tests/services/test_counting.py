@@ -31,7 +31,7 @@ def _fill(connection: Connection) -> None:
             insert(jobs).values(
                 id=f"job_{number}", name="m", type="t", framework="f", dataset_name="a",
                 dataset_version=1, config={}, priority=0, timeout_s=1, max_retries=0,
-                submitted_by="", status=status, attempt=0, failures=0, lost_workers=0,
+                submitted_by="", status=status, attempt=0, failures=0, losses=0,
                 cancel_requested=False, enqueued=True, metrics={}, created_at=now_ms(),
                 updated_at=now_ms(),
             )

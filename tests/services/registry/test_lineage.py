@@ -12,7 +12,7 @@ JOB = {
     "id": "job_1", "name": "iris", "type": "classification", "framework": "sklearn",
     "dataset_name": "flowers", "dataset_version": 1, "target": "species", "config": {"C": 1},
     "priority": 0, "timeout_s": 60, "max_retries": 0, "submitted_by": "tester",
-    "status": "succeeded", "attempt": 1, "failures": 0, "lost_workers": 0,
+    "status": "succeeded", "attempt": 1, "failures": 0, "losses": 0,
     "cancel_requested": False, "enqueued": True, "metrics": {}, "created_at": 1000,
     "started_at": 2000, "finished_at": 3000, "updated_at": 3000,
 }  # fmt: skip
