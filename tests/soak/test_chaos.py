@@ -136,14 +136,18 @@ async def real_servers() -> AsyncIterator[tuple[Server, Server, Server]]:
 async def harm(
     fleet: Fleet, restarts: tuple[Server, ...], every_s: float, figures: Figures
 ) -> None:
-    """Kill a worker and a replica every `every_s` seconds, and restart each server once."""
+    """Kill a worker and a replica about every `every_s` seconds, and restart each server once.
+
+    Not in step with the lease: a job is given to another worker when it runs out, and would meet
+    the next kill time after time.
+    """
     chance = random.Random(SEED)
     pending = list(restarts)
     while True:
-        await anyio.sleep(every_s)
+        await anyio.sleep(every_s * chance.uniform(0.5, 1.5))
         await to_thread.run_sync(fleet.kill_worker, chance.randrange(len(fleet.workers)))
         figures.killed_workers += 1
-        await anyio.sleep(every_s)
+        await anyio.sleep(every_s * chance.uniform(0.5, 1.5))
         await to_thread.run_sync(fleet.kill_replica, chance.randrange(len(fleet.replicas)))
         figures.killed_replicas += 1
         if pending:
