@@ -13,6 +13,8 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.adapters.queue.port import Queue
+from mcp_hub.adapters.records.port import RecordStore
+from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.server.settings import Settings
 
 JOBS_QUEUE = "mcp-hub-jobs"
@@ -84,6 +86,15 @@ def choose_blobs(settings: Settings) -> BlobStore:
             from mcp_hub.adapters.blobs.s3 import S3BlobStore
         return S3BlobStore(url)
     return FileBlobStore(settings.blobs_dir)
+
+
+def choose_records(database: Database) -> RecordStore:
+    """What keeps telemetry records in `database`."""
+    if database.dialect == "sqlite":
+        return SqliteRecordStore()
+    with _extra("postgres"):
+        from mcp_hub.adapters.records.postgresql import PostgresRecordStore
+    return PostgresRecordStore()
 
 
 def _choose_queue(settings: Settings, database: Database) -> Queue:

@@ -49,10 +49,12 @@ from mcp_hub.server.protocol import answering, page
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.pages import MAX_LIMIT
+from mcp_hub.tools.analytics import AnalyticsTools
 from mcp_hub.tools.data import DataTools
 from mcp_hub.tools.hub import HubAbout, HubTools, Limits
 from mcp_hub.tools.inference import InferenceTools
 from mcp_hub.tools.registry import RegistryTools
+from mcp_hub.tools.telemetry import TelemetryTools
 from mcp_hub.tools.toolset import MAX_CHARACTERS, BoundTool, Toolset, error_result
 from mcp_hub.tools.training import TrainingTools
 
@@ -64,8 +66,12 @@ A model is named name (its newest version), name@alias or name:version. Ids and 
 the results and the lists; nothing has to be guessed. An error is {code, message, hint}: follow
 the hint."""
 
-_TOOLSETS: dict[str, type[Toolset]] = {
-    tools.name: tools for tools in (TrainingTools, DataTools, RegistryTools, InferenceTools)
+_TOOLSETS: dict[str, tuple[type[Toolset], ...]] = {
+    "training": (TrainingTools,),
+    "data": (DataTools,),
+    "registry": (RegistryTools,),
+    "inference": (InferenceTools,),
+    "telemetry": (TelemetryTools, AnalyticsTools),
 }
 _RESOURCES: dict[str, type[ResourceSet]] = {
     resources.name: resources
@@ -101,8 +107,8 @@ def create_server(
         if name == "hub":
             toolsets.append(HubTools(hub, _about(settings, transport)))
         elif name != "training" or settings.training.enabled:
-            toolsets.append(_TOOLSETS[name](hub))
-    names = [toolset.name for toolset in toolsets]
+            toolsets += [group(hub) for group in _TOOLSETS[name]]
+    names = list(dict.fromkeys(toolset.name for toolset in toolsets))
     return HubServer(
         hub,
         tools=[tool for toolset in toolsets for tool in toolset.tools()],

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from mcp_hub.adapters.queue.port import Queue
-from mcp_hub.server.adapters import Adapters, choose_database, open_adapters
+from mcp_hub.server.adapters import Adapters, choose_database, choose_records, open_adapters
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -14,6 +14,8 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -37,6 +39,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
             ),
+            telemetry=TelemetryService(ingest=Ingest(database, choose_records(database))),
             health=HealthService(
                 {
                     "database": database.check,

@@ -35,11 +35,13 @@ from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server import settings_sources as sources
 
-ToolsetName = Literal["training", "data", "registry", "inference", "hub"]
+ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", "hub"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Scope = Literal["read", "write", "admin"]
 
-TOOLSETS: tuple[ToolsetName, ...] = ("training", "data", "registry", "inference", "hub")
+TOOLSETS: tuple[ToolsetName, ...] = (
+    "training", "data", "registry", "inference", "telemetry", "hub",
+)  # fmt: skip
 URLS = ("database_url", "redis_url", "blobs_url")
 """The settings that may hold a password. Each may be given in a file instead, whose path is in
 the setting's variable with `_FILE` added."""

@@ -8,8 +8,9 @@ from functools import partial
 from sqlalchemy import Connection, delete, func, insert, select
 
 from mcp_hub.adapters.bus.fan_out import FanOutBus, Listen
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import changes, now_ms
+from mcp_hub.adapters.database.schema import changes
 from mcp_hub.adapters.errors import Unavailable
 
 logger = logging.getLogger(__name__)

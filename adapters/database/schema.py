@@ -4,8 +4,6 @@ Times are milliseconds since the epoch, by the database's own clock (`now_ms`), 
 do not depend on how well the clocks of several machines agree.
 """
 
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -16,45 +14,15 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import FunctionElement
-from sqlalchemy.types import TypeEngine
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# SQLite gives a growing row id only to a primary key of type INTEGER.
-_SERIAL: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class now_ms(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
-    """The database's clock: milliseconds since the epoch, UTC."""
-
-    type = BigInteger()
-    inherit_cache = True
-
-
-@compiles(now_ms, "sqlite")
-def _now_ms_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
-    return "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
-
-
-@compiles(now_ms, "postgresql")
-def _now_ms_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
-    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)"
-
+from mcp_hub.adapters.database import telemetry_schema  # noqa: F401 - the metadata's other half
+from mcp_hub.adapters.database.metadata import SERIAL
+from mcp_hub.adapters.database.metadata import metadata as metadata
 
 datasets = Table(
     "datasets",
@@ -176,7 +144,7 @@ workers = Table(
 queue_messages = Table(
     "queue_messages",
     metadata,
-    Column("sequence", _SERIAL, primary_key=True, autoincrement=True),
+    Column("sequence", SERIAL, primary_key=True, autoincrement=True),
     Column("queue", String(64), nullable=False),
     Column("id", String(64), nullable=False),
     # The priority negated, so that one ascending index serves the order of delivery.
@@ -205,7 +173,7 @@ queue_positions = Table(
 changes = Table(
     "changes",
     metadata,
-    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
     Column("topic", String(512), nullable=False),
     # The bus that published it, which has told its own subscribers already.
     Column("origin", String(32), nullable=False),

@@ -21,8 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mcp_hub.adapters.database.combining import CombinedWrites
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database, Dialect
-from mcp_hub.adapters.database.schema import now_ms
 from mcp_hub.adapters.database.schema import queue_messages as messages
 from mcp_hub.adapters.queue.port import Claim
 

@@ -6,14 +6,9 @@ from typing import Any
 import anyio
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import (
-    now_ms,
-    stream_entries,
-    stream_groups,
-    stream_pending,
-    streams,
-)
+from mcp_hub.adapters.database.schema import stream_entries, stream_groups, stream_pending, streams
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.adapters.stream.port import Entry, Lag

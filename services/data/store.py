@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
-from mcp_hub.adapters.database.schema import datasets, now_ms
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import datasets
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.adapters.ids import new_id

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, Table, select
 
 from mcp_hub import migrations
 from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.migrating import revision
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import jobs, now_ms
+from mcp_hub.adapters.database.schema import jobs
 from mcp_hub.adapters.errors import Conflict, NotFound
 from mcp_hub.services.moving import progress, tables
 from mcp_hub.services.moving.blobs import Copied, copy_blobs, referenced, verify_blobs

@@ -12,6 +12,7 @@ from mcp_hub.adapters.database.upsert import insert_for
 
 LEFT_OUT: Mapping[str, str] = {
     "workers": "the processes that are alive at the source",
+    "leases": "which of the source's processes does what only one may do",
     "changes": "notices that the source's processes have heard already",
     "queue_messages": "the target's workers make them anew from the queued jobs",
     "queue_positions": "how far the events of the source's queue were read",

@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, null, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from mcp_hub.adapters.database.schema import model_aliases, model_versions, now_ms
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import model_aliases, model_versions
 from mcp_hub.adapters.errors import Conflict, InvalidArgument
 from mcp_hub.services.registry.references import Reference
 from mcp_hub.services.registry.store import lock_model

@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from mcp_hub.adapters.database.schema import model_aliases, now_ms, promotions
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import model_aliases, promotions
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.services.registry.gates import Candidate, Gates, evaluate

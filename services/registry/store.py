@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from mcp_hub.adapters.database.schema import model_versions, models, now_ms
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import model_versions, models
 from mcp_hub.adapters.database.touch import touch
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.services.registry.views import Artifact, Signature

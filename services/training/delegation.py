@@ -16,9 +16,10 @@ import anyio
 from sqlalchemy import Connection, select, update
 
 from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import jobs as table
-from mcp_hub.adapters.database.schema import now_ms, queue_positions
+from mcp_hub.adapters.database.schema import queue_positions
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import HubError, TimedOut, Unavailable
 from mcp_hub.adapters.queue.port import MessageEvent, SharedQueue

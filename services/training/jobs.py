@@ -9,13 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, func, select, update
 
-from mcp_hub.adapters.database.schema import (
-    job_attempts,
-    job_dependencies,
-    job_logs,
-    jobs,
-    now_ms,
-)
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import job_attempts, job_dependencies, job_logs, jobs
 from mcp_hub.adapters.database.touch import touch
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import NotFound, names_hint

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
 
-from mcp_hub.adapters.database.schema import jobs, now_ms, workers
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import jobs, workers
 
 Worker = Row[Any, Any]
 

@@ -9,9 +9,9 @@ import anyio
 from sqlalchemy import Connection, Select, select, update
 
 from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import jobs as table
-from mcp_hub.adapters.database.schema import now_ms
 from mcp_hub.adapters.errors import Conflict, InvalidArgument, Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Queue

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, delete, update
 
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import now_ms, workers
+from mcp_hub.adapters.database.schema import workers
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Claim, Queue, SharedQueue

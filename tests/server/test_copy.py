@@ -15,17 +15,10 @@ from anyio import to_thread
 from sqlalchemy import Connection, Table, insert, select, update
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
+from mcp_hub.adapters.database.metadata import metadata, now_ms
 from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.provisioning import provision
-from mcp_hub.adapters.database.schema import (
-    changes,
-    datasets,
-    jobs,
-    metadata,
-    now_ms,
-    queue_messages,
-    workers,
-)
+from mcp_hub.adapters.database.schema import changes, datasets, jobs, queue_messages, workers
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from mcp_hub.server.moving import copy_hub, settings_of_end

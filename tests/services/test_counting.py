@@ -4,14 +4,8 @@ import os
 
 from sqlalchemy import Connection, insert
 
-from mcp_hub.adapters.database.schema import (
-    datasets,
-    jobs,
-    model_versions,
-    models,
-    now_ms,
-    workers,
-)
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import datasets, jobs, model_versions, models, workers
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.services.counting import count
 from mcp_hub.services.health import Counts

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.postgresql import PostgresDatabase
-from mcp_hub.adapters.database.schema import changes, now_ms
+from mcp_hub.adapters.database.schema import changes
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 from tests.adapters.bus.contract import BusContract, OpenBus

@@ -14,14 +14,9 @@ from anyio import to_thread
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import (
-    changes,
-    job_dependencies,
-    models,
-    now_ms,
-    promotions,
-)
+from mcp_hub.adapters.database.schema import changes, job_dependencies, models, promotions
 from tests.spawning import Processes, killed_process
 from tests.waiting import eventually
 

@@ -8,7 +8,8 @@ from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection, insert, select
 
 from mcp_hub.adapters.database.combining import CombinedWrites
-from mcp_hub.adapters.database.schema import models, now_ms
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import models
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, bindparam, event, insert
 
+from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.postgresql import PostgresDatabase
-from mcp_hub.adapters.database.schema import now_ms, queue_messages
+from mcp_hub.adapters.database.schema import queue_messages
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue

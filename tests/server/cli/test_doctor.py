@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from mcp_hub.adapters.database.schema import now_ms, workers
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import workers
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.server import doctor
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from sqlalchemy import Connection, create_engine, select, update
 
-from mcp_hub.adapters.database.schema import datasets, job_attempts, jobs, metadata
+from mcp_hub.adapters.database.metadata import metadata
+from mcp_hub.adapters.database.schema import datasets, job_attempts, jobs
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.services.training import jobs as store
 from mcp_hub.services.training.states import MOVES, TERMINAL

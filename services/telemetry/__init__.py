@@ -1,0 +1,1 @@
+"""Telemetry: one envelope for events, metrics, spans and logs, and the questions asked of them."""

@@ -1,0 +1,249 @@
+"""From what a sender says to a valid record, or the reason why not."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from mcp_hub.services.telemetry import envelope
+from mcp_hub.services.telemetry.envelope import Attributes, Kind, Record
+
+_MAX_INT = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record of a batch that was refused, by its place in the batch, and why."""
+
+    index: int
+    message: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was understood of what a sender sent: `places` says where each record stood in it."""
+
+    records: list[Record] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+class Said(msgspec.Struct, forbid_unknown_fields=True):
+    """A record as JSON says it: the envelope, with times and severities in any usual form."""
+
+    name: str
+    kind: Kind | None = None
+    id: str | None = None
+    time: int | float | str | None = None
+    service: str | None = None
+    severity: str | int | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_id: str | None = None
+    duration_ns: int | None = None
+    duration_ms: float | None = None
+    value: float | None = None
+    unit: str | None = None
+    body: str | None = None
+    attributes: dict[str, Any] | None = None
+    resource: dict[str, Any] | None = None
+
+
+_said = msgspec.json.Decoder(Said)
+_all_said = msgspec.json.Decoder(list[Said])
+_all_raw = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def from_json(text: bytes | msgspec.Raw, default_kind: Kind) -> Batch:
+    """The records of a JSON array; one that is wrong is left out and told of by its index.
+
+    Raises:
+        ValueError: it is no JSON array.
+    """
+    try:
+        said: Iterable[Said] = _all_said.decode(text)
+    except msgspec.ValidationError:
+        return gather(
+            _all_raw.decode(text), lambda raw: _from_said(_said.decode(raw), default_kind)
+        )
+    return gather(said, lambda one: _from_said(one, default_kind))
+
+
+def from_objects(objects: Iterable[Mapping[str, Any]], default_kind: Kind) -> Batch:
+    """The records of parsed JSON objects. As `from_json`."""
+    return gather(objects, lambda one: _from_said(msgspec.convert(one, Said), default_kind))
+
+
+def gather(items: Iterable[Any], make: Callable[[Any], Record]) -> Batch:
+    """`make` of each item; the items for which it raises a ValueError are told of."""
+    batch = Batch()
+    for index, item in enumerate(items):
+        try:
+            batch.records.append(make(item))
+            batch.places.append(index)
+        except ValueError as error:
+            batch.rejected.append(Rejected(index, str(error)))
+    return batch
+
+
+def make_record(
+    kind: Kind,
+    name: str,
+    time_ns: int,
+    *,
+    id: bytes | None = None,
+    service: str | None = None,
+    severity: int | None = None,
+    trace_id: bytes | None = None,
+    span_id: bytes | None = None,
+    parent_id: bytes | None = None,
+    duration_ns: int | None = None,
+    value: float | None = None,
+    unit: str | None = None,
+    body: str | None = None,
+    attributes: Attributes | None = None,
+    resource: Attributes | None = None,
+    may_be_repeated: bool = False,
+) -> Record:
+    """A record within the limits; whichever way it came, it passes through here.
+
+    Raises:
+        ValueError: it is none; the message says what is wrong and what would be right.
+    """
+    name = _text("name", name, envelope.MAX_NAME)
+    if not name:
+        raise ValueError("name is empty")
+    _check_time(time_ns)
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"value is {value}; it must be a finite number")
+    if duration_ns is not None and not 0 <= duration_ns <= _MAX_INT:
+        raise ValueError(f"duration_ns is {duration_ns}; it is from 0 to 2^63 - 1")
+    if kind == "metric" and value is None:
+        raise ValueError("a metric needs a value")
+    if kind == "span" and duration_ns is None:
+        raise ValueError("a span needs duration_ns or duration_ms")
+    attributes = attributes or {}
+    if len(attributes) > envelope.MAX_ATTRIBUTES:
+        raise ValueError(
+            f"{len(attributes):,} attributes; at most {envelope.MAX_ATTRIBUTES:,} are kept"
+        )
+    if body is not None:
+        body, attributes = _bounded_body(body, attributes)
+    return Record(
+        id=id or envelope.new_id(time_ns),
+        kind=kind,
+        name=name,
+        time=time_ns,
+        service=_text("service", service or envelope.UNKNOWN_SERVICE, envelope.MAX_SERVICE),
+        severity=severity,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_id=parent_id,
+        duration_ns=duration_ns,
+        value=value,
+        unit=_text("unit", unit, envelope.MAX_UNIT) if unit else None,
+        body=body,
+        attributes=attributes,
+        resource=resource or {},
+        may_be_repeated=may_be_repeated,
+    )
+
+
+def parse_time(value: float | str) -> int:
+    """Nanoseconds since the epoch of an ISO 8601 text (UTC if it has no zone) or of a number.
+
+    A number is of seconds, milliseconds, microseconds or nanoseconds, whichever brings it near
+    our time.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, str):
+        if value.strip().lstrip("-").replace(".", "", 1).isdigit():
+            return parse_time(float(value) if "." in value else int(value))
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(
+                f"time is {value!r}; it is ISO 8601 (2026-01-31T12:00:00Z) or a number since 1970"
+            ) from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        whole = int(moment.replace(microsecond=0).timestamp())
+        return whole * 10**9 + moment.microsecond * 1000
+    size = abs(value)
+    factor = 10**9 if size < 1e11 else 10**6 if size < 1e14 else 10**3 if size < 1e17 else 1
+    return int(value * factor)
+
+
+def _from_said(said: Said, default_kind: Kind) -> Record:
+    kind = said.kind or ("span" if said.span_id and said.duration_ns is not None else default_kind)
+    id = envelope.named_id(said.id) if said.id else None
+    told = envelope.time_of(id) if id else None
+    time_ns = parse_time(said.time) if said.time is not None else told or time.time_ns()
+    duration = said.duration_ns
+    if duration is None and said.duration_ms is not None:
+        duration = round(said.duration_ms * 1_000_000)
+    return make_record(
+        kind,
+        said.name,
+        time_ns,
+        id=id,
+        service=said.service,
+        severity=envelope.severity_of(said.severity),
+        trace_id=_hex("trace_id", said.trace_id, 16),
+        span_id=_hex("span_id", said.span_id, 8),
+        parent_id=_hex("parent_id", said.parent_id, 8),
+        duration_ns=duration,
+        value=said.value,
+        unit=said.unit,
+        body=said.body,
+        attributes=said.attributes,
+        resource=said.resource,
+        may_be_repeated=id is not None and said.time is None and told is None,
+    )
+
+
+def _hex(field: str, text: str | None, length: int) -> bytes | None:
+    if not text:
+        return None
+    try:
+        value = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        value = b""
+    if len(value) != length:
+        raise ValueError(f"{field} is {text[:40]!r}; it has {length * 2} hexadecimal digits")
+    return value if any(value) else None
+
+
+def _text(field: str, text: str, most: int) -> str:
+    if len(text) > most:
+        raise ValueError(f"{field} has {len(text):,} characters; it has at most {most}")
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
+
+
+def _check_time(time_ns: int) -> None:
+    if time_ns < envelope.OLDEST:
+        raise ValueError(f"time is {_shown(time_ns)}, before 2000: is it in another unit?")
+    if time_ns > time.time_ns() + envelope.AHEAD_NS:
+        raise ValueError(f"time is {_shown(time_ns)}, over a day ahead of the hub's clock")
+
+
+def _shown(time_ns: int) -> str:
+    try:
+        return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{time_ns} ns"
+
+
+def _bounded_body(body: str, attributes: Attributes) -> tuple[str, Attributes]:
+    if "\0" in body:
+        body = body.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if len(body) > envelope.MAX_BODY:
+        attributes = attributes | {"body.length": len(body)}
+        body = body[: envelope.MAX_BODY]
+    return body, attributes

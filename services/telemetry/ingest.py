@@ -1,0 +1,276 @@
+"""Where every record enters: accepted means committed, and what comes at once shares a transaction.
+
+While one transaction is written, the records that arrive wait; the next takes them all. How many
+may wait is bounded: what is more is refused at once, for the sender to try again.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import anyio
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import IntegrityError
+
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.telemetry_schema import telemetry_hours, telemetry_records
+from mcp_hub.adapters.database.upsert import insert_for
+from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.records.port import RecordStore, Row
+from mcp_hub.services.telemetry.accepting import Batch, Rejected
+from mcp_hub.services.telemetry.naming import Names, News, to_text
+from mcp_hub.services.telemetry.rollups import RollupWriter
+
+MAX_WAITING = 50_000
+"""Records that wait to be written in one process."""
+RETRY_AFTER_S = 1
+HOUR_NS = 3600 * 10**9
+SETTLED_NS = 10 * 60 * 10**9
+"""Records that come so long after their hour has ended are told to its sealing."""
+
+_PER_TRANSACTION = 5_000
+_ON_THE_LOOP = 100
+"""So many records are prepared at once; more, in a thread."""
+_TRIES = 5
+_REPEATED_WITHIN_NS = 48 * HOUR_NS
+
+
+class Overloaded(Unavailable):
+    """More telemetry arrives than can be written; to be sent again after `RETRY_AFTER_S`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a batch: records committed now, repeated, and refused by their places."""
+
+    accepted: int
+    repeated: int
+    rejected: list[Rejected]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    rows: list[Row] = field(default_factory=list)
+    spans: list[bool] = field(default_factory=list)
+    news: News = field(default_factory=News)
+    may_be_repeated: list[bytes] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    prepared: _Prepared
+    turn: anyio.Event = field(default_factory=anyio.Event)
+    done: bool = False
+    repeated: int = 0
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What this process has taken in since it started."""
+
+    accepted: int = 0
+    repeated: int = 0
+    refused: int = 0
+    """Records turned away because too many were waiting."""
+
+
+class Ingest:
+    """The one writer of telemetry records of a process."""
+
+    def __init__(self, database: Database, store: RecordStore) -> None:
+        self._database = database
+        self._store = store
+        self._names = Names()
+        self._rollups = RollupWriter()
+        self._queue: deque[_Waiting] = deque()
+        self._waiting_records = 0
+        self._running = False
+        self.counts = Counts()
+
+    async def record(self, batch: Batch) -> Accepted:
+        """Commit the batch's records; those that were committed before, by time and id, count once.
+
+        Raises:
+            Overloaded: too many records wait already.
+            Unavailable: the database does not answer.
+        """
+        records = batch.records
+        if not records:
+            return Accepted(0, 0, batch.rejected)
+        if self._waiting_records and self._waiting_records + len(records) > MAX_WAITING:
+            self.counts.refused += len(records)
+            raise Overloaded(
+                f"{self._waiting_records:,} telemetry records wait to be written.",
+                f"Send these again after {RETRY_AFTER_S} s.",
+            )
+        if not self._names.counted:
+            await self._database.read(self._names.count)
+        if len(records) <= _ON_THE_LOOP:
+            prepared = self._prepare(batch)
+        else:
+            prepared = await to_thread.run_sync(self._prepare, batch)
+        rejected = sorted([*batch.rejected, *prepared.rejected], key=lambda one: one.index)
+        if not prepared.rows:
+            return Accepted(0, 0, rejected)
+        waiting = _Waiting(prepared)
+        await self._committed(waiting)
+        accepted = len(prepared.rows) - waiting.repeated
+        self.counts.accepted += accepted
+        self.counts.repeated += waiting.repeated
+        return Accepted(accepted, waiting.repeated, rejected)
+
+    def _prepare(self, batch: Batch) -> _Prepared:
+        prepared = _Prepared()
+        news = prepared.news
+        for place, record in zip(batch.places, batch.records, strict=True):
+            try:
+                series = self._names.series(record, news)
+                attributes = to_text(record.attributes)
+            except (ValueError, TypeError, RecursionError) as error:
+                prepared.rejected.append(Rejected(place, str(error)))
+                continue
+            resource = self._names.resource(record.resource, news)
+            self._names.describe(record, series, resource, news)
+            if record.may_be_repeated:
+                prepared.may_be_repeated.append(record.id)
+            prepared.spans.append(record.kind == "span")
+            prepared.rows.append(
+                Row(
+                    record.time, record.id, series, record.severity, record.trace_id,
+                    record.span_id, record.parent_id, record.duration_ns, record.value,
+                    record.unit, record.body, attributes, resource,
+                    self._names.pattern(record, series, news),
+                )
+            )  # fmt: skip
+        return prepared
+
+    async def _committed(self, waiting: _Waiting) -> None:
+        """Return when `waiting` is committed, by this task or by one that came before."""
+        self._queue.append(waiting)
+        self._waiting_records += len(waiting.prepared.rows)
+        try:
+            if self._running:
+                await waiting.turn.wait()
+            if not waiting.done:
+                await self._write_waiting()
+        except anyio.get_cancelled_exc_class():
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+                self._waiting_records -= len(waiting.prepared.rows)
+                if waiting.turn.is_set():
+                    self._pass_on()
+            raise
+        if waiting.error is not None:
+            raise waiting.error
+
+    async def _write_waiting(self) -> None:
+        self._running = True
+        # Whoever writes the batch must not take the others along when it is cancelled.
+        with anyio.CancelScope(shield=True):
+            # Tasks that became ready together come together: let them.
+            await checkpoint()
+            batch = [self._queue.popleft()]
+            size = len(batch[0].prepared.rows)
+            while self._queue and size + len(self._queue[0].prepared.rows) <= _PER_TRANSACTION:
+                batch.append(self._queue.popleft())
+                size += len(batch[-1].prepared.rows)
+            try:
+                await self._write(batch)
+            except Exception as error:  # noqa: BLE001 - each caller raises it
+                self._rollups.forget()
+                for waiting in batch:
+                    waiting.error = error
+        for waiting in batch:
+            self._waiting_records -= len(waiting.prepared.rows)
+            waiting.done = True
+            waiting.turn.set()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Let the first that waits write the next batch."""
+        self._running = bool(self._queue)
+        if self._queue:
+            self._queue[0].turn.set()
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        rows = [row for waiting in batch for row in waiting.prepared.rows]
+        spans = [span for waiting in batch for span in waiting.prepared.spans]
+        doubtful = {id for waiting in batch for id in waiting.prepared.may_be_repeated}
+        news = News()
+        for waiting in batch:
+            news.merge(waiting.prepared.news)
+        settled = time.time_ns() - SETTLED_NS
+        late = {
+            row.time // HOUR_NS for row in rows if row.time // HOUR_NS * HOUR_NS + HOUR_NS < settled
+        }
+
+        def work(connection: Connection) -> tuple[set[int], object]:
+            self._names.write(connection, news)
+            repeated = _repeated(connection, rows, doubtful)
+            new = [place for place in range(len(rows)) if place not in repeated]
+            if new:
+                there = self._store.insert(connection, [rows[place] for place in new])
+                repeated |= {new[place] for place in there}
+                new = [place for place in new if place not in repeated]
+            update = self._rollups.write(
+                connection, [rows[place] for place in new], [spans[place] for place in new]
+            )
+            _note_late(connection, late)
+            return repeated, update
+
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                repeated, update = await self._database.write(work)
+                break
+            except IntegrityError:
+                # Another process has just committed some of the same records.
+                if not tries_left:
+                    raise
+        self._names.kept(news)
+        self._rollups.kept(update)  # type: ignore[arg-type]
+        first = 0
+        for waiting in batch:
+            last = first + len(waiting.prepared.rows)
+            waiting.repeated = sum(first <= place < last for place in repeated)
+            first = last
+
+
+def _repeated(connection: Connection, rows: Sequence[Row], doubtful: set[bytes]) -> set[int]:
+    """The places of rows whose ids were chosen by the sender, and sent before at another time."""
+    if not doubtful:
+        return set()
+    known = {
+        bytes(id)
+        for id in connection.execute(
+            select(telemetry_records.c.id).where(
+                telemetry_records.c.id.in_(doubtful),
+                telemetry_records.c.time > time.time_ns() - _REPEATED_WITHIN_NS,
+            )
+        ).scalars()
+    }
+    places = set()
+    for place, row in enumerate(rows):
+        if row.id in doubtful:
+            if row.id in known:
+                places.add(place)
+            known.add(row.id)
+    return places
+
+
+def _note_late(connection: Connection, hours: set[int]) -> None:
+    """Let the sealing of these hours know that they have changed."""
+    if not hours:
+        return
+    table = telemetry_hours
+    insert = insert_for(connection, table)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["hour"], set_={"version": table.c.version + 1}
+        ),
+        [{"hour": hour, "version": 1, "records": 0} for hour in sorted(hours)],
+    )

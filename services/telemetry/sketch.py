@@ -1,0 +1,82 @@
+"""Quantiles of many numbers in little space: DDSketch, with whole arrays at a time.
+
+Masson, Rim, Lee: DDSketch: A Fast and Fully-Mergeable Quantile Sketch with Relative-Error
+Guarantees, PVLDB 12 (2019). A number falls into the bin whose bounds are powers of GAMMA around
+it, so that the value that stands for the bin is within ACCURACY of it; sketches are merged by
+adding their bins. Here a bin is a key that sorts as its numbers do: 0 for zero, positive for
+positive numbers, negative for negative ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACCURACY = 0.005
+"""The largest relative error of a quantile."""
+GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
+
+_LOG_GAMMA = np.log(GAMMA)
+_ZERO = 1e-300
+_OFFSET = 1 << 20
+
+Bins = NDArray[Any]
+"""Bins in no order: a structured array [n] of `key` and `count`; a key may occur repeatedly."""
+BIN = np.dtype([("key", "<i4"), ("count", "<u4")])
+
+
+def keys_of(values: NDArray[np.float64]) -> NDArray[np.int32]:
+    """The key of the bin of each of the finite `values` [n]."""
+    size = np.abs(values)
+    index = np.ceil(np.log(np.maximum(size, _ZERO)) / _LOG_GAMMA).astype(np.int32)
+    keys = np.sign(values).astype(np.int32) * (index + _OFFSET)
+    return np.where(size <= _ZERO, np.int32(0), keys).astype(np.int32)
+
+
+def values_of(keys: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The number that stands for the bin of each key [n]."""
+    index = np.abs(keys).astype(np.float64) - _OFFSET
+    size = 2 * np.exp(index * _LOG_GAMMA) / (GAMMA + 1)
+    return np.where(keys == 0, 0.0, np.sign(keys) * size)
+
+
+def encode(bins: Mapping[int, int]) -> bytes:
+    """Bins by key as bytes: 8 for each."""
+    array = np.empty(len(bins), BIN)
+    array["key"] = np.fromiter(bins.keys(), np.int32, len(bins))
+    array["count"] = np.fromiter(bins.values(), np.uint32, len(bins))
+    return array.tobytes()
+
+
+def decode(texts: Sequence[bytes]) -> tuple[Bins, NDArray[np.intp]]:
+    """The bins of all `texts` one after another, and of which text [n] each is."""
+    lengths = np.fromiter(map(len, texts), np.intp, len(texts)) // BIN.itemsize
+    return np.frombuffer(b"".join(texts), BIN), np.repeat(np.arange(len(texts)), lengths)
+
+
+def quantiles(
+    bins: Bins, groups: NDArray[np.intp], count: int, ranks: Sequence[float]
+) -> NDArray[np.float64]:
+    """Quantiles [count, len(ranks)] of the bins of each group, 0 to `count` - 1.
+
+    `groups` [n] says of which group each bin is, `ranks` are from 0 to 1. A group without bins has
+    NaN.
+    """
+    result = np.full((count, len(ranks)), np.nan)
+    if not len(bins):
+        return result
+    order = np.lexsort((bins["key"], groups))
+    keys, owners = bins["key"][order], groups[order]
+    totals = np.cumsum(bins["count"][order], dtype=np.float64)
+    starts = np.searchsorted(owners, np.arange(count), "left")
+    ends = np.searchsorted(owners, np.arange(count), "right")
+    filled = ends > starts
+    before = np.where(starts > 0, totals[starts - 1], 0.0)
+    sizes = np.where(filled, totals[ends - 1] - before, 0.0)
+    for column, rank in enumerate(ranks):
+        # The bin that holds the number of this rank among the sorted ones.
+        wanted = before + np.floor(rank * np.maximum(sizes - 1, 0)) + 1
+        found = np.searchsorted(totals, wanted[filled], "left")
+        result[filled, column] = values_of(keys[np.minimum(found, ends[filled] - 1)])
+    return result

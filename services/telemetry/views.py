@@ -1,0 +1,28 @@
+"""What the telemetry tools return."""
+
+from typing import Any
+
+from pydantic import Field
+
+from mcp_hub.services.views import View
+
+
+class RejectedRecord(View):
+    index: int = Field(description="Its place in what was sent, from 0")
+    message: str
+
+
+class Recorded(View):
+    accepted: int = Field(description="Committed now")
+    repeated: int = Field(description="Committed before: the same id and time")
+    rejected: list[RejectedRecord]
+
+
+class Table(View):
+    """Rows under their columns' names, which stand there once."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    truncated: bool = Field(description="Whether there are more rows than these")
+    next_cursor: str | None = None
+    note: str | None = None
