@@ -15,6 +15,7 @@ from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
@@ -39,7 +40,10 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
             ),
-            telemetry=TelemetryService(ingest=Ingest(database, choose_records(database))),
+            telemetry=TelemetryService(
+                ingest=Ingest(database, choose_records(database)),
+                searching=Searching(database),
+            ),
             health=HealthService(
                 {
                     "database": database.check,

@@ -26,3 +26,9 @@ class Table(View):
     truncated: bool = Field(description="Whether there are more rows than these")
     next_cursor: str | None = None
     note: str | None = None
+
+
+class SearchResult(Table):
+    same: dict[str, Any] | None = Field(
+        default=None, description="Columns that are the same in every row, said once"
+    )
