@@ -17,6 +17,7 @@ from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.traces import Traces
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -43,6 +44,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             telemetry=TelemetryService(
                 ingest=Ingest(database, choose_records(database)),
                 searching=Searching(database),
+                traces=Traces(database),
             ),
             health=HealthService(
                 {

@@ -6,7 +6,12 @@ from pydantic import Field
 
 from mcp_hub.services.telemetry.accepting import from_objects
 from mcp_hub.services.telemetry.envelope import Kind
-from mcp_hub.services.telemetry.views import Recorded, RejectedRecord, SearchResult
+from mcp_hub.services.telemetry.views import (
+    Recorded,
+    RejectedRecord,
+    SearchResult,
+    TraceView,
+)
 from mcp_hub.tools.toolset import Toolset, tool
 
 Since = Annotated[str | float | None, Field(description="ISO 8601, or so long ago: -15m, -2h, -7d")]
@@ -79,3 +84,13 @@ class TelemetryTools(Toolset):
             limit=limit,
             cursor=cursor,
         )
+
+    @tool(title="Show a trace", read_only=True)
+    async def telemetry_trace(
+        self,
+        trace_id: Annotated[str, Field(description="Or its first digits")],
+        span_id: Annotated[str | None, Field(description="Show only what is below it")] = None,
+    ) -> TraceView:
+        """A trace as a tree with its logs and events, errors marked. self_ms is what no child
+        covers, critical_ms what the whole waited for. A large trace is cut to a skeleton."""
+        return await (await self.hub()).telemetry.traces.trace(trace_id, span_id)

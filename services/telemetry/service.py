@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.searching import Searching
+from mcp_hub.services.telemetry.traces import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +13,4 @@ class TelemetryService:
 
     ingest: Ingest
     searching: Searching
+    traces: Traces
