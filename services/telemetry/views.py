@@ -46,3 +46,9 @@ class TraceView(View):
     rows: list[list[Any]] = Field(description="The tree, each row before those below it")
     truncated: bool
     note: str | None
+
+
+class FieldsView(Table):
+    series: list[list[Any]] | None = Field(
+        default=None, description="Of one name: kind, service, count_24h, unit"
+    )
