@@ -14,7 +14,9 @@ from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.adapters.records.port import RecordStore
+from mcp_hub.adapters.records.sandbox import Sandbox
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
+from mcp_hub.adapters.records.sqlite_sandbox import SqliteSandbox
 from mcp_hub.server.settings import Settings
 
 JOBS_QUEUE = "mcp-hub-jobs"
@@ -95,6 +97,15 @@ def choose_records(database: Database) -> RecordStore:
     with _extra("postgres"):
         from mcp_hub.adapters.records.postgresql import PostgresRecordStore
     return PostgresRecordStore()
+
+
+def choose_sandbox(settings: Settings, database: Database) -> Sandbox:
+    """What runs a SELECT of a caller's own on `database`."""
+    if database.dialect == "sqlite":
+        return SqliteSandbox(settings.database_path)
+    with _extra("postgres"):
+        from mcp_hub.adapters.records.postgresql_sandbox import PostgresSandbox
+    return PostgresSandbox(database)
 
 
 def _choose_queue(settings: Settings, database: Database) -> Queue:

@@ -42,6 +42,7 @@ from mcp_hub.resources.base import BoundPrompt, BoundResource, ResourceSet
 from mcp_hub.resources.data import DataResources
 from mcp_hub.resources.hub import HubResources
 from mcp_hub.resources.registry import RegistryResources
+from mcp_hub.resources.telemetry import TelemetryResources
 from mcp_hub.resources.training import TrainingResources
 from mcp_hub.server.client_log import ClientLog
 from mcp_hub.server.notices import Notices
@@ -75,7 +76,13 @@ _TOOLSETS: dict[str, tuple[type[Toolset], ...]] = {
 }
 _RESOURCES: dict[str, type[ResourceSet]] = {
     resources.name: resources
-    for resources in (TrainingResources, DataResources, RegistryResources, HubResources)
+    for resources in (
+        TrainingResources,
+        DataResources,
+        RegistryResources,
+        TelemetryResources,
+        HubResources,
+    )
 }
 _FIXED_LISTS: tuple[CacheableMethod, ...] = (
     "server/discover",

@@ -5,7 +5,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from mcp_hub.adapters.queue.port import Queue
-from mcp_hub.server.adapters import Adapters, choose_database, choose_records, open_adapters
+from mcp_hub.server.adapters import (
+    Adapters,
+    choose_database,
+    choose_records,
+    choose_sandbox,
+    open_adapters,
+)
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -18,6 +24,7 @@ from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.sql import Sql
 from mcp_hub.services.telemetry.traces import Traces
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
@@ -46,6 +53,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 ingest=Ingest(database, choose_records(database)),
                 fields=Fields(database),
                 searching=Searching(database),
+                sql=Sql(choose_sandbox(settings, database), database.dialect),
                 traces=Traces(database),
             ),
             health=HealthService(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.searching import Searching
+from mcp_hub.services.telemetry.sql import Sql
 from mcp_hub.services.telemetry.traces import Traces
 
 
@@ -15,4 +16,5 @@ class TelemetryService:
     ingest: Ingest
     fields: Fields
     searching: Searching
+    sql: Sql
     traces: Traces

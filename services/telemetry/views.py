@@ -52,3 +52,20 @@ class FieldsView(Table):
     series: list[list[Any]] | None = Field(
         default=None, description="Of one name: kind, service, count_24h, unit"
     )
+
+
+class SqlResult(View):
+    columns: list[str]
+    rows: list[list[Any]]
+    truncated: bool
+    note: str | None
+
+
+class TelemetrySchema(View):
+    dialect: str = Field(description="The SQL that telemetry_sql takes: SQLite's or PostgreSQL's")
+    views: dict[str, dict[str, str]] = Field(description="What each is (under ''), and its columns")
+    examples: list[str]
+    where: str
+    fields: dict[str, str]
+    operators: list[str]
+    limits: str

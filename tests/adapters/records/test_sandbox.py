@@ -14,7 +14,8 @@ from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Denied, HubError, InvalidArgument, TimedOut
 from mcp_hub.adapters.records.postgresql import PostgresRecordStore
-from mcp_hub.adapters.records.postgresql_sandbox import READER, PostgresSandbox, checked_select
+from mcp_hub.adapters.records.postgresql_sandbox import READER, PostgresSandbox
+from mcp_hub.adapters.records.postgresql_select import checked_select
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.adapters.records.sqlite_sandbox import SqliteSandbox
 from tests import servers
