@@ -93,11 +93,6 @@ def test_help_starts_light(folder: Path) -> None:
     assert heavy_modules(program, folder) == []
 
 
-def test_migrate_says_what_it_did(mcp_hub: Shell) -> None:
-    assert mcp_hub("migrate").out.startswith("Applied 0001")
-    assert mcp_hub("migrate").out == "The schema is up to date.\n"
-
-
 def test_info_lists_every_setting_with_its_variable(mcp_hub: Shell) -> None:
     out = mcp_hub("info").out
     assert "training.concurrency = 2\n  Attempts that one worker runs at once" in out
