@@ -7,7 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from mcp_hub.server.cli.options import Config, DataDir, Json, new_app, settings_for
+from mcp_hub.server.cli.options import Config, DataDir, Json, Profile, new_app, settings_for
 from mcp_hub.server.cli.output import console
 from mcp_hub.server.migrating import Migration, migrate, plan_migration
 from mcp_hub.server.settings import Settings
@@ -26,6 +26,7 @@ def run(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Go down even where that drops data.")] = False,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +37,7 @@ def run(
     process of this hub first. What the older schema has no place for is dropped, which has to be
     confirmed where it is not empty.
     """
-    settings = settings_for(ctx, config=config, data_dir=data_dir)
+    settings = settings_for(ctx, config=config, profile=profile, data_dir=data_dir)
     if dry_run:
         migration = anyio.run(plan_migration, settings, to)
     else:
