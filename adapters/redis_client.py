@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -54,6 +55,13 @@ def connect(url: str) -> "Redis":
         ),
     )
     return Redis.from_pool(pool)
+
+
+async def describe(redis: "Redis", url: str) -> str:
+    """One round trip: what the server at `url` is. Raises Unavailable."""
+    with translated(url):
+        information: dict[str, Any] = await redis.info("server")
+    return f"Redis {information['redis_version']}, {without_secret(url)}"
 
 
 @contextmanager

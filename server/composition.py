@@ -8,7 +8,7 @@ from mcp_hub import migrations
 from mcp_hub.adapters.database.migrating import revision
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import Conflict
-from mcp_hub.adapters.queue.port import Queue
+from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server.adapters import Adapters, open_adapters
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
@@ -45,9 +45,11 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 {
                     "database": partial(_check_database, database),
                     "blobs": blobs.check,
-                    "queue": partial(_check_queue, adapters.queue),
+                    "queue": adapters.queue.check,
+                    "bus": bus.check,
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
+                places=_places(settings),
             ),
             bus=bus,
         )
@@ -114,5 +116,12 @@ async def _check_database(database: Database) -> str:
     return f"{server}, schema {at}{newer}"
 
 
-async def _check_queue(queue: Queue) -> str:
-    return f"{await queue.depth()} waiting"
+def _places(settings: Settings) -> dict[str, str]:
+    """The servers' URLs without their secrets, by the adapter that is there."""
+    urls = {
+        "database": settings.database_url,
+        "blobs": settings.blobs_url,
+        "queue": settings.redis_url,
+        "bus": settings.redis_url,
+    }
+    return {name: without_secret(url) for name, url in urls.items() if url}
