@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import uvicorn
@@ -102,9 +103,11 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
 
     async def health(request: Request) -> JSONResponse:
         """Liveness: answers as long as the process does, whatever the adapters do."""
-        if not hub.opened:
-            return JSONResponse({"status": "starting", "adapters": {}})
-        report = (await (await hub()).health.check()).model_dump()
+        report: dict[str, Any] = {"status": "starting", "adapters": {}}
+        if hub.opened:
+            report = (await (await hub()).health.check()).model_dump()
+        elif hub.failure is not None:
+            report |= {"status": "unavailable", "error": hub.failure.as_dict()}
         if tokens and not request.user.is_authenticated:
             report = {"status": report["status"]}
         return JSONResponse(report)

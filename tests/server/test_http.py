@@ -93,6 +93,10 @@ async def test_it_is_not_ready_before_the_database_is(tmp_path: Path) -> None:
         response = await ready(served)
         assert (response.status_code, response.json()) == (503, {"status": "starting"})
         await eventually(lambda: any("Not ready" in line for line in served.log))
+        async with httpx2.AsyncClient() as http:
+            health = (await http.get(f"{served.url}/health")).json()
+        assert (health["status"], health["error"]["code"]) == ("unavailable", "unavailable")
+        assert str(data / "hub.db") in health["error"]["message"]
         (data / "hub.db").rmdir()
         await eventually(lambda: _is_ready(served))
 
