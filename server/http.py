@@ -32,7 +32,7 @@ from mcp_hub.server.settings import Settings
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 8 * 1024 * 1024
-_DRAIN_S = 20
+DRAIN_S = 20
 """How long calls in flight may take to end; Kubernetes kills 30 s after it says so, 5 s of which
 deploy/ spends before this begins."""
 _TRY_AGAIN_S = 2.0
@@ -58,7 +58,7 @@ async def serve(settings: Settings, create: CreateServer = create_server) -> Non
                 access_log=False,
                 server_header=False,
                 ws="none",
-                timeout_graceful_shutdown=_DRAIN_S,
+                timeout_graceful_shutdown=DRAIN_S,
             )
         )
         host, port = listener.getsockname()[:2]

@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -97,3 +99,21 @@ def test_a_person_is_asked(folder: Path, answer: str, status: int) -> None:
     assert "vector_collections, 1 rows" in done.stdout
     assert "Drop that data?" in done.stdout
     assert ("Took back 0003." in done.stdout) is (answer == "y")
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    "command",
+    [("serve", "--port", "0"), ("worker", "--idle-exit", "0"), ("up",), ("migrate",)],
+    ids=lambda command: command[0],
+)
+def test_no_command_touches_a_newer_schema(
+    mcp_hub: Shell, folder: Path, command: tuple[str, ...]
+) -> None:
+    with closing(sqlite3.connect(folder / "data" / "hub.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    done = mcp_hub(*command)
+    assert done.status == 1
+    assert "error: The database is at revision 9999, which this mcp-hub does not know." in done.err
+    assert "hint: Upgrade mcp-hub; this version knows 0003." in done.err
+    assert "Traceback" not in done.err
