@@ -24,7 +24,7 @@ from mcp_hub.server.http import create_app
 from mcp_hub.server.lazy_hub import lazy_hub
 from mcp_hub.server.settings import URLS, Settings
 from tests import servers
-from tests.processes import PLUGINS, call, hub_environment, process
+from tests.processes import PLUGINS, call, hub_environment, process, start
 from tests.proxy import Proxy
 from tests.servers import SECRET_KEY, Server, run_sql
 from tests.services.onnx_models import IRIS_COLUMNS, iris
@@ -96,9 +96,14 @@ class Running:
         answer = await self.call("predict", model=model, inputs=[ROW])
         return str(answer["model"])
 
-    async def submit(self) -> str:
+    async def submit(self, **config: Any) -> str:
         submitted = await self.call(
-            "training_submit", name="probe", type="probe", framework="probe", dataset="points"
+            "training_submit",
+            name="probe",
+            type="probe",
+            framework="probe",
+            dataset="points",
+            config=config,
         )
         assert submitted["status"] == "queued"
         return str(submitted["job_id"])
@@ -353,6 +358,39 @@ async def test_without_the_database_the_hub_says_so_and_comes_back(
         await eventually(hub.is_well)
         assert await hub.ready() == 200
         assert await hub.predict("loaded") == "loaded:1"
+
+
+@pytest.mark.parametrize("lost", ["blobs", "database"])
+async def test_an_attempt_at_work_waits_for_what_is_lost(
+    tmp_path: Path, urls: dict[str, str], own: Servers, lost: str
+) -> None:
+    environment = hub_environment(
+        tmp_path,
+        MCP_HUB_TRAINING__LEASE_S="30",
+        **{f"MCP_HUB_{key.upper()}": url for key, url in urls.items()},
+    )
+    flag, log = tmp_path / "flag", tmp_path / "worker.log"
+    async with running(tmp_path, urls) as hub:
+        worker = start(environment, "worker", log=log)
+        try:
+            job = await hub.submit(action="wait_for_flag", flag=str(flag))
+
+            async def runs() -> bool:
+                view = await hub.call("training_status", job_id=job)
+                return bool(view["status"] == "running")
+
+            await eventually(runs, within_s=60)
+            async with away(getattr(own, lost)):
+                said = len(log.read_text())
+                flag.touch()
+                place = urlless(without_secret(urls[f"{lost}_url"]))
+                await eventually(lambda: place in log.read_text()[said:], within_s=60)
+            await eventually(lambda: has_ended(hub, job), within_s=60)
+            view = await hub.call("training_status", job_id=job)
+            assert (view["attempt"], view["model"]) == (1, "probe:1")
+        finally:
+            worker.terminate()
+            await to_thread.run_sync(worker.wait)
 
 
 async def test_a_silent_database_is_not_ready(
