@@ -208,10 +208,15 @@ class _EventStreams:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._scopes: set[anyio.CancelScope] = set()
+        self._ended = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
             await self._app(scope, receive, send)
+            return
+        if self._ended:
+            # Clients open another one at once.
+            await JSONResponse({"status": "stopping"}, status_code=503)(scope, receive, send)
             return
         begun = False
 
@@ -230,6 +235,7 @@ class _EventStreams:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def end(self) -> None:
+        self._ended = True
         for scope in self._scopes:
             scope.cancel()
 

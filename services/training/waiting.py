@@ -28,10 +28,11 @@ class Waits:
         self._bus = bus
         self._look = look
         self._scopes: set[anyio.CancelScope] = set()
+        self._ended = False
 
     async def until_ended(self, view: JobView, wait_s: float, follow: Follower | None) -> JobView:
         """The job as it ended, or as it stands after `wait_s` seconds or at `end`."""
-        with anyio.move_on_after(wait_s) as scope:
+        with anyio.move_on_after(0 if self._ended else wait_s) as scope:
             self._scopes.add(scope)
             try:
                 async with self._changes(view.job_id) as changed:
@@ -49,7 +50,8 @@ class Waits:
         return view
 
     def end(self) -> None:
-        """Have everyone told at once."""
+        """Have everyone told at once, from now on."""
+        self._ended = True
         for scope in self._scopes:
             scope.cancel()
 
