@@ -109,7 +109,7 @@ def file_layer(path: Path | None, known: Iterable[str], profile: Setting | None 
     chosen = profile or layer.get("profile")
     if chosen is None or not chosen.value:
         return layer
-    if chosen.value not in map(str, layers):
+    if chosen.value not in list(layers):
         raise InvalidArgument(
             f"{chosen.origin}: there is no profile {chosen.value!r} in {path}.",
             names_hint(str(chosen.value), layers, "profiles"),
