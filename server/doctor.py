@@ -166,6 +166,7 @@ async def _check_hub(settings: Settings) -> list[Check]:
                     name=name,
                     status="ok" if adapter.status == "ok" else "broken",
                     detail=f"{adapter.detail} ({adapter.latency_ms:.1f} ms)",
+                    hint=adapter.hint,
                 )
                 for name, adapter in health.adapters.items()
             ]

@@ -1,4 +1,4 @@
-"""What a person may set: defaults < a file < `MCP_HUB_…` variables < flags.
+"""What a person may set: defaults < a file < its profile < `MCP_HUB_…` variables < flags.
 
 Importing this reads nothing; `load_settings` does. `Settings(…)` itself looks at no file and no
 variable, so that a test or a program gets exactly what it asks for.
@@ -172,6 +172,7 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    profile: str | None = Field(None, description="The file's table [profiles.NAME] that counts")
     data_dir: Path = Field(
         default_factory=lambda: Path(user_data_dir("mcp-hub", appauthor=False)),
         description="Where the embedded database, the blobs and the jobs' folders live",
@@ -311,8 +312,8 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth."""
-        values = sources.flatten(self.model_dump(mode="json", exclude={"auth"}))
-        return {"MCP_HUB_CONFIG": ""} | {
+        values = sources.flatten(self.model_dump(mode="json", exclude={"auth", "profile"}))
+        return {"MCP_HUB_CONFIG": "", "MCP_HUB_PROFILE": ""} | {
             sources.variable(key): value if isinstance(value, str) else json.dumps(value)
             for key, value in values.items()
         }
@@ -332,10 +333,12 @@ def load_settings(
         InvalidArgument: the file cannot be read, or a key or a value is wrong; names both.
     """
     known, path = known_keys(), sources.find_file(config_file)
-    layers = [sources.file_layer(path, known) if path else {}]
+    layers = []
     if not alone:
         layers.append(sources.environment_layer(Settings, known, secret_files=URLS))
         layers.append(sources.flags_layer(flags))
+    profile = next((layer["profile"] for layer in reversed(layers) if "profile" in layer), None)
+    layers.insert(0, sources.file_layer(path, known, profile))
     merged: dict[str, sources.Setting] = {}
     for layer in layers:
         merged.update(layer)

@@ -46,8 +46,8 @@ class HubTools(Toolset):
 
     @tool(title="Hub health", read_only=True)
     async def hub_health(self) -> HealthReport:
-        """Whether each part that the hub stands on (database, blob store, queue) answers, and how
-        fast. Look here when calls fail with `unavailable`."""
+        """Whether each part that the hub stands on (database, blob store, queue, change notices)
+        answers, and how fast. Look here when calls fail with `unavailable`."""
         return await (await self.hub()).health.check()
 
     @tool(title="About this hub", read_only=True)

@@ -217,7 +217,7 @@ def test_an_earlier_key_beside_todays_is_refused(tmp_path: Path) -> None:
             "data.connectors.mongo.enabled",
             "connectors.mongodb.enabled?",
         ),
-        ("zzz = 1", "zzz", "Known keys: data_dir, roots"),
+        ("zzz = 1", "zzz", "Known keys: profile, data_dir, roots"),
         ("[training]\nzzz = 1", "training.zzz", "Known keys: training.enabled"),
     ],
 )
@@ -280,6 +280,105 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     file = tmp_path / "hub.toml"
     file.write_bytes(b"\xff\xfe\x00")
     fault(config_file=file, contains="cannot be parsed")
+
+
+TEAM = """
+profile = "team"
+port = 1
+host = "file"
+
+[training]
+concurrency = 2
+lease_s = 40
+
+[profiles.team]
+port = 2
+blobs_url = "blobs"
+database_url = "postgresql://hub:hidden@db/hub"
+[profiles.team.training]
+concurrency = 3
+
+[profiles.laptop]
+port = 4
+"""
+
+
+def test_one_line_chooses_a_profile(clean: Path) -> None:
+    file = write(clean / "etc" / "mcp-hub.toml", TEAM)
+    settings = load_settings(file)
+    assert (settings.profile, settings.port, settings.host) == ("team", 2, "file")
+    assert (settings.training.concurrency, settings.training.lease_s) == (3, 40)
+    assert settings.blobs_url == str(clean / "etc" / "blobs")
+    assert settings.origin("port") == f"{file}, profile team"
+    assert settings.origin("host") == settings.origin("profile") == str(file)
+    assert settings.shown()["database_url"] == "postgresql://hub:***@db/hub"
+    assert load_settings(file, alone=True).port == 2
+
+
+def test_flags_and_variables_outrank_the_line_and_the_profile(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(clean / "mcp-hub.toml", TEAM)
+    monkeypatch.setenv("MCP_HUB_PROFILE", "laptop")
+    settings = load_settings()
+    assert (settings.profile, settings.port, settings.database_url) == ("laptop", 4, None)
+    assert settings.origin("profile") == "MCP_HUB_PROFILE"
+    assert load_settings(profile="team").port == 2
+    assert load_settings(profile="team", port=9).port == 9
+    monkeypatch.setenv("MCP_HUB_PORT", "8")
+    assert load_settings().port == 8
+
+
+def test_a_profile_of_earlier_keys_in_json(clean: Path) -> None:
+    table = {"mlPipeline": {"trainingQueue": {"concurrency": 6}}}
+    text = json.dumps({"profile": "a", "training": {"concurrency": 1}, "profiles": {"a": table}})
+    write(clean / "mcp-hub.json", text)
+    assert load_settings().training.concurrency == 6
+
+
+def test_a_file_without_the_line_is_as_before(clean: Path) -> None:
+    write(clean / "mcp-hub.toml", TEAM.replace('profile = "team"', ""))
+    settings = load_settings()
+    assert (settings.profile, settings.port) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "contains", "hint"),
+    [
+        ("profile = 'tem'\n[profiles.team]", "no profile 'tem' in", "Did you mean 'team'?"),
+        ("profile = 'x'\n[profiles.a]\n[profiles.b]", "'x' in", "Existing profiles: a, b."),
+        ("profile = 'x'", "no profile 'x' in", "There are no profiles yet."),
+        ("profile = 3\n[profiles.3]", "no profile 3 in", "Existing profiles: 3."),
+        ("[profiles.a]\nprot = 1", "profile a: unknown key prot", "Did you mean port?"),
+        ("[profiles.a]\nprofile = 'a'", "profile a: unknown key profile", None),
+        ("profile = 'a'\n[profiles.a]\nport = 'x'", "profile a: port: Input should be", None),
+        ("profiles = 3", "profiles must hold tables", None),
+        ("[profiles]\nport = 3", "profiles must hold tables", None),
+    ],
+)
+def test_a_wrong_profile_names_the_right_ones(
+    tmp_path: Path, text: str, contains: str, hint: str | None
+) -> None:
+    fault(config_file=write(tmp_path / "hub.toml", text), contains=contains, hint=hint)
+
+
+def test_a_profile_needs_a_file(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault(profile="team", contains="command line: there is no configuration file", hint="team]")
+    monkeypatch.setenv("MCP_HUB_PROFILE", "x")
+    fault(contains="MCP_HUB_PROFILE: there is no configuration file", hint="mcp-hub.toml")
+
+
+def test_a_detached_process_takes_the_settings_and_no_profile(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(clean / "mcp-hub.toml", TEAM)
+    settings = load_settings()
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    (clean / "mcp-hub.toml").unlink()
+    assert load_settings().model_dump(exclude={"profile"}) == settings.model_dump(
+        exclude={"profile"}
+    )
 
 
 def test_a_named_file_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
