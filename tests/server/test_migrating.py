@@ -16,14 +16,8 @@ from sqlalchemy import Connection, create_engine, insert, inspect, select, text
 
 from mcp_hub import migrations
 from mcp_hub.adapters.database import migrating
-from mcp_hub.adapters.database.schema import (
-    metadata,
-    models,
-    now_ms,
-    vector_collections,
-    vectors,
-    workers,
-)
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import metadata, models, vector_collections, vectors, workers
 from mcp_hub.adapters.errors import Conflict, NotFound
 from mcp_hub.server.adapters import choose_database
 from mcp_hub.server.composition import open_hub

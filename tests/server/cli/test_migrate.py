@@ -23,12 +23,13 @@ COLLECTION = {"name": "c", "dimensions": 1, "version": 1, "deletion_version": 0}
 
 
 def test_it_says_what_it_did(mcp_hub: Shell) -> None:
-    assert mcp_hub("migrate").out == "Applied 0001, 0002, 0003.\n"
+    assert mcp_hub("migrate").out == f"Applied {', '.join(REVISIONS)}.\n"
     assert mcp_hub("migrate").out == "The schema is up to date.\n"
     down = mcp_hub("migrate", "--to", "0002").out
-    assert down.startswith("Took back 0003.\nDropped:\n  vectors, 0 rows\n")
+    assert down.startswith(f"Took back {', '.join(REVISIONS[:1:-1])}.\nDropped:\n")
+    assert "\n  vectors, 0 rows\n" in down
     assert "start the older mcp-hub" in down
-    assert mcp_hub("migrate").out == "Applied 0003.\n"
+    assert mcp_hub("migrate").out == f"Applied {', '.join(REVISIONS[2:])}.\n"
 
 
 def test_a_dry_run_prints_the_revisions_and_the_sql(mcp_hub: Shell, folder: Path) -> None:
@@ -101,7 +102,7 @@ def test_a_person_is_asked(folder: Path, answer: str, status: int) -> None:
     assert done.returncode == status, done.stderr
     assert "vector_collections, 1 rows" in done.stdout
     assert "Drop that data?" in done.stdout
-    assert ("Took back 0003." in done.stdout) is (answer == "y")
+    assert ("Took back " in done.stdout) is (answer == "y")
 
 
 @pytest.mark.usefixtures("filled")
@@ -118,5 +119,5 @@ def test_no_command_touches_a_newer_schema(
     done = mcp_hub(*command)
     assert done.status == 1
     assert "error: The database is at revision 9999, which this mcp-hub does not know." in done.err
-    assert "hint: Upgrade mcp-hub; this version knows 0003." in done.err
+    assert f"hint: Upgrade mcp-hub; this version knows {HEAD}." in done.err
     assert "Traceback" not in done.err
