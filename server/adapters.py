@@ -77,12 +77,16 @@ async def provision_database(settings: Settings) -> bool:
 
 
 def choose_blobs(settings: Settings) -> BlobStore:
-    """S3 for an `s3://` URL, else a folder."""
+    """S3 for an `s3://` URL, GridFS for one of MongoDB, else a folder."""
     url = settings.blobs_url or ""
     if url.startswith("s3://"):
         with _extra("minio"):
             from mcp_hub.adapters.blobs.s3 import S3BlobStore
         return S3BlobStore(url)
+    if url.startswith(("mongodb://", "mongodb+srv://")):
+        with _extra("mongodb"):
+            from mcp_hub.adapters.blobs.gridfs import GridFSBlobStore
+        return GridFSBlobStore(url)
     return FileBlobStore(settings.blobs_dir)
 
 

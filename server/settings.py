@@ -46,7 +46,7 @@ the setting's variable with `_FILE` added."""
 
 _POSTGRESQL = ("postgresql://", "postgres://")
 _REDIS = ("redis://", "rediss://")
-_BLOBS = ("file:///", "s3://")
+_BLOBS = ("file:///", "s3://", "mongodb://", "mongodb+srv://")
 
 WITHOUT_EFFECT = ("telemetry", "data.connectors", "registry.auto_version")
 """Settings that are read and checked, and that nothing in this release acts on."""
@@ -190,7 +190,8 @@ class Settings(BaseSettings):
     blobs_url: str | None = Field(
         None,
         repr=False,
-        description="A folder or s3://key:secret@host/bucket; blobs in data_dir if unset",
+        description="A folder, s3://key:secret@host/bucket or mongodb://user:password@host/db; "
+        "blobs in data_dir if unset",
     )
     toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
@@ -252,7 +253,10 @@ class Settings(BaseSettings):
     @classmethod
     def _known_blobs(cls, url: str | None) -> str | None:
         if url is not None and "://" in url and not url.startswith(_BLOBS):
-            raise ValueError("must be a folder, file:///folder or s3://key:secret@host/bucket")
+            raise ValueError(
+                "must be a folder, file:///folder, s3://key:secret@host/bucket or "
+                "mongodb://user:password@host/database"
+            )
         return url
 
     @property
