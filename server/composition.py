@@ -5,7 +5,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from mcp_hub.adapters.queue.port import Queue
-from mcp_hub.server.adapters import Adapters, choose_database, open_adapters
+from mcp_hub.server.adapters import (
+    Adapters,
+    choose_database,
+    choose_sources,
+    open_adapters,
+)
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -94,6 +99,7 @@ def _data_service(settings: Settings, adapters: Adapters) -> DataService:
         adapters.bus,
         roots=settings.roots,
         max_bytes=settings.data.max_mb * _MB,
+        sources=choose_sources(settings),
     )
 
 

@@ -6,6 +6,7 @@ variable, so that a test or a program gets exactly what it asks for.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -46,9 +47,15 @@ the setting's variable with `_FILE` added."""
 
 _POSTGRESQL = ("postgresql://", "postgres://")
 _REDIS = ("redis://", "rediss://")
-_BLOBS = ("file:///", "s3://", "mongodb://", "mongodb+srv://")
 
-WITHOUT_EFFECT = ("telemetry", "data.connectors", "registry.auto_version")
+_MONGODB = ("mongodb://", "mongodb+srv://")
+_BLOBS = ("file:///", "s3://", *_MONGODB)
+_SOURCE_NAME = re.compile(r"(?!file$)[a-z][a-z0-9_-]{1,63}")
+SECRET_FILES = (*URLS, "data.sources.*.url")
+
+WITHOUT_EFFECT = (
+    "telemetry", "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
+)  # fmt: skip
 """Settings that are read and checked, and that nothing in this release acts on."""
 
 
@@ -116,7 +123,9 @@ class InferenceSettings(_Section):
 
 
 class ConnectorSettings(_Section):
-    enabled: bool = Field(False, description="Whether to read data sets from there")
+    enabled: bool | None = Field(
+        None, description="false switches the sources of this kind off; unset, they are on"
+    )
 
 
 class ConnectorsSettings(_Section):
@@ -125,9 +134,37 @@ class ConnectorsSettings(_Section):
     redis: ConnectorSettings = ConnectorSettings()
 
 
+class SourceSettings(_Section):
+    """A server that data sets are read from, under a name that callers use instead of its URL."""
+
+    url: str = Field(
+        repr=False,
+        description="mongodb://user:password@host/db; `*` is the NAME in a source NAME:COLLECTION",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        if not url.startswith(_MONGODB):
+            raise ValueError("must be mongodb://user:password@host/database")
+        return url
+
+
 class DataSettings(_Section):
     max_mb: int = Field(1024, ge=1, description="The largest file that becomes a data set")
     connectors: ConnectorsSettings = ConnectorsSettings()
+    sources: dict[str, SourceSettings] = Field({}, description="By the name that callers use")
+
+    @field_validator("sources")
+    @classmethod
+    def _named(cls, sources: dict[str, SourceSettings]) -> dict[str, SourceSettings]:
+        for name in sources:
+            if not _SOURCE_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} cannot name a source: a name has 2 to 64 lower-case letters, "
+                    "digits, hyphens and underscores, and begins with a letter"
+                )
+        return sources
 
 
 class RegistrySettings(_Section):
@@ -306,14 +343,18 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, Any]:
         """Every value by its dotted key, JSON-ready, without any secret."""
         values = sources.flatten(self.model_dump(mode="json"))
-        for key in URLS:
+        sources_urls = [f"data.sources.{name}.url" for name in self.data.sources]
+        for key in (*URLS, *sources_urls):
             if values[key] is not None:
                 values[key] = without_secret(values[key])
         return values
 
     def environment(self) -> dict[str, str]:
-        """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth."""
-        values = sources.flatten(self.model_dump(mode="json", exclude={"auth"}))
+        """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth and
+        the sources: workers read none."""
+        values = sources.flatten(
+            self.model_dump(mode="json", exclude={"auth": True, "data": {"sources"}})
+        )
         return {"MCP_HUB_CONFIG": ""} | {
             sources.variable(key): value if isinstance(value, str) else json.dumps(value)
             for key, value in values.items()
@@ -336,7 +377,7 @@ def load_settings(
     known, path = known_keys(), sources.find_file(config_file)
     layers = [sources.file_layer(path, known) if path else {}]
     if not alone:
-        layers.append(sources.environment_layer(Settings, known, secret_files=URLS))
+        layers.append(sources.environment_layer(Settings, known, secret_files=SECRET_FILES))
         layers.append(sources.flags_layer(flags))
     merged: dict[str, sources.Setting] = {}
     for layer in layers:
@@ -359,11 +400,15 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             keys += known_keys(section, f"{prefix}{name}.")
-        elif name == "tokens":
-            keys += known_keys(TokenSettings, f"{prefix}{name}.*.")
+        elif name in _BY_NAME:
+            keys += known_keys(_BY_NAME[name], f"{prefix}{name}.*.")
         else:
             keys.append(prefix + name)
     return keys
+
+
+_BY_NAME: Mapping[str, type[BaseModel]] = {"tokens": TokenSettings, "sources": SourceSettings}
+"""The settings that are sections under names which a person chooses."""
 
 
 def describe(key: str) -> str:
