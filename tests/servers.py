@@ -256,12 +256,14 @@ def start_mongodb(folder: Path, *, tls: bool = False) -> Server:
         [program, "--host", "127.0.0.1", "--port", str(port), "--storage-path", str(folder / "db"),
          "--cache-size", "128M", "--oplog-max-entries", "1000", "--log-level", "WARNING"],
         folder / "secantus.log",
+        # What a client wrote with a journal is kept, and to stop in good order takes seconds.
+        stop_signal=signal.SIGKILL,
     )  # fmt: skip
     server.start()
     with MongoClient[dict[str, object]](f"mongodb://127.0.0.1:{port}") as client:
         for user, roles in _MONGODB_USERS.items():
             client.admin.command("createUser", user, pwd=SECRET_KEY, roles=roles)
-    server.stop()
+    server.stop(signal.SIGTERM)
     server.command += ["--auth", *(secure if tls else ())]
     server.start()
     return server

@@ -61,8 +61,9 @@ class Sources:
             self._hint(found[1]),
         )
 
-    async def save(self, name: str, item: str, query: SourceQuery | None, path: Path,
-                   max_bytes: int) -> str:  # fmt: skip
+    async def save(
+        self, name: str, item: str, query: SourceQuery | None, path: Path, max_bytes: int
+    ) -> str:
         """Write what `query` asks of an item to `path`, as Parquet; where it came from.
 
         Raises:
