@@ -6,24 +6,19 @@ variable, so that a test or a program gets exactly what it asks for.
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from platformdirs import user_data_dir
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
-    SecretStr,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -35,10 +30,21 @@ from pydantic_settings import (
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server import settings_sources as sources
+from mcp_hub.server.settings_sections import (
+    MONGODB,
+    AuthSettings,
+    DataSettings,
+    InferenceSettings,
+    RegistrySettings,
+    SourceSettings,
+    TelemetrySettings,
+    TokenSettings,
+    TrainingSettings,
+    split_by,
+)
 
 ToolsetName = Literal["training", "data", "registry", "inference", "hub"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Scope = Literal["read", "write", "admin"]
 
 TOOLSETS: tuple[ToolsetName, ...] = ("training", "data", "registry", "inference", "hub")
 URLS = ("database_url", "redis_url", "blobs_url")
@@ -48,9 +54,7 @@ the setting's variable with `_FILE` added."""
 _POSTGRESQL = ("postgresql://", "postgres://")
 _REDIS = ("redis://", "rediss://")
 
-_MONGODB = ("mongodb://", "mongodb+srv://")
-_BLOBS = ("file:///", "s3://", *_MONGODB)
-_SOURCE_NAME = re.compile(r"(?!file$)[a-z][a-z0-9_-]{1,63}")
+_BLOBS = ("file:///", "s3://", *MONGODB)
 SECRET_FILES = (*URLS, "data.sources.*.url")
 
 WITHOUT_EFFECT = (
@@ -59,140 +63,8 @@ WITHOUT_EFFECT = (
 """Settings that are read and checked, and that nothing in this release acts on."""
 
 
-def _split(separator: str) -> BeforeValidator:
-    """A list written in one variable: as JSON, or with `separator` between its items."""
-
-    def split(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value.lstrip().startswith("["):
-            return json.loads(value)
-        return [item.strip() for item in value.split(separator) if item.strip()]
-
-    return BeforeValidator(split)
-
-
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TrainingSettings(_Section):
-    """Jobs and the workers that run them; all times in seconds."""
-
-    enabled: bool = Field(True, description="Whether jobs can be submitted here")
-    concurrency: int = Field(
-        default_factory=lambda: min(4, os.cpu_count() or 1),
-        ge=1,
-        le=256,
-        description="Attempts that one worker runs at once",
-    )
-    default_timeout_s: float = Field(
-        3600, gt=0, description="Time an attempt may take, unless its job says otherwise"
-    )
-    autostart_worker: bool = Field(
-        True, description="Start a detached worker when a job is queued and none is alive"
-    )
-    idle_exit_s: float = Field(
-        60, ge=0, description="How long a detached worker waits for a further job"
-    )
-    lease_s: float = Field(30, gt=0, description="A worker silent for so long has lost its jobs")
-    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its leases")
-    poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for jobs")
-    max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept of each attempt")
-    attempt_memory_mb: int | None = Field(
-        None, ge=64, description="The most memory an attempt may take; no limit if unset"
-    )
-
-    @model_validator(mode="after")
-    def _beats_within_lease(self) -> Self:
-        if self.heartbeat_s * 2 > self.lease_s:
-            raise ValueError(
-                f"heartbeat_s ({self.heartbeat_s:g}) must be at most half of lease_s "
-                f"({self.lease_s:g})"
-            )
-        return self
-
-
-class InferenceSettings(_Section):
-    cache_mb: int = Field(512, ge=1, description="Memory for models that are kept loaded")
-    threads: int = Field(1, ge=1, le=256, description="Threads of one prediction")
-
-
-class ConnectorSettings(_Section):
-    enabled: bool | None = Field(
-        None, description="false switches the sources of this kind off; unset, they are on"
-    )
-
-
-class ConnectorsSettings(_Section):
-    postgres: ConnectorSettings = ConnectorSettings()
-    mongodb: ConnectorSettings = ConnectorSettings()
-    redis: ConnectorSettings = ConnectorSettings()
-
-
-class SourceSettings(_Section):
-    """A server that data sets are read from, under a name that callers use instead of its URL."""
-
-    url: str = Field(
-        repr=False,
-        description="mongodb://user:password@host/db; `*` is the NAME in a source NAME:COLLECTION",
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _known(cls, url: str) -> str:
-        if not url.startswith(_MONGODB):
-            raise ValueError("must be mongodb://user:password@host/database")
-        return url
-
-
-class DataSettings(_Section):
-    max_mb: int = Field(1024, ge=1, description="The largest file that becomes a data set")
-    connectors: ConnectorsSettings = ConnectorsSettings()
-    sources: dict[str, SourceSettings] = Field({}, description="By the name that callers use")
-
-    @field_validator("sources")
-    @classmethod
-    def _named(cls, sources: dict[str, SourceSettings]) -> dict[str, SourceSettings]:
-        for name in sources:
-            if not _SOURCE_NAME.fullmatch(name):
-                raise ValueError(
-                    f"{name!r} cannot name a source: a name has 2 to 64 lower-case letters, "
-                    "digits, hyphens and underscores, and begins with a letter"
-                )
-        return sources
-
-
-class RegistrySettings(_Section):
-    auto_version: bool = Field(True, description="Versions are always numbered automatically")
-
-
-class TelemetryEndpoints(_Section):
-    metrics: str | None = Field(None, description="Where to send metrics")
-    logs: str | None = Field(None, description="Where to send logs")
-
-
-class TelemetrySettings(_Section):
-    enabled: bool = Field(True, description="Whether the hub measures itself")
-    collect_usage_metrics: bool = Field(True, description="Count and time calls")
-    collect_error_metrics: bool = Field(True, description="Count errors")
-    reporting_interval_s: float = Field(60, gt=0, description="Seconds between reports")
-    endpoints: TelemetryEndpoints = TelemetryEndpoints()
-
-
-class TokenSettings(_Section):
-    """A bearer token of `mcp-hub serve`, and what it permits."""
-
-    token: SecretStr = Field(min_length=16)
-    scopes: Annotated[list[Scope], NoDecode, _split(",")] = Field(["read"], min_length=1)
-
-
-class AuthSettings(_Section):
-    tokens: dict[str, TokenSettings] = Field({}, description="By the name kept in records")
 
 
 class Settings(BaseSettings):
@@ -211,7 +83,7 @@ class Settings(BaseSettings):
         default_factory=lambda: Path(user_data_dir("mcp-hub", appauthor=False)),
         description="Where the embedded database, the blobs and the jobs' folders live",
     )
-    roots: Annotated[list[Path], NoDecode, _split(os.pathsep)] = Field(
+    roots: Annotated[list[Path], NoDecode, split_by(os.pathsep)] = Field(
         default_factory=lambda: [default_root()],
         min_length=1,
         description="The folders that data sets and models may be read from",
@@ -230,7 +102,7 @@ class Settings(BaseSettings):
         description="A folder, s3://key:secret@host/bucket or mongodb://user:password@host/db; "
         "blobs in data_dir if unset",
     )
-    toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
+    toolsets: Annotated[list[ToolsetName], NoDecode, split_by(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
     )
     read_only: bool = Field(False, description="Expose only the tools that change nothing")
