@@ -9,7 +9,7 @@ from mcp_hub.adapters.database.migrating import revision
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import Conflict
 from mcp_hub.adapters.urls import without_secret
-from mcp_hub.server.adapters import Adapters, choose_records, open_adapters
+from mcp_hub.server.adapters import Adapters, choose_records, choose_sources, open_adapters
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -89,6 +89,7 @@ def _data_service(settings: Settings, adapters: Adapters) -> DataService:
         adapters.bus,
         roots=settings.roots,
         max_bytes=settings.data.max_mb * _MB,
+        sources=choose_sources(settings),
     )
 
 

@@ -138,20 +138,21 @@ def environment_layer(
     """The settings in the process's `MCP_HUB_…` variables; empty ones do not count.
 
     A setting in `secret_files` may be in a file that the variable with `_FILE` names, as
-    container platforms give secrets.
+    container platforms give secrets; `*` in a key there takes any name.
 
     Raises:
         InvalidArgument: a variable names no setting, its JSON cannot be parsed or its file read.
     """
     known = list(known)
-    files = {f"{variable(key)}_FILE": key for key in secret_files}
+    secret_files = list(secret_files)
+    files = {name: key for name in os.environ if (key := _filed_key(name, secret_files))}
     names = [
         name
         for name, value in os.environ.items()
         if name.upper().startswith(PREFIX)
         and value
         and name.upper() not in _OTHER_VARIABLES
-        and name.upper() not in files
+        and name not in files
     ]
     for name in names:
         key = name[len(PREFIX) :].lower().replace("__", ".")
@@ -167,6 +168,9 @@ def environment_layer(
         raise InvalidArgument(f"A {PREFIX}… variable cannot be parsed: {error}.") from error
     layer: Layer = {}
     for key, value in values.items():
+        # Within a section, pydantic takes the variable that names a file for a setting.
+        if variable(key) in files:
+            continue
         # The longest name that leads to the key: a section may be given whole, as JSON.
         name = max((n for n in names if variable(key).startswith(n.upper())), key=len)
         _check_known(key, key, value, known, name)
@@ -176,6 +180,14 @@ def environment_layer(
         for name, key in files.items()
         if os.environ.get(name)
     }
+
+
+def _filed_key(name: str, secret_files: Iterable[str]) -> str | None:
+    """The key whose value is in the file that the variable `name` names, if it is such a one."""
+    if not (name.startswith(PREFIX) and name.endswith("_FILE")):
+        return None
+    key = name[len(PREFIX) : -len("_FILE")].lower().replace("__", ".")
+    return key if _matches(key, secret_files) else None
 
 
 def _read_secret(name: str, path: str) -> str:

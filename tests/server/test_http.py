@@ -20,7 +20,8 @@ from mcp.types import CallToolResult
 from mcp_hub.adapters.errors import Conflict, InvalidArgument
 from mcp_hub.server.auth import StaticTokens
 from mcp_hub.server.http import MAX_BODY, is_loopback, serve
-from mcp_hub.server.settings import Settings, TokenSettings
+from mcp_hub.server.settings import Settings
+from mcp_hub.server.settings_sections import TokenSettings
 from tests.processes import call, hub_environment
 from tests.proxy import Proxy
 from tests.servers import Server

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -418,6 +419,46 @@ def test_tokens_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load_settings()
     assert "short-secret" not in caught.value.message
     assert caught.value.__cause__ is None
+
+
+def test_sources_are_named_and_their_secrets_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(
+        tmp_path / "hub.toml",
+        '[data.sources.crm]\nurl = "mongodb://reader:first-secret@one/crm"\n'
+        '[data.sources.web-shop]\nurl = "mongodb+srv://two/shop"\n',
+    )
+    secret = write(tmp_path / "url", "mongodb://reader:second-secret@three/old\n")
+    monkeypatch.setenv("MCP_HUB_DATA__SOURCES__OLD_CRM__URL_FILE", str(secret))
+    settings = load_settings(file)
+    assert {name: source.url for name, source in settings.data.sources.items()} == {
+        "crm": "mongodb://reader:first-secret@one/crm",
+        "web-shop": "mongodb+srv://two/shop",
+        "old_crm": "mongodb://reader:second-secret@three/old",
+    }
+    assert settings.shown()["data.sources.crm.url"] == "mongodb://reader:***@one/crm"
+    for text in (repr(settings), str(settings), str(settings.shown())):
+        assert "-secret" not in text
+    assert not any("SOURCES" in name for name in settings.environment())
+    assert settings.origin("data.sources.old_crm.url") == "MCP_HUB_DATA__SOURCES__OLD_CRM__URL_FILE"
+
+
+@pytest.mark.parametrize(
+    ("text", "contains"),
+    [
+        ('[data.sources.crm]\nurl = "redis://:do-not-show@host/0"', "must be mongodb://"),
+        ('[data.sources.CRM]\nurl = "mongodb://u:do-not-show@host/x"', "'CRM' cannot name"),
+        ('[data.sources.file]\nurl = "mongodb://u:do-not-show@host/x"', "'file' cannot name"),
+        ('[data.sources.crm]\nuri = "mongodb://u:do-not-show@host/x"', "data.sources.crm.uri"),
+    ],
+)
+def test_a_wrong_source_is_said_without_its_secret(
+    tmp_path: Path, text: str, contains: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(contains)) as caught:
+        load_settings(write(tmp_path / "hub.toml", text))
+    assert "do-not-show" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_the_environment_gives_another_process_the_same_settings(
