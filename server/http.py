@@ -1,4 +1,4 @@
-"""The HTTP server: MCP at /mcp for any number of clients, and how the hub is at /health, /ready."""
+"""The HTTP server: MCP at /mcp for any number of clients, telemetry, /health and /ready."""
 
 import errno
 import ipaddress
@@ -24,9 +24,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavailable
 from mcp_hub.server.app import CreateServer, HubServer, create_server
-from mcp_hub.server.auth import StaticTokens
+from mcp_hub.server.auth import RequireWriting, StaticTokens
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.settings import Settings
+from mcp_hub.server.telemetry_routes import TelemetryRoutes
 
 logger = logging.getLogger(__name__)
 
@@ -119,10 +120,26 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
             Route("/mcp", endpoint=endpoint),
             Route("/health", endpoint=health),
             Route("/ready", endpoint=ready),
+            *_telemetry(settings, hub),
         ],
         middleware=middleware,
         lifespan=lambda _: manager.run(),
     )
+
+
+def _telemetry(settings: Settings, hub: LazyHub) -> list[Route]:
+    endpoints = TelemetryRoutes(hub).endpoints(read_only=settings.read_only)
+    guard = bool(settings.auth.tokens)
+    return [
+        Route(
+            path,
+            endpoint=RequireAuthMiddleware(RequireWriting(app), required_scopes=[])
+            if guard
+            else app,
+            methods=["POST"],
+        )
+        for path, app in endpoints.items()
+    ]
 
 
 def is_loopback(host: str) -> bool:

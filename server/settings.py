@@ -39,6 +39,9 @@ ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", 
 LogLevel = Literal["debug", "info", "warning", "error"]
 Scope = Literal["read", "write", "admin"]
 
+WRITING: frozenset[str] = frozenset({"write", "admin"})
+"""The scopes of which a token needs one to change anything."""
+
 TOOLSETS: tuple[ToolsetName, ...] = (
     "training", "data", "registry", "inference", "telemetry", "hub",
 )  # fmt: skip

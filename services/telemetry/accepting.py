@@ -58,18 +58,30 @@ _all_said = msgspec.json.Decoder(list[Said])
 _all_raw = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def from_json(text: bytes | msgspec.Raw, default_kind: Kind) -> Batch:
-    """The records of a JSON array; one that is wrong is left out and told of by its index.
+def from_json(text: bytes, default_kind: Kind) -> Batch:
+    """The records of a JSON array, or of one object; what is wrong is told of by its index.
 
     Raises:
-        ValueError: it is no JSON array.
+        ValueError: it is no JSON, or other JSON.
     """
     try:
-        said: Iterable[Said] = _all_said.decode(text)
-    except msgspec.ValidationError:
-        return gather(
-            _all_raw.decode(text), lambda raw: _from_said(_said.decode(raw), default_kind)
-        )
+        if text.lstrip()[:1] == b"{":
+            return gather([text], lambda one: _from_said(_said.decode(one), default_kind))
+        try:
+            said: Iterable[Said] = _all_said.decode(text)
+        except msgspec.ValidationError:
+            return _one_by_one(_all_raw.decode(text), default_kind)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return gather(said, lambda one: _from_said(one, default_kind))
+
+
+def from_lines(text: bytes, default_kind: Kind) -> Batch:
+    """The records of JSON Lines. An index is that of a line, blank ones not counted."""
+    try:
+        said = _said.decode_lines(text)
+    except (ValueError, RecursionError):
+        return _one_by_one((line for line in text.splitlines() if line.strip()), default_kind)
     return gather(said, lambda one: _from_said(one, default_kind))
 
 
@@ -87,7 +99,13 @@ def gather(items: Iterable[Any], make: Callable[[Any], Record]) -> Batch:
             batch.places.append(index)
         except ValueError as error:
             batch.rejected.append(Rejected(index, str(error)))
+        except RecursionError:
+            batch.rejected.append(Rejected(index, "it is nested too deeply"))
     return batch
+
+
+def _one_by_one(texts: Iterable[bytes | msgspec.Raw], default_kind: Kind) -> Batch:
+    return gather(texts, lambda text: _from_said(_said.decode(text), default_kind))
 
 
 def make_record(
