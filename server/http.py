@@ -1,6 +1,7 @@
 """The HTTP server: MCP at /mcp for any number of clients, telemetry, /health and /ready."""
 
 import errno
+import gc
 import ipaddress
 import logging
 import signal
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 8 * 1024 * 1024
 _SHUTDOWN_S = 5
 _TRY_AGAIN_S = 2.0
+_COLLECT_AFTER = (10_000, 20, 50)
 
 
 async def serve(settings: Settings, create: CreateServer = create_server) -> None:
@@ -187,6 +189,7 @@ async def _open(hub: LazyHub, server: uvicorn.Server, failures: list[HubError]) 
     while not hub.opened:
         try:
             await hub()
+            _settle()
         except Unavailable as error:
             logger.error("Not ready: %s %s", error.message, error.hint or "")
             await anyio.sleep(_TRY_AGAIN_S)
@@ -194,6 +197,13 @@ async def _open(hub: LazyHub, server: uvicorn.Server, failures: list[HubError]) 
             failures.append(error)
             server.should_exit = True
             return
+
+
+def _settle() -> None:
+    """Keep what was loaded out of the garbage collector's way: each full pass over it took long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 async def _stop_on_signal(server: uvicorn.Server, mcp: HubServer) -> None:
