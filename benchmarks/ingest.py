@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
+import uvloop
 from ingest_load import batches, send_all, send_steadily
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -48,7 +49,8 @@ _COLUMNS = (
     "time", "id", "series", "severity", "trace_id", "span_id", "parent_id", "duration_ns", "value",
     "unit", "body", "attributes", "resource", "pattern",
 )  # fmt: skip
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM telemetry_records ORDER BY time"
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM telemetry_records"
+"""Both databases answer in the order in which the rows were inserted."""
 _INSERT = (
     f"INSERT INTO telemetry_records ({', '.join(_COLUMNS)}) "
     f"VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -96,6 +98,7 @@ def bare_sqlite(path: Path, rows: Rows) -> float:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
     begin = time.perf_counter()
     for chunk in chunks(rows):
         connection.execute("BEGIN IMMEDIATE")
@@ -136,7 +139,7 @@ def bulk(
     new_rows(read(), known)
     for number in range(rounds + 1):
         sent = batches(count // _BATCH, _BATCH, number)
-        seconds = asyncio.run(send_all(port_of(served), sent, _CONNECTIONS))
+        seconds = uvloop.run(send_all(port_of(served), sent, _CONNECTIONS))
         rows = new_rows(read(), known)
         assert len(rows) == count
         bare_seconds = write(rows)
@@ -163,7 +166,7 @@ def single(served: Served, per_s: int, seconds: float) -> dict[str, float]:
     bodies = batches(int(per_s * seconds), 1, 1_000)
     gc.collect()
     gc.disable()
-    times = asyncio.run(send_steadily(port_of(served), bodies, per_s, _SINGLE_CONNECTIONS))
+    times = uvloop.run(send_steadily(port_of(served), bodies, per_s, _SINGLE_CONNECTIONS))
     gc.enable()
     cuts = quantiles(times, n=1000)
     return {

@@ -17,6 +17,8 @@ _BODIES = (
 )
 _ROUTES = ("/orders", "/cart", "/search", "/login", "/items")
 _SERVICES = 12
+_SPREAD_NS = 5 * 10**9
+"""Exporters send what happened in the last seconds."""
 
 
 def batches(count: int, size: int, seed: int) -> list[bytes]:
@@ -31,7 +33,7 @@ def batches(count: int, size: int, seed: int) -> list[bytes]:
 def _record(chance: random.Random) -> dict[str, Any]:
     service = chance.randrange(_SERVICES)
     record: dict[str, Any] = {
-        "time": time.time_ns() - chance.randrange(120 * 10**9),
+        "time": time.time_ns() - chance.randrange(_SPREAD_NS),
         "service": f"service-{service}",
         "attributes": {
             "http.route": chance.choice(_ROUTES),
