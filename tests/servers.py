@@ -235,6 +235,25 @@ def start_s3(folder: Path) -> Server:
     return server
 
 
+def start_prometheus(folder: Path, config: str) -> Server:
+    """Prometheus with the configuration `config` (YAML)."""
+    program = need("prometheus", "apt-get install prometheus")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "prometheus.yml"
+    port = free_port()
+    file.write_text(config.replace("{port}", str(port)))
+    server = Server(
+        "Prometheus",
+        f"http://127.0.0.1:{port}",
+        port,
+        [program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}",
+         f"--web.listen-address=127.0.0.1:{port}"],
+        folder / "prometheus.log",
+    )  # fmt: skip
+    server.start()
+    return server
+
+
 def _redis_is_ready(server: Server) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 1) as connection:
         connection.sendall(b"PING\r\n")
