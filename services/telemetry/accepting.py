@@ -68,14 +68,14 @@ def from_json(text: bytes, default_kind: Kind) -> Batch:
     """
     try:
         if text.lstrip()[:1] == b"{":
-            return gather([text], lambda one: _from_said(_said.decode(one), default_kind))
+            return gather([text], lambda one: record_of(_said.decode(one), default_kind))
         try:
             said: Iterable[Said] = _all_said.decode(text)
         except msgspec.ValidationError:
             return _one_by_one(_all_raw.decode(text), default_kind)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    return gather(said, lambda one: _from_said(one, default_kind))
+    return gather(said, lambda one: record_of(one, default_kind))
 
 
 def from_lines(text: bytes, default_kind: Kind) -> Batch:
@@ -84,12 +84,12 @@ def from_lines(text: bytes, default_kind: Kind) -> Batch:
         said = _said.decode_lines(text)
     except (ValueError, RecursionError):
         return _one_by_one((line for line in text.splitlines() if line.strip()), default_kind)
-    return gather(said, lambda one: _from_said(one, default_kind))
+    return gather(said, lambda one: record_of(one, default_kind))
 
 
 def from_objects(objects: Iterable[Mapping[str, Any]], default_kind: Kind) -> Batch:
     """The records of parsed JSON objects. As `from_json`."""
-    return gather(objects, lambda one: _from_said(msgspec.convert(one, Said), default_kind))
+    return gather(objects, lambda one: record_of(msgspec.convert(one, Said), default_kind))
 
 
 def gather(items: Iterable[Any], make: Callable[[Any], Record]) -> Batch:
@@ -107,7 +107,7 @@ def gather(items: Iterable[Any], make: Callable[[Any], Record]) -> Batch:
 
 
 def _one_by_one(texts: Iterable[bytes | msgspec.Raw], default_kind: Kind) -> Batch:
-    return gather(texts, lambda text: _from_said(_said.decode(text), default_kind))
+    return gather(texts, lambda text: record_of(_said.decode(text), default_kind))
 
 
 def make_record(
@@ -206,7 +206,13 @@ def parse_time(value: float | str) -> int:
     return int(value * factor)
 
 
-def _from_said(said: Said, default_kind: Kind) -> Record:
+def said_in(text: bytes) -> Said:
+    """What the JSON object `text` says. Raises ValueError where it is no record's."""
+    return _said.decode(text)
+
+
+def record_of(said: Said, default_kind: Kind) -> Record:
+    """The record that is meant. Raises ValueError as `make_record`."""
     kind = said.kind or ("span" if said.span_id and said.duration_ns is not None else default_kind)
     id = envelope.named_id(said.id) if said.id else None
     told = envelope.time_of(id) if id else None
