@@ -1,6 +1,7 @@
-"""The HTTP server: MCP at /mcp for any number of clients, and how the hub is at /health, /ready."""
+"""The HTTP server: MCP at /mcp for any number of clients, telemetry, /health and /ready."""
 
 import errno
+import gc
 import ipaddress
 import logging
 import signal
@@ -25,9 +26,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavailable
 from mcp_hub.server.app import CreateServer, HubServer, create_server
-from mcp_hub.server.auth import StaticTokens
+from mcp_hub.server.auth import RequireWriting, StaticTokens
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.settings import Settings
+from mcp_hub.server.telemetry_routes import TelemetryRoutes
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ DRAIN_S = 20
 """How long calls in flight may take to end; Kubernetes kills 30 s after it says so, 5 s of which
 deploy/ spends before this begins."""
 _TRY_AGAIN_S = 2.0
+_COLLECT_AFTER = (10_000, 20, 50)
 
 
 async def serve(settings: Settings, create: CreateServer = create_server) -> None:
@@ -127,12 +130,28 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
             Route("/mcp", endpoint=endpoint),
             Route("/health", endpoint=health),
             Route("/ready", endpoint=ready),
+            *_telemetry(settings, hub),
         ],
         middleware=middleware,
         lifespan=lambda _: manager.run(),
     )
     app.state.end_streams = streams.end
     return app
+
+
+def _telemetry(settings: Settings, hub: LazyHub) -> list[Route]:
+    endpoints = TelemetryRoutes(hub).endpoints(read_only=settings.read_only)
+    guard = bool(settings.auth.tokens)
+    return [
+        Route(
+            path,
+            endpoint=RequireAuthMiddleware(RequireWriting(app), required_scopes=[])
+            if guard
+            else app,
+            methods=["POST"],
+        )
+        for path, app in endpoints.items()
+    ]
 
 
 def is_loopback(host: str) -> bool:
@@ -180,6 +199,7 @@ async def _open(hub: LazyHub, server: uvicorn.Server, failures: list[HubError]) 
     while not hub.opened:
         try:
             await hub()
+            _settle()
         except Unavailable as error:
             logger.error("Not ready: %s %s", error.message, error.hint or "")
             await anyio.sleep(_TRY_AGAIN_S)
@@ -187,6 +207,13 @@ async def _open(hub: LazyHub, server: uvicorn.Server, failures: list[HubError]) 
             failures.append(error)
             server.should_exit = True
             return
+
+
+def _settle() -> None:
+    """Keep what was loaded out of the garbage collector's way: each full pass over it took long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 async def _stop_on_signal(

@@ -46,6 +46,9 @@ from mcp_hub.server.settings_sections import (
 ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", "hub"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+WRITING: frozenset[str] = frozenset({"write", "admin"})
+"""The scopes of which a token needs one to change anything."""
+
 TOOLSETS: tuple[ToolsetName, ...] = (
     "training", "data", "registry", "inference", "telemetry", "hub",
 )  # fmt: skip

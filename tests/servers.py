@@ -235,7 +235,7 @@ def start_s3(folder: Path) -> Server:
     return server
 
 
-def start_mongodb(folder: Path, *, tls: bool = False) -> Server:
+def start_mongodb(folder: Path) -> Server:
     """SecantusDB, MongoDB's protocol over its storage engine, with users and their roles.
 
     `hub` may read and write everywhere, `stranger` only the database `strangers`, and `reader`
@@ -274,6 +274,25 @@ _MONGODB_USERS = {
     "reader": [{"role": "readAnyDatabase", "db": "admin"}],
     "stranger": [{"role": "readWrite", "db": "strangers"}],
 }
+
+
+def start_prometheus(folder: Path, config: str) -> Server:
+    """Prometheus with the configuration `config` (YAML)."""
+    program = need("prometheus", "apt-get install prometheus")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "prometheus.yml"
+    port = free_port()
+    file.write_text(config.replace("{port}", str(port)))
+    server = Server(
+        "Prometheus",
+        f"http://127.0.0.1:{port}",
+        port,
+        [program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}",
+         f"--web.listen-address=127.0.0.1:{port}"],
+        folder / "prometheus.log",
+    )  # fmt: skip
+    server.start()
+    return server
 
 
 def _redis_is_ready(server: Server) -> bool:

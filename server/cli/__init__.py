@@ -30,6 +30,7 @@ _COMMANDS = {
     "copy": "Move everything from one hub into another.",
     "doctor": "Show the configuration, and check everything the hub stands on.",
     "info": "List the settings: what they mean, their variables and values.",
+    "telemetry": "Bring telemetry in from files.",
     "train": "Submit training jobs and follow them.",
     "demo": "Run the main job through a real MCP client.",
     "install": "Put mcp-hub into an MCP client's configuration, or take it out.",

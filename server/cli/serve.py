@@ -51,4 +51,4 @@ def run(
         read_only=read_only,
         log_level=log_level,
     )
-    anyio.run(serve, settings)
+    anyio.run(serve, settings, backend_options={"use_uvloop": True})
