@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,13 +53,19 @@ class Sums:
             whole, sums = self.result()
             self._cells, self._values, self._held = [whole], [tuple(sums)], len(whole)
 
+    def add_each(self, cells: Cells, *values: Floats) -> None:
+        """As `add` of 1 and `values`, added up first, where many cells [n] are the same."""
+        whole, places = compacted(cells)
+        figures = (np.ones(len(cells)), *values)
+        self.add(whole, *(_summed(places, one, len(whole)) for one in figures))
+
     def result(self) -> tuple[Cells, list[Floats]]:
         """The cells, sorted, and the sum of each figure for each of them."""
         if not self._cells:
             return np.empty(0, np.int64), [np.empty(0)] * self.figures
         whole, places = compacted(np.concatenate(self._cells))
         return whole, [
-            np.bincount(places, np.concatenate(column), len(whole)).astype(np.float64, copy=False)
+            _summed(places, np.concatenate(column), len(whole))
             for column in zip(*self._values, strict=True)
         ]
 
@@ -82,15 +89,17 @@ class Extremes:
             self._cells, self._least, self._most = [whole], [less], [more]
             self._held = len(whole)
 
+    def add_each(self, cells: Cells, values: Floats) -> None:
+        """As `add`, of numbers [n] many of which are of the same cells."""
+        whole, places = compacted(cells)
+        self.add(whole, *_extremes(len(whole), places, values, values))
+
     def result(self) -> tuple[Cells, Floats, Floats]:
         if not self._cells:
             return np.empty(0, np.int64), np.empty(0), np.empty(0)
         whole, places = compacted(np.concatenate(self._cells))
-        least = np.full(len(whole), np.inf)
-        most = np.full(len(whole), -np.inf)
-        np.minimum.at(least, places, np.concatenate(self._least))
-        np.maximum.at(most, places, np.concatenate(self._most))
-        return whole, least, most
+        less, more = np.concatenate(self._least), np.concatenate(self._most)
+        return whole, *_extremes(len(whole), places, less, more)
 
 
 @dataclass(slots=True)
@@ -112,7 +121,7 @@ class Numbers:
         self._exact.clear()
 
     def add_bins(
-        self, cells: Cells, keys: NDArray[np.int32], counts: NDArray[np.int64]
+        self, cells: Cells, keys: NDArray[np.integer[Any]], counts: NDArray[np.int64]
     ) -> None:
         """Add bins of a sketch: of which cell [n] each is, its key and its count."""
         self._bins.append((cells, keys.astype(np.int64), counts))
@@ -136,6 +145,19 @@ class Numbers:
             return np.empty(0, np.int64), np.empty((0, len(ranks)))
         cells, values = map(np.concatenate, zip(*self._exact, strict=True))
         return _exact_quantiles(cells, values, ranks)
+
+
+def _summed(places: NDArray[np.intp], values: Floats, count: int) -> Floats:
+    return np.bincount(places, values, count).astype(np.float64, copy=False)
+
+
+def _extremes(
+    count: int, places: NDArray[np.intp], less: Floats, more: Floats
+) -> tuple[Floats, Floats]:
+    least, most = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(least, places, less)
+    np.maximum.at(most, places, more)
+    return least, most
 
 
 def merged_bins(
