@@ -280,7 +280,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not options.json:
-        print(f"{'':42} {'hub p50':>9} {'p95 ms':>9} {'SQL p50':>10} {'ratio':>9} {'rows':>7} error")
+        print(
+            f"{'':42} {'hub p50':>9} {'p95 ms':>9} {'SQL p50':>10} {'ratio':>9} {'rows':>7} error"
+        )
     with tempfile.TemporaryDirectory() as folder:
         result = asyncio.run(run(options, Path(folder)))
     if options.json:

@@ -18,7 +18,6 @@ from mcp_hub.services.telemetry.asking import (
     Question,
     check_fields,
     find_series,
-    label_of,
     parse_buckets,
     parse_groups,
 )
@@ -172,10 +171,7 @@ def _table(
 def _labels(question: Question, groups: Groups, cells: Cells) -> list[list[Any]]:
     """The beginnings of the cells' rows: the group's values, and the bucket's time."""
     buckets = question.buckets
-    rows = [
-        [*map(label_of, question.groups, groups.rows[group])]
-        for group in (cells // buckets.count).tolist()
-    ]
+    rows = [[*groups.rows[group]] for group in (cells // buckets.count).tolist()]
     if buckets.width is not None:
         times = [_time(buckets.first + place * buckets.width) for place in range(buckets.count)]
         for row, place in zip(rows, (cells % buckets.count).tolist(), strict=True):

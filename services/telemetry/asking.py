@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from sqlalchemy import Connection, func, select
 from mcp_hub.adapters.database.port import Dialect
 from mcp_hub.adapters.database.telemetry_schema import telemetry_series
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
-from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.filter_sql import check_keys, conditions_on_series
 from mcp_hub.services.telemetry.filters import FIELDS, Condition, Field, Filter, field_of
 from mcp_hub.services.telemetry.frames import ATTRIBUTE, SEALED
@@ -206,10 +205,3 @@ def _check_known(connection: Connection, condition: Condition) -> None:
             f"No record has the {key} {condition.value!r}.",
             names_hint(str(condition.value), known, f"{key}s"),
         )
-
-
-def label_of(field: Field, value: Any) -> Any:
-    """A group's value as an agent reads it."""
-    if field == Field("record", "severity") and isinstance(value, int):
-        return envelope.severity_name(value)
-    return value

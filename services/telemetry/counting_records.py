@@ -180,9 +180,16 @@ class RecordCounting:
             return column.translated(resources.get(one, {}).get(field.key) for one in column.values)
         return column
 
+    def _shown(self, frame: Frame, field: Field) -> Coded:
+        """The values as an agent reads them: of severities, the names."""
+        column = self._values(frame, field)
+        if column_of(field) != "severity":
+            return column
+        return column.translated(one and envelope.severity_name(one) for one in column.values)
+
     def _count(self, frame: Frame, shift: int, tally: Tally, groups: Groups) -> None:
         question = self._question
-        fields = [self._values(frame, field) for field in question.groups]
+        fields = [self._shown(frame, field) for field in question.groups]
         cells = groups.of(fields, len(frame)) * question.buckets.count
         cells += question.buckets.of(frame.time + shift)
         errors = np.zeros(len(frame))
@@ -201,7 +208,7 @@ class RecordCounting:
                 values = np.where(own, values, np.nan)
             counted.add(cells, values, quantiles=bool(tally.ranks(number)))
         for field, unique in tally.uniques.items():
-            unique.add(cells, self._values(frame, field))
+            unique.add(cells, self._shown(frame, field))
 
     def _is_own(self, spans: bool, series: Any) -> bool:
         known = self._question.series.get(series)
