@@ -100,7 +100,7 @@ def questions(dialect: str) -> list[Question]:
             "p95 by name and hour",
             {"measure": ["p95"], "kind": "span", "group_by": ["name"], "bucket": "hour",
              "limit": 1_000},
-            percentiles("s.name || r.time / 3600000000000", "r.duration_ns", spans),
+            percentiles("s.name || (r.time / 3600000000000)", "r.duration_ns", spans),
             day,
         ),
         Question(

@@ -1,19 +1,17 @@
 """`telemetry_aggregate`: records counted and measured, by groups and by buckets of time."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import numpy as np
 from anyio import to_thread
 from sqlalchemy import Connection
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.pages import decode_cursor, encode_cursor
+from mcp_hub.services.pages import decode_cursor
 from mcp_hub.services.telemetry.asking import (
     Question,
     check_fields,
@@ -21,12 +19,12 @@ from mcp_hub.services.telemetry.asking import (
     parse_buckets,
     parse_groups,
 )
-from mcp_hub.services.telemetry.cells import Cells, Floats
 from mcp_hub.services.telemetry.counting_records import RecordCounting
 from mcp_hub.services.telemetry.counting_rollups import RollupCounting
 from mcp_hub.services.telemetry.filter_sql import check_keys
 from mcp_hub.services.telemetry.filters import parse_filter
-from mcp_hub.services.telemetry.measures import VALUE, Measure, parse_measures, resolved
+from mcp_hub.services.telemetry.measures import VALUE, parse_measures, resolved
+from mcp_hub.services.telemetry.tabulating import tabulated
 from mcp_hub.services.telemetry.tally import Groups, Tally
 from mcp_hub.services.telemetry.views import Table
 from mcp_hub.services.telemetry.windows import Window, parse_window
@@ -77,15 +75,27 @@ class Aggregating:
             window = Window(since, until)
         question = await self._understood(asked, window)
         earlier = _earlier(window, question) if asked.compare else None
+        periods = [window] if earlier is None else [window, earlier]
         groups = Groups()
-        tallies = []
-        for one in (window, earlier):
-            if one is not None:
-                tally = Tally(question.measures)
-                await self._count(question, one, window.since - one.since, tally, groups)
-                tallies.append(tally)
-        page = partial(_table, question, window, tallies, groups, skipped, asked.limit)
-        table: Table = await to_thread.run_sync(page)
+        tallies = [Tally(question.measures) for _ in periods]
+        page = partial(tabulated, question, window, tallies, groups, skipped, asked.limit)
+        if not question.series:
+            table = page()
+        elif question.is_of_rollups:
+            counting = RollupCounting(question)
+            read = await self._database.read(lambda c: [counting.read(one, c) for one in periods])
+
+            def work() -> Table:
+                for one, found, tally in zip(periods, read, tallies, strict=True):
+                    counting.count(found, one, window.since - one.since, tally, groups)
+                return page()
+
+            table = await to_thread.run_sync(work)
+        else:
+            records = RecordCounting(self._database, question)
+            for one, tally in zip(periods, tallies, strict=True):
+                await records.count(one, window.since - one.since, tally, groups)
+            table = await to_thread.run_sync(page)
         table.note = _note(question, window, earlier, empty=not table.rows and not skipped)
         return table
 
@@ -108,18 +118,6 @@ class Aggregating:
         kinds = {one.kind for one in series.values()}
         return Question(filter, series, every, fields, resolved(measures, kinds), buckets)
 
-    async def _count(
-        self, question: Question, window: Window, shift: int, tally: Tally, groups: Groups
-    ) -> None:
-        if not question.series:
-            return
-        if not question.is_of_rollups:
-            await RecordCounting(self._database, question).count(window, shift, tally, groups)
-            return
-        counting = RollupCounting(question)
-        read = await self._database.read(partial(counting.read, window))
-        await to_thread.run_sync(counting.count, read, window, shift, tally, groups)
-
 
 def _earlier(window: Window, question: Question) -> Window:
     """The window before, moved by whole buckets so that each has one to be compared with."""
@@ -128,99 +126,6 @@ def _earlier(window: Window, question: Question) -> Window:
     if width is not None:
         moved = -(-moved // width) * width
     return Window(window.since - moved, window.until - moved)
-
-
-def _table(
-    question: Question,
-    window: Window,
-    tallies: Sequence[Tally],
-    groups: Groups,
-    skipped: int,
-    limit: int,
-) -> Table:
-    buckets = question.buckets
-    seconds = buckets.seconds(window)
-    found = [tally.figures(seconds, buckets.count) for tally in tallies]
-    cells = found[0][0] if len(found) == 1 else np.union1d(found[0][0], found[1][0])
-    columns = [
-        [
-            _aligned(cells, where, figure, measure)
-            for figure, measure in zip(figures, question.measures, strict=True)
-        ]
-        for where, figures in found
-    ]
-    first = columns[0][0]
-    by_size = np.where(np.isnan(first), np.inf, -first)
-    # Time first, then the largest; what is equal, the same way at each page.
-    order = np.lexsort((groups.order()[cells // buckets.count], by_size, cells % buckets.count))
-    shown = order[skipped : skipped + limit]
-    rows = _labels(question, groups, cells[shown])
-    for place, measure in enumerate(question.measures):
-        for column in _shown_columns(measure, [one[place][shown] for one in columns]):
-            for row, value in zip(rows, column, strict=True):
-                row.append(value)
-    more = len(order) > skipped + limit
-    return Table(
-        columns=_names(question, compared=len(tallies) > 1),
-        rows=rows,
-        truncated=more,
-        next_cursor=encode_cursor(window.since, window.until, skipped + limit) if more else None,
-    )
-
-
-def _labels(question: Question, groups: Groups, cells: Cells) -> list[list[Any]]:
-    """The beginnings of the cells' rows: the group's values, and the bucket's time."""
-    buckets = question.buckets
-    rows = [[*groups.rows[group]] for group in (cells // buckets.count).tolist()]
-    if buckets.width is not None:
-        times = [_time(buckets.first + place * buckets.width) for place in range(buckets.count)]
-        for row, place in zip(rows, (cells % buckets.count).tolist(), strict=True):
-            row.append(times[place])
-    return rows
-
-
-def _names(question: Question, *, compared: bool) -> list[str]:
-    names = [str(field) for field in question.groups]
-    if question.buckets.width is not None:
-        names.append("time")
-    for measure in question.measures:
-        names.append(measure.label)
-        if compared:
-            names += [f"{measure.label}.before", f"{measure.label}.change"]
-    return names
-
-
-def _aligned(cells: Any, where: Any, figure: Floats, measure: Measure) -> Floats:
-    """The figure of each of the cells; counts are 0 where there are no records."""
-    empty = 0.0 if measure.function in ("count", "rate", "errors", "unique") else np.nan
-    result = np.full(len(cells), empty)
-    result[np.searchsorted(cells, where)] = figure
-    if measure.number is not None and measure.number.is_duration:
-        result /= 1e6
-    return result
-
-
-def _shown_columns(measure: Measure, figures: Sequence[Floats]) -> list[list[Any]]:
-    digits = _SUM_DIGITS if measure.function in ("count", "errors", "unique", "sum") else _DIGITS
-    shown = [[_shown(one, digits) for one in figure.tolist()] for figure in figures]
-    if len(figures) == 1:
-        return shown
-    now, before = figures
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = (now - before) / np.abs(before)
-    return [*shown, [_shown(one, 4) for one in change.tolist()]]
-
-
-def _shown(value: float, digits: int) -> int | float | None:
-    if not math.isfinite(value):
-        return None
-    if value == int(value) and abs(value) < 2**53:
-        return int(value)
-    return float(f"{value:.{digits}g}")
-
-
-def _time(nanoseconds: int) -> str:
-    return datetime.fromtimestamp(nanoseconds // 10**9, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def _note(question: Question, window: Window, earlier: Window | None, *, empty: bool) -> str:

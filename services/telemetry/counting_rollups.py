@@ -20,11 +20,13 @@ from mcp_hub.adapters.database.telemetry_schema import (
 )
 from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.asking import MINUTE_NS, Question
+from mcp_hub.services.telemetry.cells import RowBins
 from mcp_hub.services.telemetry.columns import coded
 from mcp_hub.services.telemetry.ingest import HOUR_NS
 from mcp_hub.services.telemetry.measures import Number
 from mcp_hub.services.telemetry.sealed_rollups import (
     COUNTS,
+    HOUR_MINUTES,
     MEASURES,
     MINUTE_SKETCHES,
     SKETCHES,
@@ -41,7 +43,7 @@ from mcp_hub.services.telemetry.tally import Groups, Tally
 from mcp_hub.services.telemetry.windows import Window
 
 _SERIES_NAMED = 500
-_HOUR_MINUTES = 60
+_NO_CELL = -(1 << 60)
 
 
 @dataclass(slots=True)
@@ -90,20 +92,21 @@ class RollupCounting:
     def count(self, read: Read, window: Window, shift: int, tally: Tally, groups: Groups) -> None:
         """Add what was read to the tally."""
         by_series = self._groups_by_series(groups)
-        first, last = -(-window.since // MINUTE_NS), window.until // MINUTE_NS
-        rollups = [opened_hour(sections, hour) for hour, sections in read.whole.items()]
-        rollups += [opened_minutes(sections, hour) for hour, sections in read.parts.items()]
+        minutes = -(-window.since // MINUTE_NS), window.until // MINUTE_NS
+        for hour, sections in read.whole.items():
+            self._add(opened_hour(sections, hour), minutes, shift, tally, by_series)
+        for hour, sections in read.parts.items():
+            self._add(opened_minutes(sections, hour), minutes, shift, tally, by_series)
         if read.rows:
-            rollups.append(rolled(read.rows, measures=self._measures, sketches=self._sketches))
-        for one in rollups:
-            self._add(one, first, last, shift, tally, by_series)
+            rows = rolled(read.rows, measures=self._measures, sketches=self._sketches)
+            self._add(rows, minutes, shift, tally, by_series)
         if read.edges:
             self._add_records(read.edges, shift, tally, by_series)
 
     def _is_whole(self, hour: int, first: int, last: int) -> bool:
         width = self._question.buckets.width
         fits = width is None or width % HOUR_NS == 0
-        return fits and first <= hour * _HOUR_MINUTES and (hour + 1) * _HOUR_MINUTES <= last
+        return fits and first <= hour * HOUR_MINUTES and (hour + 1) * HOUR_MINUTES <= last
 
     def _sealed(self, connection: Connection, first: int, last: int) -> list[int]:
         table = telemetry_hours.c
@@ -111,8 +114,8 @@ class RollupCounting:
             connection.execute(
                 select(table.hour)
                 .where(
-                    table.hour >= first // _HOUR_MINUTES,
-                    table.hour <= (last - 1) // _HOUR_MINUTES,
+                    table.hour >= first // HOUR_MINUTES,
+                    table.hour <= (last - 1) // HOUR_MINUTES,
                     table.sealed_version == table.version,
                 )
                 .order_by(table.hour)
@@ -154,24 +157,33 @@ class RollupCounting:
         return _BySeries(np.array(series, np.int64), groups.of(columns, len(series)), own)
 
     def _add(
-        self, one: Rolled, first: int, last: int, shift: int, tally: Tally, known: "_BySeries"
+        self,
+        one: Rolled,
+        minutes: tuple[int, int],
+        shift: int,
+        tally: Tally,
+        known: "_BySeries",
     ) -> None:
         places, there = known.places(one.series)
-        there &= (one.minute >= first) & (one.minute < last)
         buckets = self._question.buckets
-        cells = known.groups[places] * buckets.count
-        cells += buckets.of(one.minute * MINUTE_NS + shift)
-        tally.records.add(cells[there], one.count[there], one.errors[there])
+        firsts = known.groups[places] * buckets.count
+        firsts[~there] = _NO_CELL
+        own = known.own[places] & there
+        cells = firsts[one.at] + buckets.of(one.minute * MINUTE_NS + shift)
+        wanted = (one.minute >= minutes[0]) & (one.minute < minutes[1])
+        if not (wanted.all() and there.all()):
+            cells[~wanted | (cells < 0)] = -1
+        chosen = cells >= 0
+        tally.records.add(cells[chosen], one.count[chosen], one.errors[chosen])
         if self._number is None:
             return
         number = tally.numbers[self._number]
-        there &= known.own[places] & (one.measured > 0)
+        chosen &= own[one.at] & (one.measured > 0)
         if one.sums is not None and one.least is not None and one.most is not None:
-            number.sums.add(cells[there], one.measured[there], one.sums[there])
-            number.extremes.add(cells[there], one.least[there], one.most[there])
-        if one.owners is not None and one.keys is not None and one.counts is not None:
-            bins = there[one.owners]
-            number.numbers.add_bins(cells[one.owners][bins], one.keys[bins], one.counts[bins])
+            number.sums.add(cells[chosen], one.measured[chosen], one.sums[chosen])
+            number.extremes.add(cells[chosen], one.least[chosen], one.most[chosen])
+        if one.bins is not None:
+            number.numbers.add_bins(np.where(chosen, cells, -1), one.bins)
 
     def _add_records(
         self, rows: Sequence[Any], shift: int, tally: Tally, known: "_BySeries"
@@ -192,7 +204,8 @@ class RollupCounting:
         number.sums.add(cells, np.ones(len(cells)), values)
         number.extremes.add(cells, values, values)
         if self._sketches:
-            number.numbers.add_bins(cells, keys_of(values), np.ones(len(cells), np.int64))
+            ones = np.ones(len(cells), np.int64)
+            number.numbers.add_bins(cells, RowBins(ones, keys_of(values), ones))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +250,8 @@ def _gaps(sealed: Sequence[int], first: int, last: int) -> Iterable[tuple[int, i
     """The ranges of minutes from `first` to before `last` that are in none of the hours."""
     begin = first
     for hour in sealed:
-        if hour * _HOUR_MINUTES > begin:
-            yield begin, hour * _HOUR_MINUTES
-        begin = max(begin, (hour + 1) * _HOUR_MINUTES)
+        if hour * HOUR_MINUTES > begin:
+            yield begin, hour * HOUR_MINUTES
+        begin = max(begin, (hour + 1) * HOUR_MINUTES)
     if begin < last:
         yield begin, last
