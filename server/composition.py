@@ -14,8 +14,11 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.traces import Traces
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -39,7 +42,12 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
             ),
-            telemetry=TelemetryService(ingest=Ingest(database, choose_records(database))),
+            telemetry=TelemetryService(
+                ingest=Ingest(database, choose_records(database)),
+                fields=Fields(database),
+                searching=Searching(database),
+                traces=Traces(database),
+            ),
             health=HealthService(
                 {
                     "database": database.check,
