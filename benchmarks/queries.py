@@ -27,7 +27,8 @@ from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.records.postgresql import PostgresRecordStore
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
-from mcp_hub.services.telemetry.aggregating import Aggregate, Aggregating
+from mcp_hub.services.telemetry.aggregate import Aggregate
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.sealing import Sealing
 

@@ -14,6 +14,7 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.searching import Searching
@@ -44,6 +45,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             ),
             telemetry=TelemetryService(
                 ingest=Ingest(database, choose_records(database)),
+                aggregating=Aggregating(database),
                 fields=Fields(database),
                 searching=Searching(database),
                 traces=Traces(database),

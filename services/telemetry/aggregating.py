@@ -1,7 +1,5 @@
 """`telemetry_aggregate`: records counted and measured, by groups and by buckets of time."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -12,6 +10,7 @@ from sqlalchemy import Connection
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.pages import decode_cursor
+from mcp_hub.services.telemetry.aggregate import Aggregate
 from mcp_hub.services.telemetry.asking import (
     Question,
     check_fields,
@@ -29,29 +28,7 @@ from mcp_hub.services.telemetry.tally import Groups, Tally
 from mcp_hub.services.telemetry.views import Table
 from mcp_hub.services.telemetry.windows import Window, parse_window
 
-DEFAULT_LIMIT = 50
 MAX_LIMIT = 50_000
-
-_DIGITS = 6
-_SUM_DIGITS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """A question as a caller puts it; `telemetry_aggregate` tells what each part means."""
-
-    measure: Sequence[str] = ("count",)
-    kind: str | None = None
-    name: str | None = None
-    service: str | None = None
-    group_by: Sequence[str] = ()
-    bucket: str | None = None
-    since: str | float | None = None
-    until: str | float | None = None
-    where: Mapping[str, Any] | None = None
-    compare: bool = False
-    limit: int = DEFAULT_LIMIT
-    cursor: str | None = None
 
 
 class Aggregating:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.telemetry.accepting import Batch
-from mcp_hub.services.telemetry.aggregating import Aggregate, Aggregating
+from mcp_hub.services.telemetry.aggregate import Aggregate
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.envelope import Record, new_id, severity_name
 from mcp_hub.services.telemetry.filters import parse_filter
 from mcp_hub.services.telemetry.ingest import HOUR_NS, Ingest
