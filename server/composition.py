@@ -18,8 +18,16 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.envelope import KINDS
+from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.retention import Kept, Retention
+from mcp_hub.services.telemetry.sealing import Sealing
+from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.traces import Traces
+from mcp_hub.services.telemetry.upkeep import Upkeep
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -30,7 +38,7 @@ _MB = 1024 * 1024
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """The services over the adapters that `settings` choose. Raises as `open_adapters`."""
-    async with open_adapters(settings) as adapters:
+    async with open_adapters(settings) as adapters, _upkeep(settings, adapters) as upkeep:
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
         yield Hub(
@@ -43,13 +51,20 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
             ),
-            telemetry=TelemetryService(ingest=Ingest(database, choose_records(database))),
+            telemetry=TelemetryService(
+                ingest=Ingest(database, choose_records(database)),
+                aggregating=Aggregating(database),
+                fields=Fields(database),
+                searching=Searching(database),
+                traces=Traces(database),
+            ),
             health=HealthService(
                 {
                     "database": partial(_check_database, database),
                     "blobs": blobs.check,
                     "queue": adapters.queue.check,
                     "bus": bus.check,
+                    "telemetry": upkeep.check,
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
                 places=_places(settings),
@@ -62,7 +77,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
     training = settings.training
-    async with open_adapters(settings) as adapters:
+    async with open_adapters(settings) as adapters, _upkeep(settings, adapters):
         data = _data_service(settings, adapters)
         yield Worker(
             WorkerOptions(
@@ -80,6 +95,18 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             bus=adapters.bus,
             training=_training_service(settings, adapters, data, autostart=False),
         )
+
+
+@asynccontextmanager
+async def _upkeep(settings: Settings, adapters: Adapters) -> AsyncIterator[Upkeep]:
+    """What goes on in the background of every process of the hub."""
+    days = settings.telemetry.retention_days
+    kept = Kept({kind: getattr(days, kind) for kind in KINDS}, days.rollups)
+    database = adapters.database
+    retention = Retention(database, choose_records(database), kept)
+    upkeep = Upkeep(database, Sealing(database), retention)
+    async with upkeep.running():
+        yield upkeep
 
 
 def _data_service(settings: Settings, adapters: Adapters) -> DataService:

@@ -63,8 +63,14 @@ _BLOBS = ("file:///", "s3://", *MONGODB)
 SECRET_FILES = (*URLS, "data.sources.*.url")
 
 WITHOUT_EFFECT = (
-    "telemetry", "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
-)  # fmt: skip
+    "telemetry.enabled",
+    "telemetry.collect",
+    "telemetry.reporting",
+    "telemetry.endpoints",
+    "data.connectors.postgres",
+    "data.connectors.redis",
+    "registry.auto_version",
+)
 """Settings that are read and checked, and that nothing in this release acts on."""
 
 

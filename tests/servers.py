@@ -239,16 +239,13 @@ def start_mongodb(folder: Path) -> Server:
     """SecantusDB, MongoDB's protocol over its storage engine, with users and their roles.
 
     `hub` may read and write everywhere, `stranger` only the database `strangers`, and `reader`
-    only read. With `tls`, its certificate and key are `certificate.pem` and `key.pem` in the
-    folder.
+    only read.
     """
     from pymongo import MongoClient
 
     program = need(Path(sys.executable).parent / "secantusd-py", "pip install secantusdb")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    secure = ["--tls-cert-file", str(folder / "certificate.pem"),
-              "--tls-key-file", str(folder / "key.pem")]  # fmt: skip
     server = Server(
         "SecantusDB",
         f"mongodb://hub:{SECRET_KEY}@127.0.0.1:{port}/hub?authSource=admin",
@@ -264,7 +261,7 @@ def start_mongodb(folder: Path) -> Server:
         for user, roles in _MONGODB_USERS.items():
             client.admin.command("createUser", user, pwd=SECRET_KEY, roles=roles)
     server.stop(signal.SIGTERM)
-    server.command += ["--auth", *(secure if tls else ())]
+    server.command.append("--auth")
     server.start()
     return server
 

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.searching import Searching
+from mcp_hub.services.telemetry.traces import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,3 +14,7 @@ class TelemetryService:
     """One object for each thing that can be asked."""
 
     ingest: Ingest
+    aggregating: Aggregating
+    fields: Fields
+    searching: Searching
+    traces: Traces
