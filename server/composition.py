@@ -4,12 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from mcp_hub.adapters.queue.port import Queue
+from mcp_hub import migrations
+from mcp_hub.adapters.database.migrating import revision
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.errors import Conflict
+from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server.adapters import (
     Adapters,
-    choose_database,
     choose_records,
     choose_sandbox,
+    choose_sources,
     open_adapters,
 )
 from mcp_hub.server.settings import Settings
@@ -20,12 +24,17 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.envelope import KINDS
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.retention import Kept, Retention
+from mcp_hub.services.telemetry.sealing import Sealing
 from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.services.telemetry.sql import Sql
 from mcp_hub.services.telemetry.traces import Traces
+from mcp_hub.services.telemetry.upkeep import Upkeep
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -36,7 +45,7 @@ _MB = 1024 * 1024
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """The services over the adapters that `settings` choose. Raises as `open_adapters`."""
-    async with open_adapters(settings) as adapters:
+    async with open_adapters(settings) as adapters, _upkeep(settings, adapters) as upkeep:
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
         yield Hub(
@@ -51,6 +60,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             ),
             telemetry=TelemetryService(
                 ingest=Ingest(database, choose_records(database)),
+                aggregating=Aggregating(database),
                 fields=Fields(database),
                 searching=Searching(database),
                 sql=Sql(choose_sandbox(settings, database), database.dialect),
@@ -58,35 +68,24 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             ),
             health=HealthService(
                 {
-                    "database": database.check,
+                    "database": partial(_check_database, database),
                     "blobs": blobs.check,
-                    "queue": partial(_check_queue, adapters.queue),
+                    "queue": adapters.queue.check,
+                    "bus": bus.check,
+                    "telemetry": upkeep.check,
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
+                places=_places(settings),
             ),
             bus=bus,
         )
-
-
-async def migrate(settings: Settings) -> list[str]:
-    """Bring the database to this program's revision; the revisions applied.
-
-    Raises:
-        Unavailable, Conflict: the database cannot be opened or is newer than this program.
-    """
-    settings.ensure_folders()
-    database = choose_database(settings)
-    try:
-        return await database.upgrade()
-    finally:
-        await database.close()
 
 
 @asynccontextmanager
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
     training = settings.training
-    async with open_adapters(settings) as adapters:
+    async with open_adapters(settings) as adapters, _upkeep(settings, adapters):
         data = _data_service(settings, adapters)
         yield Worker(
             WorkerOptions(
@@ -106,6 +105,18 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
         )
 
 
+@asynccontextmanager
+async def _upkeep(settings: Settings, adapters: Adapters) -> AsyncIterator[Upkeep]:
+    """What goes on in the background of every process of the hub."""
+    days = settings.telemetry.retention_days
+    kept = Kept({kind: getattr(days, kind) for kind in KINDS}, days.rollups)
+    database = adapters.database
+    retention = Retention(database, choose_records(database), kept)
+    upkeep = Upkeep(database, Sealing(database), retention)
+    async with upkeep.running():
+        yield upkeep
+
+
 def _data_service(settings: Settings, adapters: Adapters) -> DataService:
     return DataService(
         adapters.database,
@@ -113,6 +124,7 @@ def _data_service(settings: Settings, adapters: Adapters) -> DataService:
         adapters.bus,
         roots=settings.roots,
         max_bytes=settings.data.max_mb * _MB,
+        sources=choose_sources(settings),
     )
 
 
@@ -130,5 +142,25 @@ def _training_service(
     )
 
 
-async def _check_queue(queue: Queue) -> str:
-    return f"{await queue.depth()} waiting"
+async def _check_database(database: Database) -> str:
+    """What it is. Raises Conflict where it was taken back to a schema that is too old for us."""
+    server = await database.check()
+    at = await database.read(revision)
+    if at is None or at in migrations.REVISIONS[:-1]:
+        raise Conflict(
+            f"The database is at revision {at}, and this process needs {migrations.HEAD}.",
+            "Start it again to bring the schema up, or start the older version instead.",
+        )
+    newer = "" if at == migrations.HEAD else f", newer than this version's {migrations.HEAD}"
+    return f"{server}, schema {at}{newer}"
+
+
+def _places(settings: Settings) -> dict[str, str]:
+    """The servers' URLs without their secrets, by the adapter that is there."""
+    urls = {
+        "database": settings.database_url,
+        "blobs": settings.blobs_url,
+        "queue": settings.redis_url,
+        "bus": settings.redis_url,
+    }
+    return {name: without_secret(url) for name, url in urls.items() if url}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.searching import Searching
@@ -14,6 +15,7 @@ class TelemetryService:
     """One object for each thing that can be asked."""
 
     ingest: Ingest
+    aggregating: Aggregating
     fields: Fields
     searching: Searching
     sql: Sql

@@ -14,6 +14,7 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.adapters.records.sqlite_sandbox import SqliteSandbox
 from mcp_hub.services.hub import Hub
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.searching import Searching
@@ -29,6 +30,7 @@ Call = Callable[..., Awaitable[tuple[dict[str, Any], bool]]]
 def call(database: SqliteDatabase, tmp_path: Path) -> Call:
     telemetry = TelemetryService(
         ingest=Ingest(database, SqliteRecordStore()),
+        aggregating=Aggregating(database),
         fields=Fields(database),
         searching=Searching(database),
         sql=Sql(SqliteSandbox(tmp_path / "hub.db"), "sqlite"),

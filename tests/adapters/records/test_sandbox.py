@@ -21,7 +21,7 @@ from mcp_hub.adapters.records.sqlite_sandbox import SqliteSandbox
 from tests import servers
 from tests.servers import Server
 
-from .contract import LIMITS, SHORT, SandboxContract
+from .sandbox_contract import LIMITS, SHORT, SandboxContract
 
 
 class TestSqliteSandbox(SandboxContract):
