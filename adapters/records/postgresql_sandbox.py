@@ -1,5 +1,6 @@
 """The sandbox on PostgreSQL: a checked statement, in a transaction that may only read."""
 
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.errors import Denied, HubError
+from mcp_hub.adapters.errors import Denied, HubError, Unavailable
 from mcp_hub.adapters.records.sandbox import (
     Gathering,
     Limits,
@@ -23,8 +24,10 @@ READER = "mcp_hub_telemetry"
 """A role that may read telemetry's tables alone; used where an administrator has made it."""
 
 _AT_ONCE = 20
+_LEAST_S = 0.001
 _CANCELLED = "57014"
 _PERMISSION = "42501"
+_NOT_OF_THE_SQL = ("08", "53", "57", "58", "XX")
 
 _BOUNDS = (
     "SET LOCAL work_mem = '16MB'",
@@ -73,15 +76,21 @@ def _run(connection: Connection, sql: str, limits: Limits) -> Selected:
     driver: Any = connection.connection.driver_connection
     try:
         return await_only(_fetched(driver, sql, limits))
+    except TimeoutError as error:
+        raise too_slow(limits.timeout_s) from error
     except asyncpg.PostgresError as error:
         raise _meaning(error, limits) from error
+    except (ValueError, OverflowError) as error:
+        raise wrong(f"it gives a value that cannot be shown: {error}") from error
 
 
 async def _fetched(driver: Any, sql: str, limits: Limits) -> Selected:
+    # The server's own limit is for each piece.
+    deadline = time.monotonic() + limits.timeout_s
     statement = await driver.prepare(sql, name=f"telemetry_sql_{uuid4().hex}")
     cursor = await statement.cursor()
     gathering = Gathering([column.name for column in statement.get_attributes()], limits)
-    while rows := await cursor.fetch(_AT_ONCE):
+    while rows := await cursor.fetch(_AT_ONCE, timeout=max(deadline - time.monotonic(), _LEAST_S)):
         if not all(gathering.add(row) for row in rows):
             break
     return gathering.done()
@@ -95,4 +104,6 @@ def _meaning(error: asyncpg.PostgresError, limits: Limits) -> HubError:
         return Denied(
             f"The database's user may not: {error}.", f"Grant it, or the role {READER}, SELECT."
         )
+    if code[:2] in _NOT_OF_THE_SQL:
+        return Unavailable(f"The database cannot be read: {error}.", "Try again.")
     return wrong(str(error).split("\n")[0].rstrip("."))

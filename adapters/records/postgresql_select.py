@@ -95,6 +95,8 @@ def _check(tree: exp.Expr) -> None:
             raise InvalidArgument("The SQL has too many parts.")
         if name not in _ALLOWED:
             raise only_select(_named(node))
+        if isinstance(node, exp.Array) and node.find(exp.Query):
+            raise only_select("An ARRAY of what a SELECT gives")
         if isinstance(node, exp.Anonymous):
             _check_function(node)
         # Both are written as they are.
