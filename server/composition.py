@@ -15,7 +15,9 @@ from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.templates import Templates
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -29,6 +31,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     async with open_adapters(settings) as adapters:
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
+        templates = Templates(database)
         yield Hub(
             data=data,
             training=_training_service(settings, adapters, data, autostart=True),
@@ -39,7 +42,10 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
             ),
-            telemetry=TelemetryService(ingest=Ingest(database, choose_records(database))),
+            telemetry=TelemetryService(
+                ingest=Ingest(database, choose_records(database)),
+                patterns=Patterns(database, templates),
+            ),
             health=HealthService(
                 {
                     "database": database.check,

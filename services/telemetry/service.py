@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.patterns import Patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,3 +11,4 @@ class TelemetryService:
     """One object for each thing that can be asked."""
 
     ingest: Ingest
+    patterns: Patterns
