@@ -32,8 +32,15 @@ from pydantic_settings import (
 )
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.adapters.urls import without_secret
+from mcp_hub.adapters.urls import without_secret, without_user
 from mcp_hub.server import settings_sources as sources
+from mcp_hub.server.settings_types import (
+    BlobsUrl,
+    DatabaseUrl,
+    EmbedderName,
+    RedisUrl,
+    VectorsUrl,
+)
 
 ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", "hub"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -42,13 +49,9 @@ Scope = Literal["read", "write", "admin"]
 TOOLSETS: tuple[ToolsetName, ...] = (
     "training", "data", "registry", "inference", "telemetry", "hub",
 )  # fmt: skip
-URLS = ("database_url", "redis_url", "blobs_url")
+URLS = ("database_url", "redis_url", "blobs_url", "vectors_url")
 """The settings that may hold a password. Each may be given in a file instead, whose path is in
 the setting's variable with `_FILE` added."""
-
-_POSTGRESQL = ("postgresql://", "postgres://")
-_REDIS = ("redis://", "rediss://")
-_BLOBS = ("file:///", "s3://")
 
 WITHOUT_EFFECT = ("telemetry", "data.connectors", "registry.auto_version")
 """Settings that are read and checked, and that nothing in this release acts on."""
@@ -181,18 +184,28 @@ class Settings(BaseSettings):
         min_length=1,
         description="The folders that data sets and models may be read from",
     )
-    database_url: str | None = Field(
+    database_url: DatabaseUrl = Field(
         None,
         repr=False,
         description="sqlite:///path/to/hub.db or postgresql://…; hub.db in data_dir if unset",
     )
-    redis_url: str | None = Field(
+    redis_url: RedisUrl = Field(
         None, repr=False, description="redis://… or rediss://…; queue and notices then use it"
     )
-    blobs_url: str | None = Field(
+    blobs_url: BlobsUrl = Field(
         None,
         repr=False,
         description="A folder or s3://key:secret@host/bucket; blobs in data_dir if unset",
+    )
+    vectors_url: VectorsUrl = Field(
+        None,
+        repr=False,
+        description="A Qdrant server, https://KEY@host:6333, or a folder of its client's local "
+        "mode; the database if unset",
+    )
+    embedder: EmbedderName = Field(
+        "wordllama",
+        description="What embeds texts: wordllama, onnx:FOLDER or sentence-transformers:NAME",
     )
     toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
@@ -234,28 +247,6 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_folders(cls, folders: list[Path]) -> list[Path]:
         return list(dict.fromkeys(_absolute(folder) for folder in folders))
-
-    @field_validator("database_url")
-    @classmethod
-    def _known_database(cls, url: str | None) -> str | None:
-        sqlite = url is not None and url.startswith("sqlite:///") and len(url) > 10
-        if url is not None and not sqlite and not url.startswith(_POSTGRESQL):
-            raise ValueError("must be sqlite:///path/to/hub.db or postgresql://user@host/database")
-        return url
-
-    @field_validator("redis_url")
-    @classmethod
-    def _known_redis(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(_REDIS):
-            raise ValueError("must be redis://host:port/number, or rediss:// for TLS")
-        return url
-
-    @field_validator("blobs_url")
-    @classmethod
-    def _known_blobs(cls, url: str | None) -> str | None:
-        if url is not None and "://" in url and not url.startswith(_BLOBS):
-            raise ValueError("must be a folder, file:///folder or s3://key:secret@host/bucket")
-        return url
 
     @property
     def database_path(self) -> Path:
@@ -306,7 +297,8 @@ class Settings(BaseSettings):
         values = sources.flatten(self.model_dump(mode="json"))
         for key in URLS:
             if values[key] is not None:
-                values[key] = without_secret(values[key])
+                hidden = without_user if key == "vectors_url" else without_secret
+                values[key] = hidden(values[key])
         return values
 
     def environment(self) -> dict[str, str]:
