@@ -5,7 +5,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from mcp_hub.adapters.queue.port import Queue
-from mcp_hub.server.adapters import Adapters, choose_database, choose_records, open_adapters
+from mcp_hub.server.adapters import (
+    Adapters,
+    choose_database,
+    choose_records,
+    open_adapters,
+    open_meaning,
+)
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -17,6 +23,7 @@ from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.similar import Similar
 from mcp_hub.services.telemetry.templates import Templates
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
@@ -28,10 +35,14 @@ _MB = 1024 * 1024
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """The services over the adapters that `settings` choose. Raises as `open_adapters`."""
-    async with open_adapters(settings) as adapters:
+    async with (
+        open_adapters(settings) as adapters,
+        open_meaning(settings, adapters.database) as meaning,
+    ):
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
         templates = Templates(database)
+        patterns = Patterns(database, templates)
         yield Hub(
             data=data,
             training=_training_service(settings, adapters, data, autostart=True),
@@ -44,13 +55,15 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             ),
             telemetry=TelemetryService(
                 ingest=Ingest(database, choose_records(database)),
-                patterns=Patterns(database, templates),
+                patterns=patterns,
+                similar=Similar(templates, patterns, meaning.embedder, meaning.vectors),
             ),
             health=HealthService(
                 {
                     "database": database.check,
                     "blobs": blobs.check,
                     "queue": partial(_check_queue, adapters.queue),
+                    **({"vectors": meaning.vectors.check} if settings.vectors_url else {}),
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
             ),

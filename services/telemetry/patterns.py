@@ -91,15 +91,15 @@ class Patterns:
             _ranked, catalogue, seen, words, window.since, new_since, offset + limit + 1
         )
         shown = rows[offset : offset + limit]
-        examples = await self._examples(
-            [_main(template, seen) for template, _ in shown if template.patterns]
+        examples = await self.examples(
+            [main_pattern(template, seen) for template, _ in shown if template.patterns]
         )
         new_after = window.since if new_since is None else new_since
         more = len(rows) > offset + limit
         return Table(
             columns=COLUMNS,
             rows=[
-                _row(template, of, total, new_after, examples.get(_main(template, seen)))
+                _row(template, of, total, new_after, examples.get(main_pattern(template, seen)))
                 for template, of in shown
             ],
             truncated=more,
@@ -119,11 +119,11 @@ class Patterns:
         template = catalogue.template(template_id)
         seen = await self.seen(window, catalogue, set(catalogue.series))
         ranked = sorted(template.patterns, key=lambda n: (-seen.get(n, Seen()).count, n))
-        examples = await self._examples(ranked[:limit])
+        examples = await self.examples(ranked[:limit])
         rows = []
         for number in ranked[:limit]:
             pattern, of = catalogue.patterns[number], seen.get(number, Seen())
-            first, last = _time(pattern.first_time), _minute(of.last)
+            first, last = _time(pattern.first_time), shown_minute(of.last)
             rows.append(
                 # As text: not every reader of JSON keeps all digits of such a number.
                 [str(number), pattern.mask, of.count, of.before, first, last, examples.get(number)]
@@ -131,15 +131,20 @@ class Patterns:
         return Table(columns=MASK_COLUMNS, rows=rows, truncated=len(ranked) > limit)
 
     async def seen(
-        self, window: Window, catalogue: Catalogue, series: set[int]
+        self,
+        window: Window,
+        catalogue: Catalogue,
+        series: set[int],
+        kinds: Sequence[str] = KINDS,
     ) -> dict[int | str, Seen]:
         """How often each pattern of `series` was seen, and, by the ids of names as templates, what
-        has no pattern."""
+        of `kinds` has no pattern."""
         counts = await self._database.read(lambda connection: _pattern_counts(connection, window))
         totals = await self._database.read(lambda connection: _series_counts(connection, window))
-        return await to_thread.run_sync(_seen, catalogue, series, counts, totals)
+        return await to_thread.run_sync(_seen, catalogue, series, kinds, counts, totals)
 
-    async def _examples(self, numbers: Sequence[int | str]) -> dict[int | str, str]:
+    async def examples(self, numbers: Sequence[int | str]) -> dict[int | str, str]:
+        """A body, cut short, of each of these patterns."""
         table = telemetry_patterns
         query = select(table.c.pattern, table.c.example).where(table.c.pattern.in_(numbers))
         found = await self._database.read(lambda connection: connection.execute(query).all())
@@ -181,13 +186,17 @@ def minutes(window: Window) -> tuple[int, int]:
 
 
 def _seen(
-    catalogue: Catalogue, series: set[int], counts: Counted, totals: Counted
+    catalogue: Catalogue,
+    series: set[int],
+    kinds: Sequence[str],
+    counts: Counted,
+    totals: Counted,
 ) -> dict[int | str, Seen]:
     seen: dict[int | str, Seen] = {}
     rest = {
         number: Seen(count, before, last)
         for number, count, before, last in totals
-        if number in series and catalogue.series[number].kind in KINDS
+        if number in series and catalogue.series[number].kind in kinds
     }
     for number, count, before, last in counts:
         pattern = catalogue.patterns.get(number)
@@ -212,13 +221,9 @@ def _ranked(
     most: int,
 ) -> tuple[list[tuple[Template, Seen]], int]:
     """The first `most` templates with what was seen of them, and the count of all."""
-    by_template: dict[str, Seen] = {}
-    for key, one in seen.items():
-        id = catalogue.of_pattern[key] if isinstance(key, int) else key
-        by_template.setdefault(id, Seen()).add(one)
     found = [
         (template, of)
-        for id, of in by_template.items()
+        for id, of in by_template(catalogue, seen).items()
         if of.count > 0 and _contains(template := catalogue.templates[id], words)
     ]
 
@@ -230,6 +235,15 @@ def _ranked(
     return heapq.nsmallest(most, found, key=order), sum(of.count for _, of in found)
 
 
+def by_template(catalogue: Catalogue, seen: Mapping[int | str, Seen]) -> dict[str, Seen]:
+    """What was seen of each template, by its id."""
+    found: dict[str, Seen] = {}
+    for key, one in seen.items():
+        id = catalogue.of_pattern[key] if isinstance(key, int) else key
+        found.setdefault(id, Seen()).add(one)
+    return found
+
+
 def _contains(template: Template, words: Iterable[str]) -> bool:
     text = f"{template.name} {template.text}".lower()
     return all(word in text for word in words)
@@ -239,7 +253,7 @@ def _is_new(template: Template, since: int) -> bool:
     return template.first_time is not None and template.first_time >= since
 
 
-def _main(template: Template, seen: Mapping[int | str, Seen]) -> int | str:
+def main_pattern(template: Template, seen: Mapping[int | str, Seen]) -> int | str:
     """The pattern of the template that was seen most often."""
     return max(template.patterns, key=lambda n: (seen.get(n, Seen()).count, -n), default="")
 
@@ -256,7 +270,7 @@ def _row(
         severity_name(template.severity) if template.severity is not None else None,
         shown_services(template),
         _time(template.first_time) if template.first_time is not None else None,
-        _minute(of.last),
+        shown_minute(of.last),
         _is_new(template, new_after),
         example,
     ]
@@ -267,7 +281,7 @@ def shown_services(template: Template) -> str:
     return ", ".join(template.services[:_SERVICES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _minute(number: int) -> str | None:
+def shown_minute(number: int) -> str | None:
     return _time(number * MINUTE_NS) if number else None
 
 

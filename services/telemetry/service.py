@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.patterns import Patterns
+from mcp_hub.services.telemetry.similar import Similar
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +13,4 @@ class TelemetryService:
 
     ingest: Ingest
     patterns: Patterns
+    similar: Similar

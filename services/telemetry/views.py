@@ -26,3 +26,11 @@ class Table(View):
     truncated: bool = Field(description="Whether there are more rows than these")
     next_cursor: str | None = None
     note: str | None = None
+
+
+class Findings(View):
+    """The best of what was found, best first, as rows under their columns' names."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    note: str | None = None
