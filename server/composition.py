@@ -20,11 +20,14 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.patterns import Patterns
+from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.services.telemetry.similar import Similar
 from mcp_hub.services.telemetry.templates import Templates
+from mcp_hub.services.telemetry.traces import Traces
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -57,6 +60,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 ingest=Ingest(database, choose_records(database)),
                 patterns=patterns,
                 similar=Similar(templates, patterns, meaning.embedder, meaning.vectors),
+                fields=Fields(database),
+                searching=Searching(database),
+                traces=Traces(database),
             ),
             health=HealthService(
                 {

@@ -6,7 +6,7 @@ it knows to be committed, and asks again for nothing.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Table, func, select
@@ -21,6 +21,8 @@ from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.envelope import Attributes, Record
 from mcp_hub.services.telemetry.masking import mask
+
+T = TypeVar("T")
 
 MAX_SERIES = 100_000
 MAX_PATTERNS = 100_000
@@ -153,7 +155,7 @@ class Names:
     def write(self, connection: Connection, news: News) -> None:
         """Insert what is new, in the caller's transaction; `kept` is to follow its commit."""
         _insert(connection, telemetry_series, news.series.values())
-        _insert(connection, telemetry_resources, news.resources.values())
+        _insert(connection, telemetry_resources, _resource_rows(connection, news))
         _insert(connection, telemetry_patterns, news.patterns.values())
         if news.fields:
             _upsert_fields(connection, news.fields)
@@ -164,14 +166,9 @@ class Names:
             self._totals[telemetry_series.name] += len(news.series)
             self._totals[telemetry_patterns.name] += len(news.patterns)
         self._series |= news.series.keys()
-        for known, new in (
-            (self._resources, news.resources.keys()),
-            (self._patterns, news.patterns.keys()),
-            (self._described, news.described),
-        ):
-            if len(known) > _MEMORY:
-                known.clear()  # type: ignore[attr-defined]
-            known |= new
+        _remember(self._resources, news.resources)
+        _remember(self._patterns, news.patterns)
+        _remember(self._described, news.described)
         for at, new_field in news.fields.items():
             if at not in self._fields:
                 self._keys[at[0]] = self._keys.get(at[0], 0) + 1
@@ -206,6 +203,12 @@ def to_text(value: Any, *, sort: bool = False) -> str:
     return text.replace("\\u0000", "\N{REPLACEMENT CHARACTER}") if "\\u0000" in text else text
 
 
+def _remember(known: set[T], new: Iterable[T]) -> None:
+    if len(known) > _MEMORY:
+        known.clear()
+    known.update(new)
+
+
 def _type_of(value: Any) -> str:
     if isinstance(value, str):
         return "string"
@@ -224,6 +227,16 @@ def _example(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return to_text(value)[:_EXAMPLE_LENGTH]
+
+
+def _resource_rows(connection: Connection, news: News) -> Iterable[dict[str, Any]]:
+    """The new resources as their column takes them: PostgreSQL's JSONB encodes by itself."""
+    if connection.dialect.name == "sqlite":
+        return news.resources.values()
+    return [
+        row | {"attributes": msgspec.json.decode(row["attributes"])}
+        for row in news.resources.values()
+    ]
 
 
 def _insert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.patterns import Patterns
+from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.similar import Similar
+from mcp_hub.services.telemetry.traces import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +17,6 @@ class TelemetryService:
     ingest: Ingest
     patterns: Patterns
     similar: Similar
+    fields: Fields
+    searching: Searching
+    traces: Traces
