@@ -15,8 +15,10 @@ from mcp_hub.adapters.database.telemetry_schema import (
     telemetry_patterns,
     telemetry_rollups,
 )
+from mcp_hub.adapters.errors import LimitExceeded
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
 from mcp_hub.services.telemetry.envelope import severity_name
+from mcp_hub.services.telemetry.filters import Condition, Field, Filter
 from mcp_hub.services.telemetry.rollups import MINUTE_NS
 from mcp_hub.services.telemetry.templates import Catalogue, Template, Templates
 from mcp_hub.services.telemetry.views import Table
@@ -31,9 +33,9 @@ COLUMNS = [
 ]  # fmt: skip
 MASK_COLUMNS = ["pattern", "mask", "count", "before", "first_seen", "last_seen", "example"]
 
+MOST_FILTERED = 10_000
 _EXAMPLE = 300
 _SERVICES = 5
-_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -129,6 +131,28 @@ class Patterns:
                 [str(number), pattern.mask, of.count, of.before, first, last, examples.get(number)]
             )
         return Table(columns=MASK_COLUMNS, rows=rows, truncated=len(ranked) > limit)
+
+    async def filter_of(self, template_id: str) -> Filter:
+        """What fits a template's records and no others.
+
+        Raises:
+            NotFound: there is no such template.
+            LimitExceeded: it stands for too many masks to be a filter.
+        """
+        template = (await self._templates.current()).template(template_id)
+        if len(template.patterns) > MOST_FILTERED:
+            raise LimitExceeded(
+                f"The template stands for {len(template.patterns):,} variants; records are found "
+                f"by at most {MOST_FILTERED:,}.",
+                "Search by its name and its words as `text`.",
+            )
+        conditions = [
+            Condition(Field("series", "kind"), "eq", template.kind),
+            Condition(Field("series", "name"), "eq", template.name),
+        ]
+        if template.patterns:
+            conditions.append(Condition(Field("record", "pattern"), "in", template.patterns))
+        return Filter(tuple(conditions))
 
     async def seen(
         self,

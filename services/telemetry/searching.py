@@ -101,6 +101,7 @@ class Searching:
         text: str | None = None,
         limit: int = 20,
         cursor: str | None = None,
+        also: Filter | None = None,
     ) -> SearchResult:
         """The newest records that fit all that is given.
 
@@ -112,7 +113,7 @@ class Searching:
         named = parse_filter({key: value for key, value in given.items() if value is not None})
         oldest, position = _span(since, until, cursor)
         search = _Search(
-            named & parse_filter(where),
+            named & (also or Filter()) & parse_filter(where),
             parse_words(text),
             oldest,
             check_limit(limit),

@@ -7,6 +7,7 @@ import pytest
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import NotFound
 from mcp_hub.services.telemetry.patterns import Patterns
+from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.templates import Templates
 from tests.services.recorded import HOUR, MINUTE, NOW, Recorded, database_of, recorded, rows
 
@@ -126,3 +127,14 @@ async def test_what_does_not_exist_is_told_with_the_nearest(given: Given) -> Non
 
 async def test_nothing_recorded_is_no_error(given: Given) -> None:
     assert (await given.patterns.find(HOUR)).rows == []
+
+
+async def test_a_templates_records_and_no_others_are_found(given: Given) -> None:
+    await given.logs(3, "user alice logged in", "user bob logged in", "worker started")
+    event = {"name": "log", "time": NOW - MINUTE, "body": "user eve logged in"}
+    await given.add(event, {"name": "ready", "time": NOW - MINUTE})
+    ids = {row["template"]: row["template_id"] for row in rows(await given.patterns.find(HOUR))}
+    searching = Searching(given.database)
+    for template, expected in (("user <*> logged in", 2), ("worker started", 1), ("ready", 1)):
+        found = await searching.search(also=await given.patterns.filter_of(ids[template]))
+        assert len(found.rows) == expected, template
