@@ -21,6 +21,7 @@ from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.fields import Fields
+from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.searching import Searching
@@ -59,6 +60,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             telemetry=TelemetryService(
                 ingest=Ingest(database, choose_records(database)),
                 patterns=patterns,
+                funnels=Funnels(database, templates),
                 similar=Similar(templates, patterns, meaning.embedder, meaning.vectors),
                 fields=Fields(database),
                 searching=Searching(database),

@@ -125,7 +125,7 @@ class Patterns:
         rows = []
         for number in ranked[:limit]:
             pattern, of = catalogue.patterns[number], seen.get(number, Seen())
-            first, last = _time(pattern.first_time), shown_minute(of.last)
+            first, last = shown_time(pattern.first_time), shown_minute(of.last)
             rows.append(
                 # As text: not every reader of JSON keeps all digits of such a number.
                 [str(number), pattern.mask, of.count, of.before, first, last, examples.get(number)]
@@ -293,7 +293,7 @@ def _row(
         round(of.count / total, 4),
         severity_name(template.severity) if template.severity is not None else None,
         shown_services(template),
-        _time(template.first_time) if template.first_time is not None else None,
+        shown_time(template.first_time) if template.first_time is not None else None,
         shown_minute(of.last),
         _is_new(template, new_after),
         example,
@@ -306,8 +306,8 @@ def shown_services(template: Template) -> str:
 
 
 def shown_minute(number: int) -> str | None:
-    return _time(number * MINUTE_NS) if number else None
+    return shown_time(number * MINUTE_NS) if number else None
 
 
-def _time(ns: int) -> str:
+def shown_time(ns: int) -> str:
     return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

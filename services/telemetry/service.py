@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mcp_hub.services.telemetry.fields import Fields
+from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.searching import Searching
@@ -17,6 +18,7 @@ class TelemetryService:
     ingest: Ingest
     patterns: Patterns
     similar: Similar
+    funnels: Funnels
     fields: Fields
     searching: Searching
     traces: Traces
