@@ -123,6 +123,7 @@ def _about(settings: Settings, transport: Transport) -> HubAbout:
         protocol_versions=list(reversed(KNOWN_PROTOCOL_VERSIONS)),
         data_dir=str(settings.data_dir),
         roots=[str(root) for root in settings.roots],
+        sources=sorted(settings.data.sources),
         toolsets=list(settings.toolsets),
         read_only=settings.read_only,
         transport=transport,

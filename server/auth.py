@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from mcp.server.auth.provider import AccessToken
 
-from mcp_hub.server.settings import TokenSettings
+from mcp_hub.server.settings_sections import TokenSettings
 
 
 class StaticTokens:

@@ -5,8 +5,9 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import uvicorn
@@ -20,7 +21,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavailable
 from mcp_hub.server.app import CreateServer, HubServer, create_server
@@ -31,12 +32,14 @@ from mcp_hub.server.settings import Settings
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 8 * 1024 * 1024
-_SHUTDOWN_S = 5
+DRAIN_S = 20
+"""How long calls in flight may take to end; Kubernetes kills 30 s after it says so, 5 s of which
+deploy/ spends before this begins."""
 _TRY_AGAIN_S = 2.0
 
 
 async def serve(settings: Settings, create: CreateServer = create_server) -> None:
-    """Serve what `create` makes over HTTP until SIGTERM or SIGINT.
+    """Serve what `create` makes over HTTP until SIGTERM or SIGINT, and calls in flight to the end.
 
     Raises:
         InvalidArgument: the address is not loopback and there is no token, or is none of ours.
@@ -47,20 +50,21 @@ async def serve(settings: Settings, create: CreateServer = create_server) -> Non
     failures: list[HubError] = []
     async with lazy_hub(settings) as hub:
         mcp = create(settings, hub, transport="http")
+        app = create_app(settings, hub, mcp)
         server = _Server(
             uvicorn.Config(
-                create_app(settings, hub, mcp),
+                app,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 ws="none",
-                timeout_graceful_shutdown=_SHUTDOWN_S,
+                timeout_graceful_shutdown=DRAIN_S,
             )
         )
         host, port = listener.getsockname()[:2]
         logger.info("MCP at http://%s:%d/mcp", f"[{host}]" if ":" in host else host, port)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_stop_on_signal, server, mcp)
+            tasks.start_soon(_stop_on_signal, server, app.state.end_streams, mcp, hub)
             tasks.start_soon(_open, hub, server, failures)
             await server.serve(sockets=[listener])
             tasks.cancel_scope.cancel()
@@ -85,7 +89,8 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
     manager = StreamableHTTPSessionManager(
         app=mcp, security_settings=security, max_request_body_size=MAX_BODY
     )
-    endpoint: ASGIApp = StreamableHTTPASGIApp(manager)
+    streams = _EventStreams(StreamableHTTPASGIApp(manager))
+    endpoint: ASGIApp = streams
     middleware = [Middleware(_HostGuard, settings=security)]
     tokens = settings.auth.tokens
     if tokens:
@@ -98,9 +103,11 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
 
     async def health(request: Request) -> JSONResponse:
         """Liveness: answers as long as the process does, whatever the adapters do."""
-        if not hub.opened:
-            return JSONResponse({"status": "starting", "adapters": {}})
-        report = (await (await hub()).health.check()).model_dump()
+        report: dict[str, Any] = {"status": "starting", "adapters": {}}
+        if hub.opened:
+            report = (await (await hub()).health.check()).model_dump()
+        elif hub.failure is not None:
+            report |= {"status": "unavailable", "error": hub.failure.as_dict()}
         if tokens and not request.user.is_authenticated:
             report = {"status": report["status"]}
         return JSONResponse(report)
@@ -109,12 +116,13 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
         """Readiness: the database has this program's schema and answers."""
         if not hub.opened:
             return JSONResponse({"status": "starting"}, status_code=503)
-        report = await (await hub()).health.check()
+        # What else may be silent is no reason to be sent no requests, nor to answer slowly.
+        report = await (await hub()).health.check(only=["database"])
         answers = report.adapters["database"].status == "ok"
         status = "ready" if answers else "unavailable"
         return JSONResponse({"status": status}, status_code=200 if answers else 503)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/mcp", endpoint=endpoint),
             Route("/health", endpoint=health),
@@ -123,6 +131,8 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
         middleware=middleware,
         lifespan=lambda _: manager.run(),
     )
+    app.state.end_streams = streams.end
+    return app
 
 
 def is_loopback(host: str) -> bool:
@@ -179,18 +189,55 @@ async def _open(hub: LazyHub, server: uvicorn.Server, failures: list[HubError]) 
             return
 
 
-async def _stop_on_signal(server: uvicorn.Server, mcp: HubServer) -> None:
+async def _stop_on_signal(
+    server: uvicorn.Server, end_streams: Callable[[], None], mcp: HubServer, hub: LazyHub
+) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             logger.info("Stopping on %s", number.name)
-            logging.getLogger("uvicorn.error").addFilter(_is_news)
-            mcp.notices.close_streams()
             server.handle_exit(number, None)
+            mcp.notices.close_streams()
+            end_streams()
+            if hub.opened:
+                (await hub()).training.end_waits()
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not that the event streams of 2025-era sessions are cut short: that is what stopping does."""
-    return "returned without completing response" not in record.getMessage()
+class _EventStreams:
+    """Ends the event streams of 2025-era sessions, which last until the client goes, on request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._scopes: set[anyio.CancelScope] = set()
+        self._ended = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET":
+            await self._app(scope, receive, send)
+            return
+        if self._ended:
+            # Clients open another one at once.
+            await JSONResponse({"status": "stopping"}, status_code=503)(scope, receive, send)
+            return
+        begun = False
+
+        async def note(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        with anyio.CancelScope() as cancelling:
+            self._scopes.add(cancelling)
+            try:
+                await self._app(scope, receive, note)
+            finally:
+                self._scopes.discard(cancelling)
+        if cancelling.cancelled_caught and begun:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def end(self) -> None:
+        self._ended = True
+        for scope in self._scopes:
+            scope.cancel()
 
 
 class _Server(uvicorn.Server):

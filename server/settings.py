@@ -1,4 +1,4 @@
-"""What a person may set: defaults < a file < `MCP_HUB_…` variables < flags.
+"""What a person may set: defaults < a file < its profile < `MCP_HUB_…` variables < flags.
 
 Importing this reads nothing; `load_settings` does. `Settings(…)` itself looks at no file and no
 variable, so that a test or a program gets exactly what it asks for.
@@ -8,21 +8,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from platformdirs import user_data_dir
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
-    SecretStr,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -34,17 +30,21 @@ from pydantic_settings import (
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.adapters.urls import without_secret, without_user
 from mcp_hub.server import settings_sources as sources
-from mcp_hub.server.settings_types import (
-    BlobsUrl,
-    DatabaseUrl,
-    EmbedderName,
-    RedisUrl,
-    VectorsUrl,
+from mcp_hub.server.settings_sections import (
+    MONGODB,
+    AuthSettings,
+    DataSettings,
+    InferenceSettings,
+    RegistrySettings,
+    SourceSettings,
+    TelemetrySettings,
+    TokenSettings,
+    TrainingSettings,
+    split_by,
 )
 
 ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", "hub"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Scope = Literal["read", "write", "admin"]
 
 TOOLSETS: tuple[ToolsetName, ...] = (
     "training", "data", "registry", "inference", "telemetry", "hub",
@@ -53,114 +53,21 @@ URLS = ("database_url", "redis_url", "blobs_url", "vectors_url")
 """The settings that may hold a password. Each may be given in a file instead, whose path is in
 the setting's variable with `_FILE` added."""
 
-WITHOUT_EFFECT = ("telemetry", "data.connectors", "registry.auto_version")
+_POSTGRESQL = ("postgresql://", "postgres://")
+_REDIS = ("redis://", "rediss://")
+
+_BLOBS = ("file:///", "s3://", *MONGODB)
+_QDRANT = ("http://", "https://")
+SECRET_FILES = (*URLS, "data.sources.*.url")
+
+WITHOUT_EFFECT = (
+    "telemetry", "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
+)  # fmt: skip
 """Settings that are read and checked, and that nothing in this release acts on."""
-
-
-def _split(separator: str) -> BeforeValidator:
-    """A list written in one variable: as JSON, or with `separator` between its items."""
-
-    def split(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value.lstrip().startswith("["):
-            return json.loads(value)
-        return [item.strip() for item in value.split(separator) if item.strip()]
-
-    return BeforeValidator(split)
 
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TrainingSettings(_Section):
-    """Jobs and the workers that run them; all times in seconds."""
-
-    enabled: bool = Field(True, description="Whether jobs can be submitted here")
-    concurrency: int = Field(
-        default_factory=lambda: min(4, os.cpu_count() or 1),
-        ge=1,
-        le=256,
-        description="Attempts that one worker runs at once",
-    )
-    default_timeout_s: float = Field(
-        3600, gt=0, description="Time an attempt may take, unless its job says otherwise"
-    )
-    autostart_worker: bool = Field(
-        True, description="Start a detached worker when a job is queued and none is alive"
-    )
-    idle_exit_s: float = Field(
-        60, ge=0, description="How long a detached worker waits for a further job"
-    )
-    lease_s: float = Field(30, gt=0, description="A worker silent for so long has lost its jobs")
-    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its leases")
-    poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for jobs")
-    max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept of each attempt")
-    attempt_memory_mb: int | None = Field(
-        None, ge=64, description="The most memory an attempt may take; no limit if unset"
-    )
-
-    @model_validator(mode="after")
-    def _beats_within_lease(self) -> Self:
-        if self.heartbeat_s * 2 > self.lease_s:
-            raise ValueError(
-                f"heartbeat_s ({self.heartbeat_s:g}) must be at most half of lease_s "
-                f"({self.lease_s:g})"
-            )
-        return self
-
-
-class InferenceSettings(_Section):
-    cache_mb: int = Field(512, ge=1, description="Memory for models that are kept loaded")
-    threads: int = Field(1, ge=1, le=256, description="Threads of one prediction")
-
-
-class ConnectorSettings(_Section):
-    enabled: bool = Field(False, description="Whether to read data sets from there")
-
-
-class ConnectorsSettings(_Section):
-    postgres: ConnectorSettings = ConnectorSettings()
-    mongodb: ConnectorSettings = ConnectorSettings()
-    redis: ConnectorSettings = ConnectorSettings()
-
-
-class DataSettings(_Section):
-    max_mb: int = Field(1024, ge=1, description="The largest file that becomes a data set")
-    connectors: ConnectorsSettings = ConnectorsSettings()
-
-
-class RegistrySettings(_Section):
-    auto_version: bool = Field(True, description="Versions are always numbered automatically")
-
-
-class TelemetryEndpoints(_Section):
-    metrics: str | None = Field(None, description="Where to send metrics")
-    logs: str | None = Field(None, description="Where to send logs")
-
-
-class TelemetrySettings(_Section):
-    enabled: bool = Field(True, description="Whether the hub measures itself")
-    collect_usage_metrics: bool = Field(True, description="Count and time calls")
-    collect_error_metrics: bool = Field(True, description="Count errors")
-    reporting_interval_s: float = Field(60, gt=0, description="Seconds between reports")
-    endpoints: TelemetryEndpoints = TelemetryEndpoints()
-
-
-class TokenSettings(_Section):
-    """A bearer token of `mcp-hub serve`, and what it permits."""
-
-    token: SecretStr = Field(min_length=16)
-    scopes: Annotated[list[Scope], NoDecode, _split(",")] = Field(["read"], min_length=1)
-
-
-class AuthSettings(_Section):
-    tokens: dict[str, TokenSettings] = Field({}, description="By the name kept in records")
 
 
 class Settings(BaseSettings):
@@ -175,39 +82,41 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    profile: str | None = Field(None, description="The file's table [profiles.NAME] that counts")
     data_dir: Path = Field(
         default_factory=lambda: Path(user_data_dir("mcp-hub", appauthor=False)),
         description="Where the embedded database, the blobs and the jobs' folders live",
     )
-    roots: Annotated[list[Path], NoDecode, _split(os.pathsep)] = Field(
+    roots: Annotated[list[Path], NoDecode, split_by(os.pathsep)] = Field(
         default_factory=lambda: [default_root()],
         min_length=1,
         description="The folders that data sets and models may be read from",
     )
-    database_url: DatabaseUrl = Field(
+    database_url: str | None = Field(
         None,
         repr=False,
         description="sqlite:///path/to/hub.db or postgresql://…; hub.db in data_dir if unset",
     )
-    redis_url: RedisUrl = Field(
+    redis_url: str | None = Field(
         None, repr=False, description="redis://… or rediss://…; queue and notices then use it"
     )
-    blobs_url: BlobsUrl = Field(
+    blobs_url: str | None = Field(
         None,
         repr=False,
-        description="A folder or s3://key:secret@host/bucket; blobs in data_dir if unset",
+        description="A folder, s3://key:secret@host/bucket or mongodb://user:password@host/db; "
+        "blobs in data_dir if unset",
     )
-    vectors_url: VectorsUrl = Field(
+    vectors_url: str | None = Field(
         None,
         repr=False,
         description="A Qdrant server, https://KEY@host:6333, or a folder of its client's local "
         "mode; the database if unset",
     )
-    embedder: EmbedderName = Field(
+    embedder: str = Field(
         "wordllama",
         description="What embeds texts: wordllama, onnx:FOLDER or sentence-transformers:NAME",
     )
-    toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
+    toolsets: Annotated[list[ToolsetName], NoDecode, split_by(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
     )
     read_only: bool = Field(False, description="Expose only the tools that change nothing")
@@ -247,6 +156,46 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_folders(cls, folders: list[Path]) -> list[Path]:
         return list(dict.fromkeys(_absolute(folder) for folder in folders))
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str | None) -> str | None:
+        sqlite = url is not None and url.startswith("sqlite:///") and len(url) > 10
+        if url is not None and not sqlite and not url.startswith(_POSTGRESQL):
+            raise ValueError("must be sqlite:///path/to/hub.db or postgresql://user@host/database")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_redis(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(_REDIS):
+            raise ValueError("must be redis://host:port/number, or rediss:// for TLS")
+        return url
+
+    @field_validator("blobs_url")
+    @classmethod
+    def _known_blobs(cls, url: str | None) -> str | None:
+        if url is not None and "://" in url and not url.startswith(_BLOBS):
+            raise ValueError(
+                "must be a folder, file:///folder, s3://key:secret@host/bucket or "
+                "mongodb://user:password@host/database"
+            )
+        return url
+
+    @field_validator("vectors_url")
+    @classmethod
+    def _known_vectors(cls, url: str | None) -> str | None:
+        if url is not None and "://" in url and not url.startswith(_QDRANT):
+            raise ValueError("must be http://host:6333, https://KEY@host:6333 or a folder")
+        return url
+
+    @field_validator("embedder")
+    @classmethod
+    def _known_embedder(cls, name: str) -> str:
+        kind, _, model = name.partition(":")
+        if name != "wordllama" and not (kind in ("onnx", "sentence-transformers") and model):
+            raise ValueError("must be wordllama, onnx:FOLDER or sentence-transformers:NAME")
+        return name
 
     @property
     def database_path(self) -> Path:
@@ -295,16 +244,22 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, Any]:
         """Every value by its dotted key, JSON-ready, without any secret."""
         values = sources.flatten(self.model_dump(mode="json"))
-        for key in URLS:
+        sources_urls = [f"data.sources.{name}.url" for name in self.data.sources]
+        for key in (*URLS, *sources_urls):
             if values[key] is not None:
                 hidden = without_user if key == "vectors_url" else without_secret
                 values[key] = hidden(values[key])
         return values
 
     def environment(self) -> dict[str, str]:
-        """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth."""
-        values = sources.flatten(self.model_dump(mode="json", exclude={"auth"}))
-        return {"MCP_HUB_CONFIG": ""} | {
+        """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth and
+        the sources: workers read none."""
+        values = sources.flatten(
+            self.model_dump(
+                mode="json", exclude={"auth": True, "profile": True, "data": {"sources"}}
+            )
+        )
+        return {"MCP_HUB_CONFIG": "", "MCP_HUB_PROFILE": ""} | {
             sources.variable(key): value if isinstance(value, str) else json.dumps(value)
             for key, value in values.items()
         }
@@ -324,10 +279,12 @@ def load_settings(
         InvalidArgument: the file cannot be read, or a key or a value is wrong; names both.
     """
     known, path = known_keys(), sources.find_file(config_file)
-    layers = [sources.file_layer(path, known) if path else {}]
+    layers = []
     if not alone:
-        layers.append(sources.environment_layer(Settings, known, secret_files=URLS))
+        layers.append(sources.environment_layer(Settings, known, secret_files=SECRET_FILES))
         layers.append(sources.flags_layer(flags))
+    profile = next((layer["profile"] for layer in reversed(layers) if "profile" in layer), None)
+    layers.insert(0, sources.file_layer(path, known, profile))
     merged: dict[str, sources.Setting] = {}
     for layer in layers:
         merged.update(layer)
@@ -349,11 +306,15 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             keys += known_keys(section, f"{prefix}{name}.")
-        elif name == "tokens":
-            keys += known_keys(TokenSettings, f"{prefix}{name}.*.")
+        elif name in _BY_NAME:
+            keys += known_keys(_BY_NAME[name], f"{prefix}{name}.*.")
         else:
             keys.append(prefix + name)
     return keys
+
+
+_BY_NAME: Mapping[str, type[BaseModel]] = {"tokens": TokenSettings, "sources": SourceSettings}
+"""The settings that are sections under names which a person chooses."""
 
 
 def describe(key: str) -> str:

@@ -1,7 +1,7 @@
 """Real servers for the tests: each started once on a free port of this machine, and ended.
 
 A server that is not installed skips its tests, naming the command that brings it; with `CI` set
-that is a failure. SeaweedFS stands for any S3.
+that is a failure. SeaweedFS stands for any S3, SecantusDB for MongoDB.
 """
 
 import json
@@ -233,6 +233,47 @@ def start_s3(folder: Path) -> Server:
     )  # fmt: skip
     server.start()
     return server
+
+
+def start_mongodb(folder: Path, *, tls: bool = False) -> Server:
+    """SecantusDB, MongoDB's protocol over its storage engine, with users and their roles.
+
+    `hub` may read and write everywhere, `stranger` only the database `strangers`, and `reader`
+    only read. With `tls`, its certificate and key are `certificate.pem` and `key.pem` in the
+    folder.
+    """
+    from pymongo import MongoClient
+
+    program = need(Path(sys.executable).parent / "secantusd-py", "pip install secantusdb")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    secure = ["--tls-cert-file", str(folder / "certificate.pem"),
+              "--tls-key-file", str(folder / "key.pem")]  # fmt: skip
+    server = Server(
+        "SecantusDB",
+        f"mongodb://hub:{SECRET_KEY}@127.0.0.1:{port}/hub?authSource=admin",
+        port,
+        [program, "--host", "127.0.0.1", "--port", str(port), "--storage-path", str(folder / "db"),
+         "--cache-size", "128M", "--oplog-max-entries", "1000", "--log-level", "WARNING"],
+        folder / "secantus.log",
+        # What a client wrote with a journal is kept, and to stop in good order takes seconds.
+        stop_signal=signal.SIGKILL,
+    )  # fmt: skip
+    server.start()
+    with MongoClient[dict[str, object]](f"mongodb://127.0.0.1:{port}") as client:
+        for user, roles in _MONGODB_USERS.items():
+            client.admin.command("createUser", user, pwd=SECRET_KEY, roles=roles)
+    server.stop(signal.SIGTERM)
+    server.command += ["--auth", *(secure if tls else ())]
+    server.start()
+    return server
+
+
+_MONGODB_USERS = {
+    "hub": [{"role": "readWriteAnyDatabase", "db": "admin"}],
+    "reader": [{"role": "readAnyDatabase", "db": "admin"}],
+    "stranger": [{"role": "readWrite", "db": "strangers"}],
+}
 
 
 def _redis_is_ready(server: Server) -> bool:

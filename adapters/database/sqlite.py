@@ -82,7 +82,10 @@ class SqliteDatabase:
     async def upgrade(self) -> list[str]:
         if await self.read(revision) == migrations.HEAD:
             return []
-        return await self.write(upgrade)
+        return await self.migrate(upgrade)
+
+    async def migrate(self, work: Callable[[Connection], T]) -> T:
+        return await self.write(work)
 
     async def check(self) -> str:
         version = await self.read(lambda c: c.execute(text("SELECT sqlite_version()")).scalar_one())
