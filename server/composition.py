@@ -24,15 +24,20 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.envelope import KINDS
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.patterns import Patterns
+from mcp_hub.services.telemetry.retention import Kept, Retention
+from mcp_hub.services.telemetry.sealing import Sealing
 from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.services.telemetry.similar import Similar
 from mcp_hub.services.telemetry.templates import Templates
 from mcp_hub.services.telemetry.traces import Traces
+from mcp_hub.services.telemetry.upkeep import Upkeep
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -45,6 +50,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """The services over the adapters that `settings` choose. Raises as `open_adapters`."""
     async with (
         open_adapters(settings) as adapters,
+        _upkeep(settings, adapters) as upkeep,
         open_meaning(settings, adapters.database) as meaning,
     ):
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
@@ -66,6 +72,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 patterns=patterns,
                 funnels=Funnels(database, templates),
                 similar=Similar(templates, patterns, meaning.embedder, meaning.vectors),
+                aggregating=Aggregating(database),
                 fields=Fields(database),
                 searching=Searching(database),
                 traces=Traces(database),
@@ -76,6 +83,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                     "blobs": blobs.check,
                     "queue": adapters.queue.check,
                     "bus": bus.check,
+                    "telemetry": upkeep.check,
                     **({"vectors": meaning.vectors.check} if settings.vectors_url else {}),
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
@@ -89,7 +97,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
     training = settings.training
-    async with open_adapters(settings) as adapters:
+    async with open_adapters(settings) as adapters, _upkeep(settings, adapters):
         data = _data_service(settings, adapters)
         yield Worker(
             WorkerOptions(
@@ -107,6 +115,18 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             bus=adapters.bus,
             training=_training_service(settings, adapters, data, autostart=False),
         )
+
+
+@asynccontextmanager
+async def _upkeep(settings: Settings, adapters: Adapters) -> AsyncIterator[Upkeep]:
+    """What goes on in the background of every process of the hub."""
+    days = settings.telemetry.retention_days
+    kept = Kept({kind: getattr(days, kind) for kind in KINDS}, days.rollups)
+    database = adapters.database
+    retention = Retention(database, choose_records(database), kept)
+    upkeep = Upkeep(database, Sealing(database), retention)
+    async with upkeep.running():
+        yield upkeep
 
 
 def _data_service(settings: Settings, adapters: Adapters) -> DataService:

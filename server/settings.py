@@ -61,7 +61,8 @@ _QDRANT = ("http://", "https://")
 SECRET_FILES = (*URLS, "data.sources.*.url")
 
 WITHOUT_EFFECT = (
-    "telemetry", "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
+    "telemetry.enabled", "telemetry.collect", "telemetry.reporting", "telemetry.endpoints",
+    "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
 )  # fmt: skip
 """Settings that are read and checked, and that nothing in this release acts on."""
 

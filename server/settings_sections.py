@@ -135,12 +135,33 @@ class TelemetryEndpoints(_Section):
     logs: str | None = Field(None, description="Where to send logs")
 
 
+class RetentionSettings(_Section):
+    """Days for which telemetry is kept."""
+
+    event: float = Field(90, gt=0, description="Days that events are kept")
+    metric: float = Field(30, gt=0, description="Days that metrics are kept")
+    span: float = Field(14, gt=0, description="Days that spans are kept")
+    log: float = Field(30, gt=0, description="Days that logs are kept")
+    rollups: float = Field(90, gt=0, description="Days that counts and percentiles are kept")
+
+    @model_validator(mode="after")
+    def _rollups_longest(self) -> Self:
+        longest = max(self.event, self.metric, self.span, self.log)
+        if self.rollups < longest:
+            raise ValueError(
+                f"rollups ({self.rollups:g}) must be at least the longest of the kinds "
+                f"({longest:g})"
+            )
+        return self
+
+
 class TelemetrySettings(_Section):
     enabled: bool = Field(True, description="Whether the hub measures itself")
     collect_usage_metrics: bool = Field(True, description="Count and time calls")
     collect_error_metrics: bool = Field(True, description="Count errors")
     reporting_interval_s: float = Field(60, gt=0, description="Seconds between reports")
     endpoints: TelemetryEndpoints = TelemetryEndpoints()
+    retention_days: RetentionSettings = RetentionSettings()
 
 
 class TokenSettings(_Section):

@@ -5,12 +5,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from mcp_hub.services.telemetry.accepting import from_objects
+from mcp_hub.services.telemetry.aggregate import Aggregate
 from mcp_hub.services.telemetry.envelope import Kind
 from mcp_hub.services.telemetry.views import (
     FieldsView,
     Recorded,
     RejectedRecord,
     SearchResult,
+    Table,
     TraceView,
 )
 from mcp_hub.tools.toolset import Toolset, tool
@@ -90,6 +92,51 @@ class TelemetryTools(Toolset):
             limit=limit,
             cursor=cursor,
             also=also,
+        )
+
+    @tool(title="Aggregate telemetry", read_only=True)
+    async def telemetry_aggregate(
+        self,
+        measure: Annotated[
+            list[str],
+            Field(
+                description="count, rate (per s), errors, error_rate, sum, avg, min, max, p50, "
+                "p99.9, unique:<field>; of another number p95:duration_ms, avg:<attribute>"
+            ),
+        ] = ["count"],  # noqa: B006 - read as a schema, never changed
+        kind: Kind | None = None,
+        name: str | None = None,
+        service: str | None = None,
+        group_by: Annotated[
+            list[str] | None,
+            Field(description="name, service, kind, severity, an attribute's key, resource.key"),
+        ] = None,
+        bucket: Annotated[str | None, Field(description="minute, 5m, hour, 6h, day")] = None,
+        since: Since = None,
+        until: Since = None,
+        where: Where = None,
+        compare: Annotated[bool, Field(description="With the period before")] = False,
+        limit: Annotated[int, Field(description="Rows, 1 to 50,000")] = 50,
+        cursor: str | None = None,
+    ) -> Table:
+        """Figures of the records of a window (the last hour if not said), by groups and buckets,
+        the largest of the first measure first. Numbers are spans' durations in ms, else values.
+        Buckets without records have no row. Fast by kind, name, service and time."""
+        return await (await self.hub()).telemetry.aggregating.aggregate(
+            Aggregate(
+                measure=measure,
+                kind=kind,
+                name=name,
+                service=service,
+                group_by=group_by or [],
+                bucket=bucket,
+                since=since,
+                until=until,
+                where=where,
+                compare=compare,
+                limit=limit,
+                cursor=cursor,
+            )
         )
 
     @tool(title="Show a trace", read_only=True)

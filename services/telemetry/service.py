@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
@@ -16,6 +17,7 @@ class TelemetryService:
     """One object for each thing that can be asked."""
 
     ingest: Ingest
+    aggregating: Aggregating
     patterns: Patterns
     similar: Similar
     funnels: Funnels

@@ -1,15 +1,9 @@
-"""Telemetry to ask questions of, in a database of either kind."""
+"""Telemetry to ask questions of."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
-
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.postgresql import PostgresDatabase
-from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.records.postgresql import PostgresRecordStore
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.services.telemetry.accepting import from_objects
@@ -42,21 +36,6 @@ class Recorded:
         time_ns = NOW - round(minutes_ago * MINUTE)
         record = {"name": "log", "time": time_ns, "service": service, **more}
         await self.add(*({**record, "body": body} for body in bodies), kind="log")
-
-
-@asynccontextmanager
-async def recorded(database: Database) -> AsyncIterator[Recorded]:
-    """Nothing recorded yet, in `database`, which is closed in the end."""
-    await database.upgrade()
-    yield Recorded(database)
-    await database.close()
-
-
-def database_of(request: pytest.FixtureRequest) -> Database:
-    """A fresh database of the kind that is the fixture's parameter."""
-    if request.param == "sqlite":
-        return SqliteDatabase(request.getfixturevalue("tmp_path") / "telemetry.db")
-    return PostgresDatabase(request.getfixturevalue("postgres_url"))
 
 
 def rows(table: Table) -> list[dict[str, Any]]:

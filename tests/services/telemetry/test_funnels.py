@@ -1,7 +1,6 @@
 """Funnels and successions: against a plain recount, and over records on both databases."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +16,7 @@ from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.successions import Rows, funnel, successions
 from mcp_hub.services.telemetry.templates import Templates
 from mcp_hub.services.telemetry.views import Findings
-from tests.services.recorded import HOUR, MINUTE, NOW, Recorded, database_of, recorded
+from tests.services.recorded import HOUR, MINUTE, NOW, Recorded
 
 SECOND = 10**9
 EVENTS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from("xyz"), st.integers(0, 3)))
@@ -90,21 +89,15 @@ class Given(Recorded):
         await self.add({"name": name, "time": at, "service": "shop", "attributes": attributes})
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh(request: pytest.FixtureRequest) -> Database:
-    return database_of(request)
-
-
 @pytest.fixture
-async def given(fresh: Database) -> AsyncIterator[Given]:
-    async with recorded(fresh) as found:
-        given = Given(found.database)
-        for number in range(4):
-            await given.step("cart", f"u{number}", number)
-        for number, after in ((0, 10), (1, 20), (2, 600)):
-            await given.step("pay", f"u{number}", number + after, plan="paid")
-        await given.step("ship", "u0", 40)
-        yield given
+async def given(store: Database) -> Given:
+    given = Given(store)
+    for number in range(4):
+        await given.step("cart", f"u{number}", number)
+    for number, after in ((0, 10), (1, 20), (2, 600)):
+        await given.step("pay", f"u{number}", number + after, plan="paid")
+    await given.step("ship", "u0", 40)
+    return given
 
 
 def rows(found: Findings) -> list[dict[str, Any]]:

@@ -1,7 +1,5 @@
 """Templates of a window: counted, compared with before, new or not, on both databases."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from mcp_hub.adapters.database.port import Database
@@ -9,7 +7,7 @@ from mcp_hub.adapters.errors import NotFound
 from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.templates import Templates
-from tests.services.recorded import HOUR, MINUTE, NOW, Recorded, database_of, recorded, rows
+from tests.services.recorded import HOUR, MINUTE, NOW, Recorded, rows
 
 
 class Given(Recorded):
@@ -18,15 +16,9 @@ class Given(Recorded):
         return Patterns(self.database, Templates(self.database))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh(request: pytest.FixtureRequest) -> Database:
-    return database_of(request)
-
-
 @pytest.fixture
-async def given(fresh: Database) -> AsyncIterator[Given]:
-    async with recorded(fresh) as found:
-        yield Given(found.database)
+async def given(store: Database) -> Given:
+    return Given(store)
 
 
 async def test_words_that_vary_make_one_template_of_several_masks(given: Given) -> None:

@@ -1,6 +1,6 @@
 """Search by meaning: with the real embedder, over what is recorded, on both databases."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from mcp_hub.services.telemetry.similar import Similar
 from mcp_hub.services.telemetry.templates import Templates
 from mcp_hub.services.telemetry.views import Findings
 from mcp_hub.services.telemetry.windows import Window
-from tests.services.recorded import HOUR, MINUTE, NOW, Recorded, database_of, recorded
+from tests.services.recorded import HOUR, MINUTE, NOW, Recorded
 
 DAY = Window(NOW - 24 * 60 * MINUTE, NOW)
 
@@ -48,26 +48,20 @@ class Given(Recorded):
         )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh(request: pytest.FixtureRequest) -> Database:
-    return database_of(request)
-
-
 @pytest.fixture
-async def given(fresh: Database) -> AsyncIterator[Given]:
-    async with recorded(fresh) as found:
-        given = Given(found.database)
-        await given.logs(
-            30,
-            "Out of memory: Killed process 8812 (java)",
-            "card declined for order 77: insufficient_funds",
-            "certificate for shop.example.com expires in 6 days",
-            service="node",
-        )
-        await given.logs(90, "user alice logged in", "user bob logged in")
-        metric = {"name": "cart.abandoned_total", "time": NOW - MINUTE, "value": 3, "unit": "1"}
-        await given.add(metric, metric, kind="metric")
-        yield given
+async def given(store: Database) -> Given:
+    given = Given(store)
+    await given.logs(
+        30,
+        "Out of memory: Killed process 8812 (java)",
+        "card declined for order 77: insufficient_funds",
+        "certificate for shop.example.com expires in 6 days",
+        service="node",
+    )
+    await given.logs(90, "user alice logged in", "user bob logged in")
+    metric = {"name": "cart.abandoned_total", "time": NOW - MINUTE, "value": 3, "unit": "1"}
+    await given.add(metric, metric, kind="metric")
+    return given
 
 
 def templates_of(found: Findings) -> list[str]:
