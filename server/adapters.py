@@ -19,6 +19,8 @@ from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.adapters.records.port import RecordStore
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.adapters.sources.port import DataSource
+from mcp_hub.adapters.stream.database import DatabaseStream
+from mcp_hub.adapters.stream.port import Stream
 from mcp_hub.adapters.vectors.port import Vectors
 from mcp_hub.server.settings import Settings
 
@@ -129,6 +131,15 @@ def choose_records(database: Database) -> RecordStore:
     with _extra("postgres"):
         from mcp_hub.adapters.records.postgresql import PostgresRecordStore
     return PostgresRecordStore()
+
+
+def choose_stream(settings: Settings, database: Database, name: str) -> Stream:
+    """Redis for a `redis_url`, else the database."""
+    if settings.redis_url is None:
+        return DatabaseStream(database, name)
+    with _extra("redis"):
+        from mcp_hub.adapters.stream.redis import RedisStream
+    return RedisStream(settings.redis_url, name)
 
 
 def choose_embedder(settings: Settings) -> Embedder:

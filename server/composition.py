@@ -13,11 +13,13 @@ from mcp_hub.server.adapters import (
     Adapters,
     choose_records,
     choose_sources,
+    choose_stream,
     open_adapters,
     open_meaning,
 )
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
+from mcp_hub.services.background import in_background
 from mcp_hub.services.counting import count
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.health import HealthService
@@ -35,6 +37,7 @@ from mcp_hub.services.telemetry.sealing import Sealing
 from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.services.telemetry.similar import Similar
+from mcp_hub.services.telemetry.streaming import StreamedIngest
 from mcp_hub.services.telemetry.templates import Templates
 from mcp_hub.services.telemetry.traces import Traces
 from mcp_hub.services.telemetry.upkeep import Upkeep
@@ -43,6 +46,8 @@ from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
 _MB = 1024 * 1024
+TELEMETRY_STREAM = "telemetry"
+"""The stream's name: on Redis, it is at the key `mcp-hub:stream:telemetry`."""
 
 
 @asynccontextmanager
@@ -51,6 +56,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     async with (
         open_adapters(settings) as adapters,
         _upkeep(settings, adapters) as upkeep,
+        _ingest(settings, adapters) as ingest,
         open_meaning(settings, adapters.database) as meaning,
     ):
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
@@ -68,7 +74,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 threads=settings.inference.threads,
             ),
             telemetry=TelemetryService(
-                ingest=Ingest(database, choose_records(database)),
+                ingest=ingest,
                 patterns=patterns,
                 funnels=Funnels(database, templates),
                 similar=Similar(templates, patterns, meaning.embedder, meaning.vectors),
@@ -84,6 +90,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                     "queue": adapters.queue.check,
                     "bus": bus.check,
                     "telemetry": upkeep.check,
+                    **({"stream": ingest.check} if isinstance(ingest, StreamedIngest) else {}),
                     **({"vectors": meaning.vectors.check} if settings.vectors_url else {}),
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
@@ -97,7 +104,11 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
     training = settings.training
-    async with open_adapters(settings) as adapters, _upkeep(settings, adapters):
+    async with (
+        open_adapters(settings) as adapters,
+        _upkeep(settings, adapters),
+        _ingest(settings, adapters),
+    ):
         data = _data_service(settings, adapters)
         yield Worker(
             WorkerOptions(
@@ -127,6 +138,22 @@ async def _upkeep(settings: Settings, adapters: Adapters) -> AsyncIterator[Upkee
     upkeep = Upkeep(database, Sealing(database), retention)
     async with upkeep.running():
         yield upkeep
+
+
+@asynccontextmanager
+async def _ingest(settings: Settings, adapters: Adapters) -> AsyncIterator[Ingest]:
+    """What takes telemetry in; by way of a stream, this process is one of those that write it."""
+    store = choose_records(adapters.database)
+    if settings.telemetry.ingest == "direct":
+        yield Ingest(adapters.database, store)
+        return
+    stream = choose_stream(settings, adapters.database, TELEMETRY_STREAM)
+    ingest = StreamedIngest(adapters.database, store, stream)
+    try:
+        async with in_background(ingest.consume):
+            yield ingest
+    finally:
+        await stream.close()
 
 
 def _data_service(settings: Settings, adapters: Adapters) -> DataService:
