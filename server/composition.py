@@ -14,10 +14,13 @@ from mcp_hub.server.adapters import (
     choose_records,
     choose_sandbox,
     choose_sources,
+    choose_stream,
     open_adapters,
+    open_meaning,
 )
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
+from mcp_hub.services.background import in_background
 from mcp_hub.services.counting import count
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.health import HealthService
@@ -27,12 +30,17 @@ from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.envelope import KINDS
 from mcp_hub.services.telemetry.fields import Fields
+from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.retention import Kept, Retention
 from mcp_hub.services.telemetry.sealing import Sealing
 from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.similar import Similar
 from mcp_hub.services.telemetry.sql import Sql
+from mcp_hub.services.telemetry.streaming import StreamedIngest
+from mcp_hub.services.telemetry.templates import Templates
 from mcp_hub.services.telemetry.traces import Traces
 from mcp_hub.services.telemetry.upkeep import Upkeep
 from mcp_hub.services.training.execution import Limits
@@ -40,14 +48,23 @@ from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
 _MB = 1024 * 1024
+TELEMETRY_STREAM = "telemetry"
+"""The stream's name: on Redis, it is at the key `mcp-hub:stream:telemetry`."""
 
 
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """The services over the adapters that `settings` choose. Raises as `open_adapters`."""
-    async with open_adapters(settings) as adapters, _upkeep(settings, adapters) as upkeep:
+    async with (
+        open_adapters(settings) as adapters,
+        _upkeep(settings, adapters) as upkeep,
+        _ingest(settings, adapters) as ingest,
+        open_meaning(settings, adapters.database) as meaning,
+    ):
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
+        templates = Templates(database)
+        patterns = Patterns(database, templates)
         yield Hub(
             data=data,
             training=_training_service(settings, adapters, data, autostart=True),
@@ -59,7 +76,10 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 threads=settings.inference.threads,
             ),
             telemetry=TelemetryService(
-                ingest=Ingest(database, choose_records(database)),
+                ingest=ingest,
+                patterns=patterns,
+                funnels=Funnels(database, templates),
+                similar=Similar(templates, patterns, meaning.embedder, meaning.vectors),
                 aggregating=Aggregating(database),
                 fields=Fields(database),
                 searching=Searching(database),
@@ -73,6 +93,8 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                     "queue": adapters.queue.check,
                     "bus": bus.check,
                     "telemetry": upkeep.check,
+                    **({"stream": ingest.check} if isinstance(ingest, StreamedIngest) else {}),
+                    **({"vectors": meaning.vectors.check} if settings.vectors_url else {}),
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
                 places=_places(settings),
@@ -85,7 +107,11 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
     training = settings.training
-    async with open_adapters(settings) as adapters, _upkeep(settings, adapters):
+    async with (
+        open_adapters(settings) as adapters,
+        _upkeep(settings, adapters),
+        _ingest(settings, adapters),
+    ):
         data = _data_service(settings, adapters)
         yield Worker(
             WorkerOptions(
@@ -115,6 +141,22 @@ async def _upkeep(settings: Settings, adapters: Adapters) -> AsyncIterator[Upkee
     upkeep = Upkeep(database, Sealing(database), retention)
     async with upkeep.running():
         yield upkeep
+
+
+@asynccontextmanager
+async def _ingest(settings: Settings, adapters: Adapters) -> AsyncIterator[Ingest]:
+    """What takes telemetry in; by way of a stream, this process is one of those that write it."""
+    store = choose_records(adapters.database)
+    if settings.telemetry.ingest == "direct":
+        yield Ingest(adapters.database, store)
+        return
+    stream = choose_stream(settings, adapters.database, TELEMETRY_STREAM)
+    ingest = StreamedIngest(adapters.database, store, stream)
+    try:
+        async with in_background(ingest.consume):
+            yield ingest
+    finally:
+        await stream.close()
 
 
 def _data_service(settings: Settings, adapters: Adapters) -> DataService:

@@ -162,6 +162,9 @@ class TelemetrySettings(_Section):
     reporting_interval_s: float = Field(60, gt=0, description="Seconds between reports")
     endpoints: TelemetryEndpoints = TelemetryEndpoints()
     retention_days: RetentionSettings = RetentionSettings()
+    ingest: Literal["direct", "stream"] = Field(
+        "direct", description="Accepted telemetry is in the database, or on a stream to be written"
+    )
 
 
 class TokenSettings(_Section):

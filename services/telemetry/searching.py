@@ -107,6 +107,7 @@ class Searching:
         text: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        also: Filter | None = None,
     ) -> SearchResult:
         """The newest records that fit all that is given; without a limit, as many as are soon read.
 
@@ -118,7 +119,7 @@ class Searching:
         named = parse_filter({key: value for key, value in given.items() if value is not None})
         oldest, position = _span(since, until, cursor)
         search = _Search(
-            named & parse_filter(where),
+            named & (also or Filter()) & parse_filter(where),
             parse_words(text),
             oldest,
             _USUAL_LIMIT if limit is None else check_limit(limit),

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.fields import Fields
+from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.searching import Searching
+from mcp_hub.services.telemetry.similar import Similar
 from mcp_hub.services.telemetry.sql import Sql
 from mcp_hub.services.telemetry.traces import Traces
 
@@ -16,6 +19,9 @@ class TelemetryService:
 
     ingest: Ingest
     aggregating: Aggregating
+    patterns: Patterns
+    similar: Similar
+    funnels: Funnels
     fields: Fields
     searching: Searching
     sql: Sql

@@ -28,6 +28,14 @@ class Table(View):
     note: str | None = None
 
 
+class Findings(View):
+    """The best of what was found, best first, as rows under their columns' names."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    note: str | None = None
+
+
 class SearchResult(Table):
     same: dict[str, Any] | None = Field(
         default=None, description="Columns that are the same in every row, said once"

@@ -44,3 +44,10 @@ def test_every_queue_of_the_contest_is_timed() -> None:
 
 def test_for_a_person() -> None:
     assert "ratio" in run("calls.py", "--calls", "5", "--warm-up", "1")
+
+
+def test_search_by_meaning_finds_more_than_full_text() -> None:
+    [result] = json.loads(run("retrieval.py", "--embedder", "wordllama", "--json"))
+    assert (result["templates"], result["questions"]) == (200, 74)
+    assert result["hit_at_5"]["similar"] > 1.5 * result["hit_at_5"]["full text"]
+    assert "hit@5" in run("retrieval.py", "--embedder", "wordllama", "--part", "tuning")
