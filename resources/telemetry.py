@@ -43,8 +43,8 @@ class TelemetryResources(ResourceSet):
                 f"2. telemetry_anomalies(since={since!r}{only}): what is unusual, since when. "
                 "If nothing is, telemetry_aggregate counts, error rates and p95 by minute beside "
                 "the period before.\n"
-                f"3. telemetry_patterns(since={since!r}{only}): which log texts are new.\n"
-                "4. telemetry_correlate around the instant when it began: what else changed, "
+                f"3. telemetry_patterns(new_since={since!r}{only}): which log texts are new.\n"
+                "4. telemetry_correlate(at=when it began): what else changed near that instant, "
                 "deployments and promotions first.\n"
                 '5. telemetry_search(where={"severity": {"gte": "error"}}) near that instant, then '
                 "telemetry_trace of one failed and one good request: where do they differ?\n"
