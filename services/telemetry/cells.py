@@ -18,7 +18,7 @@ _KEY_BITS = 22
 _KEY_MIDDLE = 1 << (_KEY_BITS - 1)
 _HELD_ROWS = 2_000_000
 """Rows that are held before they are added up, to bound the memory."""
-EXACT_VALUES = 4_000_000
+EXACT_VALUES = 1_000_000
 """Of more numbers than these, quantiles are a sketch's, within its accuracy."""
 
 

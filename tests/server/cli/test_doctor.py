@@ -37,7 +37,7 @@ def test_for_a_person(mcp_hub: Shell, folder: Path) -> None:
     (folder / "mcp-hub.json").write_text('{"telemetry": {"reportingInterval": 5000}}')
     done = mcp_hub("doctor", "--config", "mcp-hub.json")
     assert done.status == 0
-    assert f"telemetry.reporting_interval_s  5.0  ({folder / 'mcp-hub.json'})" in done.out
+    assert f"5.0  ({folder / 'mcp-hub.json'})" in done.out
     assert "nothing in this release acts on it: telemetry.reporting_interval_s" in done.out
     assert done.out.endswith("Everything works.\n")
     assert done.err == ""
