@@ -35,6 +35,14 @@ def compacted(cells: Cells) -> tuple[Cells, NDArray[np.intp]]:
     return np.flatnonzero(present) + first, places[cells - first]
 
 
+def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The distinct `values` [n], sorted: by sorting, in a fraction of the time of `np.unique`."""
+    ordered = np.sort(values)
+    return (
+        ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered
+    )
+
+
 @dataclass(slots=True)
 class Sums:
     """Sums of some figures for each cell."""

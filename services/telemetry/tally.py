@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_hub.adapters.errors import LimitExceeded
-from mcp_hub.services.telemetry.cells import Cells, Extremes, Floats, Numbers, Sums, compacted
+from mcp_hub.services.telemetry.cells import (
+    Cells,
+    Extremes,
+    Floats,
+    Numbers,
+    Sums,
+    compacted,
+    distinct,
+)
 from mcp_hub.services.telemetry.columns import Coded, Dictionary
 from mcp_hub.services.telemetry.measures import Measure, Number
 
@@ -97,10 +105,10 @@ class UniqueTally:
         numbers = self._values.numbers(column)
         present = numbers != 0
         pairs = (cells[present] << _VALUE_BITS) | numbers[present]
-        self._pairs.append(compacted(pairs)[0])
+        self._pairs.append(distinct(pairs))
         self._held += len(self._pairs[-1])
         if self._held > MAX_UNIQUE:
-            self._pairs = [np.unique(np.concatenate(self._pairs))]
+            self._pairs = [distinct(np.concatenate(self._pairs))]
             self._held = len(self._pairs[0])
             if self._held > MAX_UNIQUE:
                 raise LimitExceeded(
@@ -112,9 +120,9 @@ class UniqueTally:
         """The cells, sorted, and how many distinct values each has."""
         if not self._pairs:
             return np.empty(0, np.int64), np.empty(0)
-        pairs = np.unique(np.concatenate(self._pairs))
-        cells, counts = np.unique(pairs >> _VALUE_BITS, return_counts=True)
-        return cells, counts.astype(np.float64)
+        owners = distinct(np.concatenate(self._pairs)) >> _VALUE_BITS
+        cells, places = compacted(owners)
+        return cells, np.bincount(places, minlength=len(cells)).astype(np.float64)
 
 
 class Tally:
