@@ -42,6 +42,15 @@ def test_every_queue_of_the_contest_is_timed() -> None:
     assert "synchronous=NORMAL" in told
 
 
+def test_aggregates_are_asked_beside_plain_sql() -> None:
+    result = json.loads(run("queries.py", "--records", "6000", "--calls", "2", "--json"))
+    assert result["sealed"] >= 22
+    assert len(result["questions"]) == 11
+    for question in result["questions"].values():
+        assert question["ratio"] > 0
+        assert question["error"] <= 0.01
+
+
 def test_for_a_person() -> None:
     assert "ratio" in run("calls.py", "--calls", "5", "--warm-up", "1")
 
