@@ -1,0 +1,149 @@
+"""What each series is expected to do in each bucket, from what it and all others do."""
+
+import numpy as np
+
+from mcp_hub.services.telemetry import robust
+from mcp_hub.services.telemetry.minutes import Buckets, Float
+
+_DAY = 1440
+_SERVICES_IN_COMMON = 3
+_DAYS_OF_HISTORY = 3
+_FEW = 3.0
+_JUMP = 3.0
+
+
+class Expectation:
+    """Fits signals of `buckets` to a season, or to the days before, and to the load all share.
+
+    With three days before or more, their median at the same minute of the day is the season;
+    with two weeks, that of the same day of the week. Else it is three harmonics of a day, or over
+    a shorter time a parabola.
+    """
+
+    def __init__(self, buckets: Buckets, earlier: tuple[Float, Float] | None) -> None:
+        self._buckets = buckets
+        self._earlier = None
+        if earlier is not None:
+            days = np.isfinite(earlier[0]).all(axis=2).any(axis=1)
+            if days.sum() >= _DAYS_OF_HISTORY:
+                self._earlier = earlier
+        self.days = len(self._earlier[0]) if self._earlier else 0
+        self._season = _season(buckets)
+        self._load = _load(buckets)
+        # From the bucket after the one in which a series is first seen.
+        seen = np.cumsum(buckets.count, axis=1) > 0
+        self._alive = np.pad(seen[:, :-1], ((0, 0), (1, 0)), mode="edge").astype(np.float64)
+
+    def of_counts(self, *, shared: bool = True) -> Float:
+        """The expected counts [S, B]; without `shared`, as if no other series were there."""
+        root = 2 * np.sqrt(self._buckets.count + 3 / 8)
+        profile = None
+        if self._earlier:
+            profile = 2 * np.sqrt(_profile(self._earlier[0]) + 3 / 8)
+        design = self._design(profile, self._load if shared else None)
+        fit = robust.regress(design, root, self._alive)
+        expected = np.maximum(np.maximum(fit, 0) ** 2 / 4 - 3 / 8, 0)
+        return np.asarray(np.where(self._alive > 0, expected, self._buckets.count))
+
+    def of_levels(self, values: Float, weights: Float, *, logarithm: bool) -> Float:
+        """The expected `values` [S, B], which are logarithms where `logarithm` says so."""
+        profile = None
+        if self._earlier:
+            profile = _profile(self._earlier[1])
+            if logarithm:
+                profile = np.log(np.maximum(profile, 1e-12))
+        fit = robust.regress(self._design(profile, self._load_as(logarithm)), values, weights)
+        return fit + self._of_load(values - fit) if logarithm else fit
+
+    def _of_load(self, off: Float) -> Float:
+        """The part of `off` [S, B], logarithms, that the shared load explains when it jumps.
+
+        How a level follows the load is learnt from a season, where both are slow. In a sudden dip
+        or surge of the load, as much of the same is not held against it.
+        """
+        load = self._load_as(logarithm=True)
+        if load is None:
+            return np.zeros_like(off)
+        season = np.stack([np.ones_like(load), *self._season], axis=1)[None]
+        rest = load - robust.regress(season, load[None], np.ones((1, len(load))))[0]
+        jump = np.where(np.abs(rest) > _JUMP * robust.scale(rest), rest, 0.0)
+        off = np.nan_to_num(off)
+        part = np.sign(jump) * np.minimum(np.abs(off), np.abs(jump))
+        return np.asarray(np.where(np.sign(off) == np.sign(jump), part, 0.0))
+
+    def nuisance(self, *, logarithm: bool) -> Float:
+        """What a level may follow besides its own course: [B, p]."""
+        load = self._load_as(logarithm)
+        columns = [np.ones(self._buckets.size), *self._season]
+        return np.stack(columns if load is None else [*columns, load], axis=1)
+
+    def of_errors(self) -> tuple[Float, Float]:
+        """The expected errors [S, B] among the records there are, and the usual ratio [S]."""
+        count, errors = self._buckets.count, self._buckets.errors
+        kept = np.ones_like(count, bool)
+        for _ in range(6):
+            ratio = ((errors * kept).sum(axis=1) + 0.5) / ((count * kept).sum(axis=1) + 1)
+            kept = robust.root_deviance(errors, ratio[:, None] * count) < 3
+        return ratio[:, None] * count, ratio
+
+    def _load_as(self, logarithm: bool) -> Float | None:
+        """The shared load as levels follow it; counts follow its root."""
+        if self._load is None:
+            return None
+        whole = np.maximum(1 + self._load, 0.1)
+        return 2 * np.log(whole) if logarithm else whole**2 - 1
+
+    def _design(self, profile: Float | None, load: Float | None) -> Float:
+        series, size = self._buckets.count.shape
+        columns = [np.ones((series, size))]
+        if profile is None:
+            columns += [np.broadcast_to(one, (series, size)) for one in self._season]
+        else:
+            centre = robust.median(profile)[:, None]
+            spread = np.maximum(np.nanstd(profile, axis=1), 1e-9)[:, None]
+            columns.append(np.nan_to_num((profile - centre) / spread))
+        if load is not None:
+            columns.append(np.broadcast_to(load, (series, size)))
+        return np.stack(columns, axis=2)
+
+
+def _season(buckets: Buckets) -> list[Float]:
+    minutes = np.arange(buckets.size) * buckets.width
+    span = buckets.size * buckets.width
+    if span >= 16 * 60:
+        turns = 2 * np.pi * minutes / _DAY
+        return [f(k * turns) for k in (1, 2, 3) for f in (np.sin, np.cos)]
+    if span >= 3 * 60:
+        clock = np.linspace(-1, 1, buckets.size)
+        return [clock, clock**2]
+    return []
+
+
+def _load(buckets: Buckets) -> Float | None:
+    """The load that all services share [B], around 0: the median of each one's against its own."""
+    own: dict[str, list[Float]] = {}
+    root = np.sqrt(buckets.count)
+    usual = robust.median(root)
+    for place, series in enumerate(buckets.series):
+        if series.kind != "metric" and usual[place] ** 2 >= _FEW:
+            own.setdefault(series.service, []).append(root[place] / usual[place])
+    if len(own) < _SERVICES_IN_COMMON:
+        return None
+    return np.median([np.mean(one, axis=0) for one in own.values()], axis=0) - 1
+
+
+def _profile(days: Float) -> Float:
+    """What the days [D, S, B] before say of this one [S, B], smoothed a little over time."""
+    if len(days) >= 14:
+        days = days[6::7]
+    middle = robust.median(np.moveaxis(days, 0, -1))
+    padded = np.pad(middle, ((0, 0), (1, 1)), mode="edge")
+    around = np.stack([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=-1)
+    level = robust.median(middle)[:, None]
+    return np.asarray(np.where(np.isfinite(around).any(axis=-1), _mean(around), level))
+
+
+def _mean(values: Float) -> Float:
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=-1)
+    return np.asarray(total / np.maximum(known.sum(axis=-1), 1))
