@@ -14,6 +14,8 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.correlating import Correlator
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.services.training.execution import Limits
@@ -39,7 +41,11 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
             ),
-            telemetry=TelemetryService(ingest=Ingest(database, choose_records(database))),
+            telemetry=TelemetryService(
+                ingest=Ingest(database, choose_records(database)),
+                anomalies=(anomalies := AnomalyFinder(database)),
+                correlator=Correlator(database, anomalies),
+            ),
             health=HealthService(
                 {
                     "database": database.check,

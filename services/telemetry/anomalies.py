@@ -2,16 +2,17 @@
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 from anyio import to_thread
-from sqlalchemy import Connection, select
+from sqlalchemy import Column, Connection, select
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import telemetry_series
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.services.telemetry import novelty
 from mcp_hub.services.telemetry.anomaly_views import Anomalies
+from mcp_hub.services.telemetry.choices import Sensitivity
 from mcp_hub.services.telemetry.deviations import Judge, Limits
 from mcp_hub.services.telemetry.findings import (
     Finding,
@@ -23,7 +24,6 @@ from mcp_hub.services.telemetry.findings import (
 )
 from mcp_hub.services.telemetry.minutes import (
     Buckets,
-    Float,
     Selection,
     earlier_days,
     first_minute,
@@ -32,7 +32,6 @@ from mcp_hub.services.telemetry.minutes import (
 from mcp_hub.services.telemetry.rollups import MINUTE_NS
 from mcp_hub.services.telemetry.windows import Window
 
-Sensitivity = Literal["low", "normal", "high"]
 LIMITS: dict[Sensitivity, Limits] = {
     "low": Limits(alpha=0.005, floor=1.6),
     "normal": Limits(alpha=0.05, floor=1.0),
@@ -66,9 +65,11 @@ class AnomalyFinder:
 
     async def find(
         self,
-        selection: Selection,
         window: Window,
         *,
+        kind: str | None = None,
+        name: str | None = None,
+        service: str | None = None,
         sensitivity: Sensitivity = "normal",
         together: bool = False,
         limit: int = 10,
@@ -78,7 +79,8 @@ class AnomalyFinder:
         Raises:
             NotFound: no series is of this kind, name and service.
         """
-        await self._check(selection)
+        selection = Selection(kind, name, service)
+        await self.check(selection)
         limits = LIMITS[sensitivity]
         examined = await self.examine(selection, window, limits, together=together)
         found = await to_thread.run_sync(grouped, examined.findings)
@@ -126,7 +128,12 @@ class AnomalyFinder:
 
         return await to_thread.run_sync(work)
 
-    async def _check(self, selection: Selection) -> None:
+    async def check(self, selection: Selection) -> None:
+        """See that the selection's name and service exist.
+
+        Raises:
+            NotFound: one does not; the hint has the nearest.
+        """
         if not selection.conditions():
             return
         for wanted, column, what in (
@@ -136,18 +143,19 @@ class AnomalyFinder:
             if wanted is None:
                 continue
 
-            def work(connection: Connection, column=column, wanted=wanted) -> list[str] | None:
-                there = select(column).where(column == wanted).limit(1)
-                if connection.execute(there).first():
-                    return None
-                return list(connection.execute(select(column).distinct().limit(_NAMES)).scalars())
-
-            existing = await self._database.read(work)
+            existing = await self._database.read(partial(_others, column=column, wanted=wanted))
             if existing is not None:
                 raise NotFound(
                     f"No telemetry has the {what[:-1]} {wanted!r}.",
                     names_hint(wanted, existing, what),
                 )
+
+
+def _others(connection: Connection, column: Column[str], wanted: str) -> list[str] | None:
+    """What exists besides `wanted`, if it does not."""
+    if connection.execute(select(column).where(column == wanted).limit(1)).first():
+        return None
+    return list(connection.execute(select(column).distinct().limit(_NAMES)).scalars())
 
 
 def _width(minutes: int) -> int:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mcp_hub.services.telemetry.deviations import Signal
+from mcp_hub.services.telemetry.choices import Signal
 from mcp_hub.services.views import View
 
 
@@ -28,4 +28,24 @@ class Anomalies(View):
     findings: list[Anomaly] = Field(description="The most severe first")
     series: int = Field(description="How many were examined")
     minutes: int
+    note: str
+
+
+class LikelyCause(View):
+    score: float = Field(description="effect × proximity × place")
+    effect: float
+    proximity: float
+    place: float = Field(description="Below 1: another explains it; above 1: it explains others")
+    service: str
+    what: str = Field(description="A signal as in telemetry_anomalies, or the name of a change")
+    at: str = Field(description="When it began")
+    says: str
+    because: str | None = None
+    also: list[str] = Field(default=[])
+    next: str = Field(description="The call that shows more")
+
+
+class Correlation(View):
+    causes: list[LikelyCause] = Field(description="The likeliest first")
+    calls: list[str] = Field(description="Caller → callee, as spans around the instant show")
     note: str

@@ -10,17 +10,15 @@ is its habit, and not told.
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 
 from mcp_hub.services.telemetry import robust
+from mcp_hub.services.telemetry.choices import Signal
 from mcp_hub.services.telemetry.expecting import Expectation
 from mcp_hub.services.telemetry.leaks import Leak, find_leaks
 from mcp_hub.services.telemetry.minutes import Buckets, Float
 from mcp_hub.services.telemetry.robust import Excursion
-
-Signal = Literal["rate", "errors", "p50", "p95", "mean", "leak", "silence", "new", "joint"]
 
 HEAVY_TAILS = 1.25
 HABIT = 3

@@ -24,7 +24,7 @@ class Expectation:
         self._buckets = buckets
         self._earlier = None
         if earlier is not None:
-            days = np.isfinite(earlier[0]).all(axis=2).any(axis=1)
+            days = np.isfinite(earlier[0]).any(axis=(1, 2))
             if days.sum() >= _DAYS_OF_HISTORY:
                 self._earlier = earlier
         self.days = len(self._earlier[0]) if self._earlier else 0
@@ -129,7 +129,8 @@ def _load(buckets: Buckets) -> Float | None:
             own.setdefault(series.service, []).append(root[place] / usual[place])
     if len(own) < _SERVICES_IN_COMMON:
         return None
-    return np.median([np.mean(one, axis=0) for one in own.values()], axis=0) - 1
+    means = np.stack([np.mean(one, axis=0) for one in own.values()])
+    return np.asarray(np.median(means, axis=0) - 1)
 
 
 def _profile(days: Float) -> Float:

@@ -1,4 +1,4 @@
-"""From deviations and news to findings: in time, in words, by severity, and what belongs together."""
+"""From deviations and news to findings: in words, by severity, and with what belongs together."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.anomaly_views import Anomaly
-from mcp_hub.services.telemetry.deviations import Deviation, Signal
+from mcp_hub.services.telemetry.choices import Signal
+from mcp_hub.services.telemetry.deviations import Deviation
 from mcp_hub.services.telemetry.minutes import Buckets, Series
 from mcp_hub.services.telemetry.novelty import New
 
@@ -173,7 +174,7 @@ def _shared_once(findings: Sequence[Finding]) -> list[Finding]:
                     top.seen,
                     top.effect / 2,
                     f"{len(where)} services at once, most of all: {top.says}",
-                )  # fmt: skip
+                )
             )
     return kept
 

@@ -78,9 +78,12 @@ async def first_minute(database: Database, first: int, last: int) -> int | None:
     """The first minute from `first` to `last` (not included) that has records."""
     minute = telemetry_rollups.c.minute
     statement = select(func.min(minute)).where(minute >= first, minute < last)
-    return await database.read(
-        lambda connection: connection.execute(statement).scalar(), one_statement=True
-    )
+
+    def work(connection: Connection) -> int | None:
+        found: int | None = connection.execute(statement).scalar()
+        return found
+
+    return await database.read(work, one_statement=True)
 
 
 async def minute_series(
@@ -196,7 +199,7 @@ def _buckets(
 
     def total(column: int) -> Float:
         values = np.fromiter((row[column] for row in rows), np.float64, len(rows))
-        return np.bincount(cell, values, cells).reshape(len(series), size)
+        return np.asarray(np.bincount(cell, values, cells).reshape(len(series), size))
 
     bins, text = sketch.decode([bytes(row[6]) for row in rows])
     quantiles = sketch.quantiles(bins, cell[text], cells, (0.5, 0.95))

@@ -58,7 +58,9 @@ def read_patterns(connection: Connection, selection: Selection, first: int, last
     """The patterns first seen from minute `first` to `last` (not included), with their counts."""
     table, series = telemetry_patterns.c, telemetry_series.c
     statement = (
-        select(table.pattern, table.series, series.service, table.mask, table.example, table.severity)
+        select(
+            table.pattern, table.series, series.service, table.mask, table.example, table.severity
+        )
         .join(telemetry_series, series.series == table.series)
         .where(
             table.first_time >= first * MINUTE_NS,

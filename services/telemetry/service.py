@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mcp_hub.services.telemetry.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.correlating import Correlator
 from mcp_hub.services.telemetry.ingest import Ingest
 
 
@@ -10,3 +12,5 @@ class TelemetryService:
     """One object for each thing that can be asked."""
 
     ingest: Ingest
+    anomalies: AnomalyFinder
+    correlator: Correlator

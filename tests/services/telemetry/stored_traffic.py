@@ -52,7 +52,7 @@ def store_day(connection: Connection, store: RecordStore, day: Day, traces: list
                 "{}",
                 0,
                 None,
-            )  # fmt: skip
+            )
         )
     store.insert(connection, rows)
 

@@ -1,11 +1,11 @@
 """A day of a small system's telemetry with planted faults, from a seed.
 
-Several services call each other. Arrivals are Poisson around a load that all share: a daily season
-of a random shape, slow correlated noise, bursts and, on some days, a dip for maintenance. Single
-services have bursts of their own. Latencies are lognormal, drift, and grow with the load; a callee's
-latencies and errors are felt by its callers. Logs have templates, of which some are seen for the
-first time without meaning anything. Deployments happen without consequence, and some faults begin
-with one.
+Several services call each other. Arrivals are Poisson around a load that all share: a daily
+season of a random shape, slow correlated noise, bursts and, on some days, a dip for maintenance.
+Single services have bursts of their own. Latencies are lognormal, drift, and grow with the load;
+a callee's latencies and errors are felt by its callers. Logs have templates, of which some are
+seen for the first time without meaning anything. Deployments happen without consequence, and some
+faults begin with one.
 """
 
 from dataclasses import dataclass, field
@@ -361,7 +361,7 @@ def records_of(day: Day) -> list[Record]:
                     severity=severity,
                     unit=stream.unit,
                     **rest,
-                )  # fmt: skip
+                )
             )
     return sorted(made, key=lambda record: record.time)
 
@@ -394,6 +394,6 @@ def spans_of_traces(day: Day, since: float, until: float, count: int) -> list[Re
                     span_id=span_id,
                     parent_id=ids.get(parents.get(service, "")),
                     duration_ns=1_000_000,
-                )  # fmt: skip
+                )
             )
     return made
