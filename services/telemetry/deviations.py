@@ -15,8 +15,8 @@ import numpy as np
 
 from mcp_hub.services.telemetry import robust
 from mcp_hub.services.telemetry.choices import Signal
+from mcp_hub.services.telemetry.courses import Course, find_courses
 from mcp_hub.services.telemetry.expecting import Expectation
-from mcp_hub.services.telemetry.leaks import Leak, find_leaks
 from mcp_hub.services.telemetry.minutes import Buckets, Float
 from mcp_hub.services.telemetry.robust import Excursion
 
@@ -27,6 +27,9 @@ HABIT = 3
 _SAMPLE = 100
 _MANY = 20
 _FEW = 10
+_MOST = 8.0
+_LIGHTER = 1.15
+"""The deviance of a count has lighter tails than a level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class _Levels:
     expected: Float
     z: Float
     logarithm: bool
-    leaks: list[Leak]
+    courses: list[Course]
     """What was taken from the values, to see what else there is."""
 
 
@@ -199,7 +202,9 @@ class Judge:
         found = []
         # Against somewhat more than is usual, so that a window ends where its errors do.
         some = expected + self._limits.errors / 2 * buckets.count
-        excursions = robust.scan_counts(buckets.errors, some, self._threshold, self._whole())
+        excursions = robust.scan_counts(
+            buckets.errors, some, self._threshold / _LIGHTER, self._whole(), upwards=True
+        )
         for one in self._in_question(excursions):
             window = slice(one.start, one.stop)
             errors = float(buckets.errors[one.row, window].sum())
@@ -236,28 +241,35 @@ class Judge:
         return found
 
     def _levels(self, signal: Signal, values: Float, weights: Float, logarithm: bool) -> _Levels:
-        leaks: list[Leak] = []
-        if logarithm and signal != "p95":
+        courses: list[Course] = []
+        if logarithm:
             nuisance = self.expectation.nuisance(logarithm=True)
-            least = np.log(self._limits.level)
-            leaks = find_leaks(values, nuisance, self._buckets.width, least)
+            least = np.log(self._limits.tail if signal == "p95" else self._limits.level)
+            courses = find_courses(values, nuisance, self._buckets.width, least)
             values = values.copy()
-            for leak in leaks:
-                values[leak.row] -= leak.line(values.shape[1])
+            for course in courses:
+                values[course.row] -= course.line(values.shape[1])
         fit = self.expectation.of_levels(values, weights, logarithm=logarithm)
         off = (values - fit) * weights
         smallest = 1e-3 if logarithm else 1e-9
         noise = np.maximum(robust.scale(off), smallest)
-        return _Levels(signal, values, fit, off / noise[:, None], logarithm, leaks)
+        if signal == "p95":
+            # The largest of few vary much more upwards than their MAD tells.
+            noise = np.maximum(noise, robust.upper_scale(off))
+        return _Levels(signal, values, fit, off / noise[:, None], logarithm, courses)
 
     def _changes(self, levels: _Levels) -> list[Deviation]:
-        found = self._leaks(levels)
-        beside = {(leak.row, at) for leak in levels.leaks for at in _edges(leak)}
-        excursions = robust.scan_levels(levels.z, self._threshold, self._whole())
+        found = self._courses(levels)
+        beside = {(course.row, at) for course in levels.courses for at in _edges(course)}
+        z = np.clip(levels.z, -_MOST, _MOST)
+        excursions = robust.scan_levels(z, self._threshold, self._whole())
         floor = self._limits.tail if levels.signal == "p95" else self._limits.level
         off = levels.values - levels.expected
         noise = robust.scale(off)
+        least_buckets = max(2, -(-3 // self._buckets.width))
         for one in self._in_question(excursions):
+            if one.stop - one.start < least_buckets:
+                continue
             if any((one.row, at) in beside for at in range(one.start, one.stop)):
                 continue
             window = slice(one.start, one.stop)
@@ -273,26 +285,23 @@ class Judge:
             found.append(self._deviation(one, levels.signal, usual, seen, effect))
         return found
 
-    def _leaks(self, levels: _Levels) -> list[Deviation]:
+    def _courses(self, levels: _Levels) -> list[Deviation]:
         found = []
-        for leak in levels.leaks:
-            if leak.stop > self._judged.start and leak.start < self._judged.stop:
-                usual = float(np.median(levels.expected[leak.row, leak.start : leak.stop]))
-                one = Excursion(leak.row, leak.start, leak.stop, leak.score)
-                effect = float(abs(leak.change) / np.log(self._limits.level))
-                found.append(
-                    self._deviation(
-                        one, "leak", float(np.exp(usual)), float(np.exp(usual + leak.change)),
-                        effect,
-                    )
-                )  # fmt: skip
+        for course in levels.courses:
+            if course.stop > self._judged.start and course.start < self._judged.stop:
+                usual = float(np.median(levels.expected[course.row, course.start : course.stop]))
+                one = Excursion(course.row, course.start, course.stop, course.score)
+                signal: Signal = "leak" if course.is_ramp else levels.signal
+                seen = float(np.exp(usual + course.change))
+                effect = float(abs(course.change) / np.log(self._limits.level))
+                found.append(self._deviation(one, signal, float(np.exp(usual)), seen, effect))
         return found
 
     def _silences(self) -> list[Deviation]:
         """Services, then series, of which nothing comes though something must have."""
         buckets = self._buckets
         expected = self.expectation.of_counts(shared=False)
-        expected = np.minimum(expected, 2 * robust.median(buckets.count)[:, None] + 1)
+        expected = np.minimum(expected, 2 * self.expectation.usual[:, None] + 1)
         services: dict[str, list[int]] = {}
         for place, series in enumerate(buckets.series):
             services.setdefault(series.service, []).append(place)
@@ -342,9 +351,9 @@ class Judge:
         return found
 
 
-def _edges(leak: Leak) -> list[int]:
-    """The buckets at a leak's ends, where a line fits its course least."""
-    return [end + off for end in (leak.start, leak.stop) for off in (-2, -1, 0, 1)]
+def _edges(course: Course) -> list[int]:
+    """The buckets at a course's ends, where a line fits it least."""
+    return [end + off for end in (course.start, course.stop) for off in (-2, -1, 0, 1)]
 
 
 def _covered(one: Deviation, by: list[Deviation]) -> bool:

@@ -1,6 +1,7 @@
 """What each series is expected to do in each bucket, from what it and all others do."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mcp_hub.services.telemetry import robust
 from mcp_hub.services.telemetry.minutes import Buckets, Float
@@ -9,6 +10,7 @@ _DAY = 1440
 _SERVICES_IN_COMMON = 3
 _DAYS_OF_HISTORY = 3
 _FEW = 3.0
+_STEADY = 5.0
 _JUMP = 3.0
 
 
@@ -32,7 +34,12 @@ class Expectation:
         self._load = _load(buckets)
         # From the bucket after the one in which a series is first seen.
         seen = np.cumsum(buckets.count, axis=1) > 0
-        self._alive = np.pad(seen[:, :-1], ((0, 0), (1, 0)), mode="edge").astype(np.float64)
+        alive = np.pad(seen[:, :-1], ((0, 0), (1, 0)), mode="edge")
+        there = np.where(buckets.count > 0, buckets.count, np.nan)
+        self.usual = np.nan_to_num(robust.median(there))
+        # What is silent for long would be taken for the usual.
+        silent = (buckets.count == 0) & (self.usual >= _STEADY)[:, None]
+        self._alive, self._trusted = alive, (alive & ~silent).astype(np.float64)
 
     def of_counts(self, *, shared: bool = True) -> Float:
         """The expected counts [S, B]; without `shared`, as if no other series were there."""
@@ -41,9 +48,9 @@ class Expectation:
         if self._earlier:
             profile = 2 * np.sqrt(_profile(self._earlier[0]) + 3 / 8)
         design = self._design(profile, self._load if shared else None)
-        fit = robust.regress(design, root, self._alive)
+        fit = robust.regress(design, root, self._trusted)
         expected = np.maximum(np.maximum(fit, 0) ** 2 / 4 - 3 / 8, 0)
-        return np.asarray(np.where(self._alive > 0, expected, self._buckets.count))
+        return np.asarray(np.where(self._alive, expected, self._buckets.count))
 
     def of_levels(self, values: Float, weights: Float, *, logarithm: bool) -> Float:
         """The expected `values` [S, B], which are logarithms where `logarithm` says so."""
@@ -80,7 +87,7 @@ class Expectation:
     def of_errors(self) -> tuple[Float, Float]:
         """The expected errors [S, B] among the records there are, and the usual ratio [S]."""
         count, errors = self._buckets.count, self._buckets.errors
-        kept = np.ones_like(count, bool)
+        kept = _calm(count, errors, max(1, 60 // self._buckets.width))
         for _ in range(6):
             ratio = ((errors * kept).sum(axis=1) + 0.5) / ((count * kept).sum(axis=1) + 1)
             kept = robust.root_deviance(errors, ratio[:, None] * count) < 3
@@ -100,11 +107,23 @@ class Expectation:
             columns += [np.broadcast_to(one, (series, size)) for one in self._season]
         else:
             centre = robust.median(profile)[:, None]
-            spread = np.maximum(np.nanstd(profile, axis=1), 1e-9)[:, None]
+            spread = np.maximum(np.nan_to_num(robust.scale(profile)), 1e-9)[:, None]
             columns.append(np.nan_to_num((profile - centre) / spread))
         if load is not None:
             columns.append(np.broadcast_to(load, (series, size)))
         return np.stack(columns, axis=2)
+
+
+def _calm(count: Float, errors: Float, hour: int) -> NDArray[np.bool_]:
+    """The buckets [S, B] of those hours that have the fewest errors for their records."""
+    size = count.shape[1]
+    starts = np.arange(0, size, hour)
+    totals = np.add.reduceat(count, starts, axis=1)
+    ratio = np.add.reduceat(errors, starts, axis=1) / np.maximum(totals, 1)
+    ratio = np.where(totals > 0, ratio, np.nan)
+    with np.errstate(invalid="ignore"):
+        calm = ratio <= np.nan_to_num(robust.quantile(ratio, 0.4))[:, None]
+    return np.repeat(calm, hour, axis=1)[:, :size]
 
 
 def _season(buckets: Buckets) -> list[Float]:

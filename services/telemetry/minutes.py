@@ -55,7 +55,7 @@ class Buckets:
 
     @property
     def size(self) -> int:
-        return self.count.shape[1]
+        return int(self.count.shape[1])
 
 
 @dataclass(frozen=True, slots=True)

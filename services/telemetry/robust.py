@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 _MAD_TO_SD = 1.4826
+_NORMAL_90 = 1.2816
+_NORMAL_10_TO_40 = 1.0283
 _TUKEY = 4.685
 _STEPS = 12
 
@@ -39,6 +41,18 @@ def scale(values: Float) -> Float:
     """The robust standard deviation of the rows [..., n]: 1.4826 times the MAD."""
     centre = median(values)
     return _MAD_TO_SD * median(np.abs(values - centre[..., None]))
+
+
+def quantile(values: Float, rank: float) -> Float:
+    """The quantiles of the rows [..., n], as `median`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(np.nanquantile(values, rank, axis=-1))
+
+
+def upper_scale(values: Float) -> Float:
+    """The standard deviation of the rows [..., n] by how far their 90th percentile is up."""
+    return (quantile(values, 0.9) - median(values)) / _NORMAL_90
 
 
 def regress(design: Float, values: Float, weights: Float) -> Float:
@@ -104,19 +118,20 @@ def scan_levels(z: Float, threshold: float, judged: slice) -> list[Excursion]:
 
 
 def scan_counts(
-    observed: Float, expected: Float, threshold: float, judged: slice
+    observed: Float, expected: Float, threshold: float, judged: slice, *, upwards: bool = False
 ) -> list[Excursion]:
     """The windows within `judged` in which counts [S, B] differ from those expected.
 
     The deviance of a window's sum is that of a Poisson count; by how much the other windows of
-    the length are more dispersed, its scale is wider (as a negative binomial's would be).
+    the length are more dispersed, its scale is wider (as a negative binomial's would be). With
+    `upwards`, which is for what has no reason to be less, that is by those of the lower side.
     """
     seen, wanted = _sums(observed), _sums(expected)
     best = []
     for length in lengths(observed.shape[1]):
         n, mu = (total[:, length:] - total[:, :-length] for total in (seen, wanted))
         best.append(root_deviance(n, mu))
-    return _pick(best, observed.shape, threshold, judged)
+    return _pick(best, observed.shape, threshold, judged, upwards=upwards)
 
 
 def _sums(values: Float) -> Float:
@@ -124,14 +139,22 @@ def _sums(values: Float) -> Float:
 
 
 def _pick(
-    scores: list[Float], shape: tuple[int, ...], threshold: float, judged: slice
+    scores: list[Float],
+    shape: tuple[int, ...],
+    threshold: float,
+    judged: slice,
+    *,
+    upwards: bool = False,
 ) -> list[Excursion]:
     """The highest scores of each row whose windows do not touch, each on its own length's scale."""
     rows, size = shape
     candidates: list[list[Excursion]] = [[] for _ in range(rows)]
     for length, score in zip(lengths(size), scores, strict=True):
         # Against the windows of the same length: noise that lasts makes long ones vary more.
-        spread = np.maximum(np.nan_to_num(scale(score), nan=1.0), 1.0)
+        # What is off for half the time would widen it, but not what lies below.
+        lower = (quantile(score, 0.4) - quantile(score, 0.1)) / _NORMAL_10_TO_40
+        spread = np.fmin(scale(score), 2 * lower) if upwards else scale(score)
+        spread = np.maximum(np.nan_to_num(spread, nan=1.0), 1.0)
         own = score / spread[:, None]
         own[:, : max(0, judged.start - length + 1)] = np.nan
         with np.errstate(invalid="ignore"):

@@ -54,7 +54,8 @@ def store_day(connection: Connection, store: RecordStore, day: Day, traces: list
                 None,
             )
         )
-    store.insert(connection, rows)
+    if rows:
+        store.insert(connection, rows)
 
 
 def _row(time: int, place: int, series: int) -> Row:
