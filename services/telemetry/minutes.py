@@ -192,16 +192,17 @@ def _buckets(
     places = {one.number: place for place, one in enumerate(series)}
     size = (last - first) // width
     cells = len(series) * size
-    rows = [row for row in rows if row[1] in places]
-    owner = np.fromiter((places[row[1]] for row in rows), np.intp, len(rows))
-    minute = np.fromiter((row[0] for row in rows), np.intp, len(rows))
+    # Series that began after they were listed are for the next question.
+    columns = list(zip(*(row for row in rows if row[1] in places), strict=True)) or [()] * 7
+    owner = np.array([places[number] for number in columns[1]], np.intp)
+    minute = np.array(columns[0], np.intp)
     cell = owner * size + (minute - first) // width
 
     def total(column: int) -> Float:
-        values = np.fromiter((row[column] for row in rows), np.float64, len(rows))
+        values = np.array(columns[column], np.float64)
         return np.asarray(np.bincount(cell, values, cells).reshape(len(series), size))
 
-    bins, text = sketch.decode([bytes(row[6]) for row in rows])
+    bins, text = sketch.decode(columns[6])
     quantiles = sketch.quantiles(bins, cell[text], cells, (0.5, 0.95))
     p50, p95 = quantiles.T.reshape(2, len(series), size)
     return Buckets(first, width, series, total(2), total(3), total(4), total(5), p50, p95, left_out)
