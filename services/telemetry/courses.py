@@ -93,6 +93,9 @@ def find_courses(values: Float, nuisance: Float, width: int, least: float) -> li
         explained = (left + change * bank.shapes[best])[start:stop]
         if is_ramp and not _goes_on(explained * np.sign(change), least):
             continue
+        if not is_ramp and start == 0 and stop >= coarse // 4:
+            # The same as a box over the rest: what was before is the usual.
+            start, stop, change = stop, coarse, -change
         end = size if stop == coarse else stop * group
         score = float(change / noise)
         found.append(Course(row, start * group, end, change, score, is_ramp))

@@ -9,6 +9,7 @@ from mcp_hub.services.telemetry.minutes import Buckets, Float
 _DAY = 1440
 _SERVICES_IN_COMMON = 3
 _DAYS_OF_HISTORY = 3
+_SAME_DAYS = 2
 _FEW = 3.0
 _STEADY = 5.0
 _JUMP = 3.0
@@ -24,17 +25,13 @@ class Expectation:
 
     def __init__(self, buckets: Buckets, earlier: tuple[Float, Float] | None) -> None:
         self._buckets = buckets
-        self._earlier = None
-        if earlier is not None:
-            days = np.isfinite(earlier[0]).any(axis=(1, 2))
-            if days.sum() >= _DAYS_OF_HISTORY:
-                self._earlier = earlier
+        self._earlier = _comparable(earlier) if earlier is not None else None
         self.days = len(self._earlier[0]) if self._earlier else 0
         self._season = _season(buckets)
-        self._load = _load(buckets)
+        self._load = _load(buckets, _profile(self._earlier[0]) if self._earlier else None)
         # From the bucket after the one in which a series is first seen.
         seen = np.cumsum(buckets.count, axis=1) > 0
-        alive = np.pad(seen[:, :-1], ((0, 0), (1, 0)), mode="edge")
+        alive = np.pad(seen[:, :-1], ((0, 0), (1, 0)))
         there = np.where(buckets.count > 0, buckets.count, np.nan)
         self.usual = np.nan_to_num(robust.median(there))
         # What is silent for long would be taken for the usual.
@@ -44,22 +41,22 @@ class Expectation:
     def of_counts(self, *, shared: bool = True) -> Float:
         """The expected counts [S, B]; without `shared`, as if no other series were there."""
         root = 2 * np.sqrt(self._buckets.count + 3 / 8)
-        profile = None
+        usual = np.zeros_like(root)
         if self._earlier:
-            profile = 2 * np.sqrt(_profile(self._earlier[0]) + 3 / 8)
-        design = self._design(profile, self._load if shared else None)
-        fit = robust.regress(design, root, self._trusted)
+            usual = 2 * np.sqrt(_profile(self._earlier[0]) + 3 / 8)
+        design = self._design(self._load if shared else None)
+        fit = usual + robust.regress(design, root - usual, self._trusted)
         expected = np.maximum(np.maximum(fit, 0) ** 2 / 4 - 3 / 8, 0)
         return np.asarray(np.where(self._alive, expected, self._buckets.count))
 
     def of_levels(self, values: Float, weights: Float, *, logarithm: bool) -> Float:
         """The expected `values` [S, B], which are logarithms where `logarithm` says so."""
-        profile = None
+        usual = np.zeros_like(values)
         if self._earlier:
-            profile = _profile(self._earlier[1])
-            if logarithm:
-                profile = np.log(np.maximum(profile, 1e-12))
-        fit = robust.regress(self._design(profile, self._load_as(logarithm)), values, weights)
+            usual = _profile(self._earlier[1])
+            usual = np.log(np.maximum(usual, 1e-12)) if logarithm else usual
+        design = self._design(self._load_as(logarithm))
+        fit = usual + robust.regress(design, values - usual, weights)
         return fit + self._of_load(values - fit) if logarithm else fit
 
     def _of_load(self, off: Float) -> Float:
@@ -100,18 +97,15 @@ class Expectation:
         whole = np.maximum(1 + self._load, 0.1)
         return 2 * np.log(whole) if logarithm else whole**2 - 1
 
-    def _design(self, profile: Float | None, load: Float | None) -> Float:
-        series, size = self._buckets.count.shape
-        columns = [np.ones((series, size))]
-        if profile is None:
-            columns += [np.broadcast_to(one, (series, size)) for one in self._season]
-        else:
-            centre = robust.median(profile)[:, None]
-            spread = np.maximum(np.nan_to_num(robust.scale(profile)), 1e-9)[:, None]
-            columns.append(np.nan_to_num((profile - centre) / spread))
+    def _design(self, load: Float | None) -> Float:
+        """What is fitted besides the days before: the season only where these do not tell it."""
+        columns = [np.ones(self._buckets.size)]
+        if not self._earlier:
+            columns += self._season
         if load is not None:
-            columns.append(np.broadcast_to(load, (series, size)))
-        return np.stack(columns, axis=2)
+            columns.append(load)
+        one = np.stack(columns, axis=1)
+        return np.broadcast_to(one, (len(self._buckets.series), *one.shape))
 
 
 def _calm(count: Float, errors: Float, hour: int) -> NDArray[np.bool_]:
@@ -138,29 +132,43 @@ def _season(buckets: Buckets) -> list[Float]:
     return []
 
 
-def _load(buckets: Buckets) -> Float | None:
-    """The load that all services share [B], around 0: the median of each one's against its own."""
+def _load(buckets: Buckets, profile: Float | None) -> Float | None:
+    """The load that all services share [B], around 0: the median of each one's against its own.
+
+    A service's own is its median, or its `profile` [S, B] of the days before.
+    """
     own: dict[str, list[Float]] = {}
     root = np.sqrt(buckets.count)
-    usual = robust.median(root)
+    typical = robust.median(root)
+    usual = np.sqrt(profile) if profile is not None else typical[:, None]
     for place, series in enumerate(buckets.series):
-        if series.kind != "metric" and usual[place] ** 2 >= _FEW:
-            own.setdefault(series.service, []).append(root[place] / usual[place])
+        if series.kind != "metric" and typical[place] ** 2 >= _FEW:
+            against = np.maximum(np.nan_to_num(usual[place]), 0.1 * typical[place])
+            own.setdefault(series.service, []).append(root[place] / against)
     if len(own) < _SERVICES_IN_COMMON:
         return None
     means = np.stack([np.mean(one, axis=0) for one in own.values()])
     return np.asarray(np.median(means, axis=0) - 1)
 
 
+def _comparable(earlier: tuple[Float, Float]) -> tuple[Float, Float] | None:
+    """The days before that have records: those of the same day of the week if there are two."""
+    there = np.flatnonzero(np.isfinite(earlier[0]).any(axis=(1, 2)))
+    if len(there) < _DAYS_OF_HISTORY:
+        return None
+    same = there[(there + 1) % 7 == 0]
+    chosen = same if len(same) >= _SAME_DAYS else there
+    return earlier[0][chosen], earlier[1][chosen]
+
+
 def _profile(days: Float) -> Float:
     """What the days [D, S, B] before say of this one [S, B], smoothed a little over time."""
-    if len(days) >= 14:
-        days = days[6::7]
     middle = robust.median(np.moveaxis(days, 0, -1))
     padded = np.pad(middle, ((0, 0), (1, 1)), mode="edge")
     around = np.stack([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=-1)
     level = robust.median(middle)[:, None]
-    return np.asarray(np.where(np.isfinite(around).any(axis=-1), _mean(around), level))
+    known = np.isfinite(around).any(axis=-1)
+    return np.asarray(np.where(known, _mean(around), np.nan_to_num(level)))
 
 
 def _mean(values: Float) -> Float:

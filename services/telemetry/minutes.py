@@ -218,5 +218,5 @@ def _profiles(found: list[list[Any]], series: dict[int, int], size: int) -> tupl
             place = series[number]
             counts[day, place, bucket] = count
             if measured:
-                means[day, place, bucket] = total / measured
+                means[day, place, bucket] = total / float(measured)
     return counts, means

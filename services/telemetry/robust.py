@@ -240,4 +240,4 @@ def joint(z: Float) -> Float:
     spread_of_root = np.sqrt(2 / (9 * rows))
     normal = (np.cbrt(distance / rows) - (1 - 2 / (9 * rows))) / spread_of_root
     centred = normal - median(normal)
-    return np.asarray(centred / max(float(scale(centred)), 1e-6))
+    return np.asarray(centred / max(float(scale(centred)), 1.0))

@@ -2,14 +2,17 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
+from anyio import to_thread
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.records.port import RecordStore
 from mcp_hub.services.telemetry.anomalies import LIMITS, AnomalyFinder
 from mcp_hub.services.telemetry.anomaly_views import LikelyCause
 from mcp_hub.services.telemetry.correlating import Correlator
+from mcp_hub.services.telemetry.envelope import Record
 from mcp_hub.services.telemetry.findings import Finding, grouped
 from mcp_hub.services.telemetry.minutes import Selection
 from mcp_hub.services.telemetry.windows import Window
@@ -58,13 +61,10 @@ async def run_seed(
 ) -> Outcome:
     """Plant, ask and judge, in an empty database."""
     outcome = Outcome(seed)
-    day = make_day(seed, first_minute=FIRST_MINUTE, size=size, rate=rate)
+    make = partial(make_day, seed, first_minute=FIRST_MINUTE, size=size, rate=rate)
+    day = await to_thread.run_sync(make)
     questions = _questions(day)
-    traces = [
-        span
-        for question in questions
-        for span in spans_of_traces(day, question.minute - 10, question.minute + 10, 30)
-    ]
+    traces = await to_thread.run_sync(_traces, day, questions)
     await database.write(lambda connection: store_day(connection, store, day, traces))
     began = time.perf_counter()
     findings = await _findings(finder, day)
@@ -88,7 +88,8 @@ async def run_quiet(
     database: Database, store: RecordStore, finder: AnomalyFinder, seed: int, *, rate: float = 1.0
 ) -> int:
     """How many false alarms the day of a seed has if no fault is planted, in an empty database."""
-    day = make_day(seed, first_minute=FIRST_MINUTE, faults=(), rate=rate)
+    make = partial(make_day, seed, first_minute=FIRST_MINUTE, faults=(), rate=rate)
+    day = await to_thread.run_sync(make)
     await database.write(lambda connection: store_day(connection, store, day, []))
     return _false_alarms(day, await _findings(finder, day))
 
@@ -108,9 +109,18 @@ def _questions(day: Day) -> list[Question]:
     return questions
 
 
+def _traces(day: Day, questions: list[Question]) -> list[Record]:
+    return [
+        span
+        for question in questions
+        for span in spans_of_traces(day, question.minute - 10, question.minute + 10, 30)
+    ]
+
+
 async def _findings(finder: AnomalyFinder, day: Day) -> list[Finding]:
     window = Window(day.at(0), day.at(day.minutes))
-    return grouped((await finder.examine(Selection(), window, LIMITS["normal"])).findings)
+    examined = await finder.examine(Selection(), window, LIMITS["normal"])
+    return await to_thread.run_sync(grouped, examined.findings)
 
 
 def _false_alarms(day: Day, findings: list[Finding]) -> int:
