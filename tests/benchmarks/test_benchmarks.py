@@ -42,5 +42,11 @@ def test_every_queue_of_the_contest_is_timed() -> None:
     assert "synchronous=NORMAL" in told
 
 
+def test_planted_faults_are_counted() -> None:
+    told = run("faults.py", "--seeds", "1", "--first-seed", "1001")
+    assert "1 seeds: recall 1.000" in told
+    assert "cause in the first three" in told
+
+
 def test_for_a_person() -> None:
     assert "ratio" in run("calls.py", "--calls", "5", "--warm-up", "1")
