@@ -28,6 +28,8 @@ from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.correlating import Correlator
 from mcp_hub.services.telemetry.envelope import KINDS
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.funnels import Funnels
@@ -85,6 +87,8 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 searching=Searching(database),
                 sql=Sql(choose_sandbox(settings, database), database.dialect),
                 traces=Traces(database),
+                anomalies=(anomalies := AnomalyFinder(database)),
+                correlator=Correlator(database, anomalies),
             ),
             health=HealthService(
                 {

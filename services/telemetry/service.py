@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.correlating import Correlator
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
@@ -26,3 +28,5 @@ class TelemetryService:
     searching: Searching
     sql: Sql
     traces: Traces
+    anomalies: AnomalyFinder
+    correlator: Correlator

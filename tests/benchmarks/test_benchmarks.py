@@ -51,6 +51,12 @@ def test_aggregates_are_asked_beside_plain_sql() -> None:
         assert question["error"] <= 0.01
 
 
+def test_planted_faults_are_counted() -> None:
+    told = run("faults.py", "--seeds", "1", "--first-seed", "1001")
+    assert "1 seeds: recall 1.000" in told
+    assert "cause in the first three" in told
+
+
 def test_for_a_person() -> None:
     assert "ratio" in run("calls.py", "--calls", "5", "--warm-up", "1")
 
