@@ -138,7 +138,7 @@ class StreamedIngest(Ingest):
 
         async def write(entry: Entry) -> None:
             try:
-                records = await to_thread.run_sync(_decode, entry.body)
+                records = await to_thread.run_sync(_records, entry.body)
                 written = await super(StreamedIngest, self).record(
                     Batch(records, [*range(len(records))])
                 )
@@ -159,6 +159,11 @@ class StreamedIngest(Ingest):
             for entry in entries:
                 tasks.start_soon(write, entry)
         return done, again
+
+
+def _records(body: bytes) -> list[Record]:
+    # New when they were accepted; an entry that comes again has brought them already.
+    return [msgspec.structs.replace(record, is_new=False) for record in _decode(body)]
 
 
 def _encoded(batch: Batch) -> tuple[list[bytes], list[Rejected]]:

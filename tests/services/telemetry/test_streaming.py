@@ -94,6 +94,20 @@ async def test_what_is_sent_again_counts_once(database: SqliteDatabase, stream: 
     assert await counted(database) == (1, 1)
 
 
+async def test_an_entry_that_comes_again_counts_once(
+    database: SqliteDatabase, stream: Stream
+) -> None:
+    ingest = ingest_of(database, stream)
+    await ingest.record(batch(3))
+    await stream.create_group("copying")
+    [entry] = await stream.read("copying", "copier")
+    await stream.ack("copying", [entry.id])
+    await stream.append([entry.body])
+    async with in_background(ingest.consume):
+        await eventually(lambda: is_done(stream))
+    assert await counted(database) == (3, 3)
+
+
 async def test_another_process_goes_on_where_one_was_killed(
     tmp_path: Path, database: SqliteDatabase, redis_server: Server
 ) -> None:
