@@ -85,6 +85,12 @@ def _checked(frame: pl.DataFrame) -> pl.DataFrame:
     for name in frame.columns:
         if not name.strip():
             raise InvalidArgument("A column has an empty name.", "Name every column.")
+        # Polars takes such a name for an expression that selects columns.
+        if name.startswith("^") and name.endswith("$"):
+            raise InvalidArgument(
+                f"The column name {name[:40]!r} begins with ^ and ends with $.",
+                "Rename the column: such a name would stand for a pattern of names.",
+            )
         if len(name) > MAX_COLUMN_NAME:
             raise InvalidArgument(
                 f"The column name {name[:40]!r}… has {len(name)} characters.",

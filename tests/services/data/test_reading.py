@@ -89,6 +89,7 @@ def test_nan_and_infinity_as_python_writes_them(tmp_path: Path) -> None:
         ('{"a": [1, 2], "b": [3]}', "'b' has 1 values, 'a' has 2"),
         ('[{"a": 1}, {"a": [1]}]', "do not fit together"),
         ('[{"": 1}]', "empty name"),
+        ('[{"^a$": 1}]', "begins with"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )

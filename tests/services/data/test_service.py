@@ -351,7 +351,9 @@ async def test_the_preview_has_limits(data: DataService) -> None:
 integers = st.integers(-(2**63), 2**63 - 1)
 floats = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs"]), max_size=8)
-names = texts.map(str.strip).filter(lambda name: name not in ("", "index"))
+names = texts.map(str.strip).filter(
+    lambda name: name not in ("", "index") and not (name[0] == "^" and name[-1] == "$")
+)
 
 
 @st.composite
