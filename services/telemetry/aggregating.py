@@ -1,17 +1,18 @@
 """`telemetry_aggregate`: records counted and measured, by groups and by buckets of time."""
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from anyio import to_thread
 from sqlalchemy import Connection
 
-from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.port import Database, Dialect
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.pages import decode_cursor
 from mcp_hub.services.telemetry.aggregate import Aggregate
 from mcp_hub.services.telemetry.asking import (
+    Buckets,
     Question,
     check_fields,
     find_series,
@@ -19,7 +20,7 @@ from mcp_hub.services.telemetry.asking import (
     parse_groups,
 )
 from mcp_hub.services.telemetry.counting_records import RecordCounting
-from mcp_hub.services.telemetry.counting_rollups import RollupCounting
+from mcp_hub.services.telemetry.counting_rollups import Read, RollupCounting
 from mcp_hub.services.telemetry.filter_sql import check_keys
 from mcp_hub.services.telemetry.filters import parse_filter
 from mcp_hub.services.telemetry.measures import VALUE, parse_measures, resolved
@@ -46,21 +47,15 @@ class Aggregating:
         """
         if not 1 <= asked.limit <= MAX_LIMIT:
             raise InvalidArgument(f"limit is {asked.limit}; it must be from 1 to {MAX_LIMIT:,}.")
-        window, skipped = parse_window(asked.since, asked.until), 0
-        if asked.cursor is not None:
-            since, until, skipped = decode_cursor(asked.cursor, int, int, int)
-            window = Window(since, until)
-        question = await self._understood(asked, window)
-        earlier = _earlier(window, question) if asked.compare else None
-        periods = [window] if earlier is None else [window, earlier]
+        window, skipped = _window(asked)
+        look = _looking(asked, window, self._database.dialect)
+        question, read = await self._database.read(look)
+        periods = _periods(asked, window, question.buckets)
         groups = Groups(len(question.groups))
         tallies = [Tally(question.measures) for _ in periods]
         page = partial(tabulated, question, window, tallies, groups, skipped, asked.limit)
-        if not question.series:
-            table = page()
-        elif question.is_of_rollups:
+        if question.is_of_rollups:
             counting = RollupCounting(question)
-            read = await self._database.read(lambda c: [counting.read(one, c) for one in periods])
 
             def work() -> Table:
                 for one, found, tally in zip(periods, read, tallies, strict=True):
@@ -73,44 +68,67 @@ class Aggregating:
             for one, tally in zip(periods, tallies, strict=True):
                 await records.count(one, window.since - one.since, tally, groups)
             table = await to_thread.run_sync(page)
-        table.note = _note(question, window, earlier, empty=not table.rows and not skipped)
+        table.note = _note(question, periods, empty=not table.rows and not skipped)
         return table
 
-    async def _understood(self, asked: Aggregate, window: Window) -> Question:
-        measures = parse_measures(asked.measure)
-        fields = parse_groups(asked.group_by)
-        named = {"kind": asked.kind, "name": asked.name, "service": asked.service}
-        filter = parse_filter({key: value for key, value in named.items() if value is not None})
-        filter &= parse_filter(asked.where)
-        buckets = parse_buckets(asked.bucket, window)
-        used = [one.number.field for one in measures if one.number is not None]
-        used += [one.unique for one in measures if one.unique is not None]
 
-        def look(connection: Connection) -> Any:
-            check_keys(connection, filter)
-            check_fields(connection, [*fields, *used])
-            return find_series(connection, filter, self._database.dialect)
+def _window(asked: Aggregate) -> tuple[Window, int]:
+    """The window asked about, and how many rows earlier pages had."""
+    if asked.cursor is None:
+        return parse_window(asked.since, asked.until), 0
+    since, until, skipped = decode_cursor(asked.cursor, int, int, int)
+    if not 0 <= since < until or skipped < 0:
+        raise InvalidArgument(f"{asked.cursor!r} is not a cursor of this table.")
+    return Window(since, until), skipped
 
-        series, every = await self._database.read(look)
+
+def _looking(
+    asked: Aggregate, window: Window, dialect: Dialect
+) -> Callable[[Connection], tuple[Question, list[Read]]]:
+    """A transaction that understands the question and, if rollups answer it, reads them."""
+    measures = parse_measures(asked.measure)
+    fields = parse_groups(asked.group_by)
+    named = {"kind": asked.kind, "name": asked.name, "service": asked.service}
+    filter = parse_filter({key: value for key, value in named.items() if value is not None})
+    filter &= parse_filter(asked.where)
+    buckets = parse_buckets(asked.bucket, window)
+    used = [one.number.field for one in measures if one.number is not None]
+    used += [one.unique for one in measures if one.unique is not None]
+
+    def look(connection: Connection) -> tuple[Question, list[Read]]:
+        check_keys(connection, filter)
+        check_fields(connection, [*fields, *used])
+        series, every = find_series(connection, filter, dialect)
         kinds = {one.kind for one in series.values()}
-        return Question(filter, series, every, fields, resolved(measures, kinds), buckets)
+        question = Question(filter, series, every, fields, resolved(measures, kinds), buckets)
+        if not question.is_of_rollups:
+            return question, []
+        counting = RollupCounting(question)
+        periods = _periods(asked, window, buckets)
+        return question, [counting.read(one, connection) for one in periods]
+
+    return look
 
 
-def _earlier(window: Window, question: Question) -> Window:
-    """The window before, moved by whole buckets so that each has one to be compared with."""
+def _periods(asked: Aggregate, window: Window, buckets: Buckets) -> list[Window]:
+    """The window and, to be compared with, the one before.
+
+    That is moved by whole buckets, so that each bucket has one to be compared with.
+    """
+    if not asked.compare:
+        return [window]
     moved = window.length
-    width = question.buckets.width
-    if width is not None:
-        moved = -(-moved // width) * width
-    return Window(window.since - moved, window.until - moved)
+    if buckets.width is not None:
+        moved = -(-moved // buckets.width) * buckets.width
+    return [window, Window(window.since - moved, window.until - moved)]
 
 
-def _note(question: Question, window: Window, earlier: Window | None, *, empty: bool) -> str:
-    said = [f"From {_instant(window.since)} to {_instant(window.until)}."]
+def _note(question: Question, periods: Sequence[Window], *, empty: bool) -> str:
+    said = [f"From {_instant(periods[0].since)} to {_instant(periods[0].until)}."]
     if empty:
         said.append("No records.")
-    if earlier is not None:
-        said.append(f"before: from {_instant(earlier.since)}; change: (now - before) / before.")
+    if len(periods) > 1:
+        said.append(f"before: from {_instant(periods[1].since)}; change: (now - before) / before.")
     numbers = question.numbers
     units = {one.unit for one in question.series.values() if one.kind != "span" and one.unit}
     if any(number.field == VALUE for number in numbers) and units:

@@ -51,6 +51,8 @@ class RecordCounting:
 
     async def count(self, window: Window, shift: int, tally: Tally, groups: Groups) -> None:
         """Add the window's records to the tally; `shift` (ns) is added to times for buckets."""
+        if not self._question.series:
+            return
         if any(column == "resource" for column in self._question.columns(with_filter=True)):
             self._resources = await self._database.read(_resources)
         counter = partial(self._add, shift, tally, groups)

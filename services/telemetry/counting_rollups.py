@@ -72,6 +72,8 @@ class RollupCounting:
     def read(self, window: Window, connection: Connection) -> Read:
         """Everything that the window needs, in one transaction."""
         found = Read()
+        if not self._question.series:
+            return found
         first, last = -(-window.since // MINUTE_NS), window.until // MINUTE_NS
         if first >= last:
             found.edges += self._records(connection, window.since, window.until)
@@ -91,6 +93,8 @@ class RollupCounting:
 
     def count(self, read: Read, window: Window, shift: int, tally: Tally, groups: Groups) -> None:
         """Add what was read to the tally."""
+        if not self._question.series:
+            return
         by_series = self._groups_by_series(groups)
         minutes = -(-window.since // MINUTE_NS), window.until // MINUTE_NS
         for hour, sections in read.whole.items():

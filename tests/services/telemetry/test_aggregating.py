@@ -308,6 +308,14 @@ async def test_what_does_not_exist_is_told(
     assert failure.value.hint or asked.limit == 0
 
 
+@pytest.mark.parametrize("group", [[], ["name"], ["severity"]])
+async def test_nothing_is_said_to_be_nothing(store: Database, group: list[str]) -> None:
+    table = await Aggregating(store).aggregate(Aggregate(group_by=group, compare=True))
+    assert table.rows == []
+    assert table.note
+    assert "No records." in table.note
+
+
 async def test_pages_are_of_one_window_and_complete(store: Database, ingest: Ingest) -> None:
     now = time.time_ns()
     some = [
