@@ -161,14 +161,14 @@ class Ingest:
             if record.may_be_repeated:
                 prepared.may_be_repeated.append(record.id)
             prepared.spans.append(record.kind == "span")
-            prepared.rows.append(
-                Row(
-                    record.time, record.id, series, record.severity, record.trace_id,
-                    record.span_id, record.parent_id, record.duration_ns, record.value,
-                    record.unit, record.body, attributes, resource,
-                    self._names.pattern(record, series, news),
-                )
+            # As `Row(…)` does it, without its call.
+            row = (
+                record.time, record.id, series, record.severity, record.trace_id,
+                record.span_id, record.parent_id, record.duration_ns, record.value,
+                record.unit, record.body, attributes, resource,
+                self._names.pattern(record, series, news) if record.body else None,
             )  # fmt: skip
+            prepared.rows.append(tuple.__new__(Row, row))
         return prepared
 
     async def _committed(self, waiting: _Waiting) -> None:
