@@ -38,7 +38,6 @@ from mcp_hub.server import settings_sources as sources
 ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", "hub"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Scope = Literal["read", "write", "admin"]
-
 WRITING: frozenset[str] = frozenset({"write", "admin"})
 """The scopes of which a token needs one to change anything."""
 
