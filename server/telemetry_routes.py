@@ -24,7 +24,7 @@ from mcp_hub.adapters.errors import (
 )
 from mcp_hub.server.telemetry_bodies import Bodies, Unsupported, encoding_of, type_of
 from mcp_hub.services.hub import HubProvider
-from mcp_hub.services.telemetry.accepting import Batch, Rejected, from_json, from_lines
+from mcp_hub.services.telemetry.accepting import Batch, Rejected, from_json, from_lines, too_many
 from mcp_hub.services.telemetry.envelope import Kind
 from mcp_hub.services.telemetry.ingest import MAX_WAITING, RETRY_AFTER_S, Accepted
 from mcp_hub.services.telemetry.protocols import (
@@ -39,9 +39,6 @@ from mcp_hub.services.telemetry.protocols.messages import status_message
 from mcp_hub.services.telemetry.protocols.otlp import Origin, Signal
 
 logger = logging.getLogger(__name__)
-
-MAX_RECORDS = 5_000
-"""Records of one request of JSON."""
 
 _JSON = "application/json"
 _LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
@@ -111,11 +108,8 @@ class TelemetryRoutes:
 
         def decode_some(data: bytes) -> Batch:
             batch = decode(data)
-            count = len(batch.records) + len(batch.rejected)
-            if not count:
+            if not batch.records and not batch.rejected:
                 raise ValueError("there is no record in it")
-            if count > MAX_RECORDS:
-                raise _too_many(count, MAX_RECORDS)
             return batch
 
         done = await self._commit(request, decode_some)
@@ -178,7 +172,7 @@ class TelemetryRoutes:
         with self._bodies.holding(request) as body:
             batch = await body.decode(decode, encoding)
             if len(batch.records) > MAX_WAITING:
-                raise _too_many(len(batch.records), MAX_WAITING)
+                raise too_many(MAX_WAITING)
             hub = await self._hub()
             return await hub.telemetry.ingest.record(batch)
 
@@ -260,10 +254,3 @@ def _reasons(rejected: list[Rejected]) -> str:
 
 def _said(error: HubError) -> str:
     return f"{error.message} {error.hint}" if error.hint else error.message
-
-
-def _too_many(count: int, most: int) -> LimitExceeded:
-    return LimitExceeded(
-        f"{count:,} records came in one request; it has at most {most:,}.",
-        "Send them in smaller batches.",
-    )

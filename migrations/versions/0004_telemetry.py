@@ -72,6 +72,9 @@ def upgrade() -> None:
         sa.Column("sketch", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("minute", "series", "writer", name=op.f("pk_telemetry_rollups")),
     )
+    if op.get_bind().dialect.name == "postgresql":
+        # Sketches are written anew all the time, and hardly smaller compressed.
+        op.execute("ALTER TABLE telemetry_rollups ALTER COLUMN sketch SET STORAGE EXTERNAL")
     op.create_table(
         "telemetry_patterns",
         sa.Column("pattern", sa.BigInteger(), autoincrement=False, nullable=False),

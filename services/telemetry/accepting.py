@@ -2,16 +2,27 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from io import BytesIO
+from itertools import count
+from json import JSONDecoder
+from typing import Any, TypeVar
 
 import msgspec
 
+from mcp_hub.adapters.errors import LimitExceeded
 from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.envelope import Attributes, Kind, Record
 
+T = TypeVar("T")
+
+MAX_RECORDS = 5_000
+"""Records of one request of JSON."""
+_BRACES_EACH = 4
+_BLANKS = frozenset(" \t\r\n")
 _MAX_INT = 2**63 - 1
 _NANOSECONDS = 10**17
 """A larger number of time is one of nanoseconds."""
@@ -57,34 +68,85 @@ class Said(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _said = msgspec.json.Decoder(Said)
 _all_said = msgspec.json.Decoder(list[Said])
-_all_raw = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def from_json(text: bytes, default_kind: Kind) -> Batch:
+def from_json(text: bytes, default_kind: Kind, most: int = MAX_RECORDS) -> Batch:
     """The records of a JSON array, or of one object; what is wrong is told of by its index.
 
     Raises:
         ValueError: it is no JSON, or other JSON.
+        LimitExceeded: there are more than `most`.
     """
     try:
         if text.lstrip()[:1] == b"{":
             return gather([text], lambda one: record_of(_said.decode(one), default_kind))
-        try:
-            said: Iterable[Said] = _all_said.decode(text)
-        except msgspec.ValidationError:
-            return _one_by_one(_all_raw.decode(text), default_kind)
+        # What may be far too many is looked at one by one, so that it takes no memory.
+        if text.count(b"{") <= _BRACES_EACH * most:
+            with suppress(msgspec.ValidationError):
+                said = _all_said.decode(text)
+                if len(said) > most:
+                    raise too_many(most)
+                return gather(said, lambda one: record_of(one, default_kind))
+        return _one_by_one(_elements(text.decode(), most), default_kind)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    return gather(said, lambda one: record_of(one, default_kind))
 
 
-def from_lines(text: bytes, default_kind: Kind) -> Batch:
-    """The records of JSON Lines. An index is that of a line, blank ones not counted."""
-    try:
-        said = _said.decode_lines(text)
-    except (ValueError, RecursionError):
-        return _one_by_one((line for line in text.splitlines() if line.strip()), default_kind)
-    return gather(said, lambda one: record_of(one, default_kind))
+def from_lines(text: bytes, default_kind: Kind, most: int = MAX_RECORDS) -> Batch:
+    """The records of JSON Lines. An index is that of a line, blank ones not counted.
+
+    Raises:
+        LimitExceeded: there are more than `most`.
+    """
+    if text.count(b"\n") < most:
+        with suppress(ValueError, RecursionError):
+            said = _said.decode_lines(text)
+            return gather(said, lambda one: record_of(one, default_kind))
+    return _one_by_one(
+        _bounded((line for line in BytesIO(text) if line.strip()), most), default_kind
+    )
+
+
+def too_many(most: int) -> LimitExceeded:
+    """The error of a request of more than `most` records."""
+    return LimitExceeded(
+        f"There are more than {most:,} records in one request.", "Send them in smaller batches."
+    )
+
+
+def _bounded(items: Iterable[T], most: int) -> Iterator[T]:
+    for number, item in enumerate(items):
+        if number == most:
+            raise too_many(most)
+        yield item
+
+
+def _elements(text: str, most: int) -> Iterator[str]:
+    """The texts of the elements of a JSON array, one after another."""
+    at = _skip_blank(text, 0)
+    if text[at : at + 1] != "[":
+        raise ValueError("it is neither a JSON object nor an array")
+    at = _skip_blank(text, at + 1)
+    if text[at : at + 1] == "]":
+        return
+    scan = JSONDecoder().raw_decode
+    for number in count():
+        if number == most:
+            raise too_many(most)
+        _, end = scan(text, at)
+        yield text[at:end]
+        at = _skip_blank(text, end)
+        if text[at : at + 1] != ",":
+            break
+        at = _skip_blank(text, at + 1)
+    if text[at : at + 1] != "]" or _skip_blank(text, at + 1) != len(text):
+        raise ValueError(f"its array is not JSON from character {at} on")
+
+
+def _skip_blank(text: str, at: int) -> int:
+    while text[at : at + 1] in _BLANKS:
+        at += 1
+    return at
 
 
 def from_objects(objects: Iterable[Mapping[str, Any]], default_kind: Kind) -> Batch:
@@ -106,7 +168,7 @@ def gather(items: Iterable[Any], make: Callable[[Any], Record]) -> Batch:
     return batch
 
 
-def _one_by_one(texts: Iterable[bytes | msgspec.Raw], default_kind: Kind) -> Batch:
+def _one_by_one(texts: Iterable[bytes | str], default_kind: Kind) -> Batch:
     return gather(texts, lambda text: record_of(_said.decode(text), default_kind))
 
 

@@ -20,12 +20,13 @@ from mcp_hub.adapters.database.telemetry_schema import telemetry_hours, telemetr
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.records.port import RecordStore, Row
+from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.accepting import Batch, Rejected
 from mcp_hub.services.telemetry.naming import Names, News, to_text
 from mcp_hub.services.telemetry.rollups import RollupWriter
 
 MAX_WAITING = 50_000
-"""Records that wait to be written in one process."""
+"""Records that are being taken in at once in one process."""
 RETRY_AFTER_S = 1
 HOUR_NS = 3600 * 10**9
 SETTLED_NS = 10 * 60 * 10**9
@@ -115,9 +116,16 @@ class Ingest:
                 f"{self._waiting_records:,} telemetry records wait to be written.",
                 f"Send these again after {RETRY_AFTER_S} s.",
             )
+        self._waiting_records += len(records)
+        try:
+            return await self._recorded(batch)
+        finally:
+            self._waiting_records -= len(records)
+
+    async def _recorded(self, batch: Batch) -> Accepted:
         if not self._names.counted:
             await self._database.read(self._names.count)
-        if len(records) <= _ON_THE_LOOP:
+        if len(batch.records) <= _ON_THE_LOOP:
             prepared = self._prepare(batch)
         else:
             prepared = await to_thread.run_sync(self._prepare, batch)
@@ -138,7 +146,12 @@ class Ingest:
             try:
                 series = self._names.series(record, news)
                 attributes = to_text(record.attributes)
-            except (ValueError, TypeError, RecursionError) as error:
+                if len(attributes) > envelope.MAX_ATTRIBUTES_BYTES:
+                    raise ValueError(
+                        f"attributes have {len(attributes):,} characters; they have at most "
+                        f"{envelope.MAX_ATTRIBUTES_BYTES:,}"
+                    )
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 prepared.rejected.append(Rejected(place, str(error)))
                 continue
             resource = self._names.resource(record.resource, news)
@@ -148,23 +161,22 @@ class Ingest:
             if record.may_be_repeated:
                 prepared.may_be_repeated.append(record.id)
             prepared.spans.append(record.kind == "span")
-            prepared.rows.append(
-                Row(
-                    record.time, record.id, series, record.severity, record.trace_id,
-                    record.span_id, record.parent_id, record.duration_ns, record.value,
-                    record.unit, record.body, attributes, resource,
-                    self._names.pattern(record, series, news),
-                )
+            # As `Row(…)` does it, without its call.
+            row = (
+                record.time, record.id, series, record.severity, record.trace_id,
+                record.span_id, record.parent_id, record.duration_ns, record.value,
+                record.unit, record.body, attributes, resource,
+                self._names.pattern(record, series, news) if record.body else None,
             )  # fmt: skip
+            prepared.rows.append(tuple.__new__(Row, row))
         return prepared
 
     async def _committed(self, waiting: _Waiting) -> None:
         """Return when `waiting` is committed, by this task or by one that came before."""
         self._queue.append(waiting)
-        size = len(waiting.prepared.rows)
-        self._waiting_records += size
+        many = len(waiting.prepared.rows) >= _OWN_TRANSACTION
         try:
-            if len(self._free) == self._idle or (self._free and size >= _OWN_TRANSACTION):
+            if len(self._free) == self._idle or (self._free and many):
                 waiting.lane = self._free.pop()
             else:
                 await waiting.turn.wait()
@@ -173,7 +185,6 @@ class Ingest:
         except anyio.get_cancelled_exc_class():
             if waiting in self._queue:
                 self._queue.remove(waiting)
-                self._waiting_records -= size
                 if waiting.lane is not None:
                     self._pass_on(waiting.lane)
             raise
@@ -193,7 +204,6 @@ class Ingest:
                 for waiting in batch:
                     waiting.error = error
         for waiting in batch:
-            self._waiting_records -= len(waiting.prepared.rows)
             waiting.turn.set()
         self._pass_on(lane)
 

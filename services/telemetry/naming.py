@@ -37,8 +37,8 @@ _MOST_FIELDS = 20_000
 _MOST_SHAPES = 10_000
 _SHAPES_EACH = 32
 
-Shape = tuple[tuple[frozenset[type], dict[Any, None] | None], ...]
-"""For each of some attributes: the classes its value may have, and, unless any, its values."""
+Shape = tuple[tuple[frozenset[type] | None, dict[Any, None] | None], ...]
+"""For each of some attributes: the classes and the values that it may have, unless any."""
 
 _encoder = msgspec.json.Encoder()
 _sorting_encoder = msgspec.json.Encoder(order="deterministic")
@@ -214,9 +214,14 @@ class Names:
         shape = shapes.get(tuple(attributes)) if shapes else None
         if shape is None:
             return False
-        for (classes, examples), value in zip(shape, attributes.values(), strict=True):
-            if value.__class__ not in classes or (examples is not None and value not in examples):
-                return False
+        try:
+            for (classes, examples), value in zip(shape, attributes.values(), strict=True):
+                if classes is not None and value.__class__ not in classes:
+                    return False
+                if examples is not None and value not in examples:
+                    return False
+        except TypeError:  # a list or an object, which are nobody's key
+            return False
         return True
 
     def _learn(self, series: int, attributes: Attributes) -> None:
@@ -230,7 +235,10 @@ class Names:
         if len(shapes) < _SHAPES_EACH:
             shapes[tuple(attributes)] = tuple(
                 (
-                    frozenset(chain.from_iterable(_CLASSES.get(name, ()) for name in one.types)),
+                    # A text is in no other way among examples than as a text.
+                    None
+                    if one.types == {"string"} and not one.many
+                    else frozenset(chain.from_iterable(_CLASSES.get(n, ()) for n in one.types)),
                     None if one.many else one.examples,
                 )
                 for one in known

@@ -57,6 +57,15 @@ def test_planted_faults_are_counted() -> None:
     assert "cause in the first three" in told
 
 
+def test_ingest_is_timed_beside_bare_insertion() -> None:
+    options = ["--rounds", "1", "--records", "2000", "--seconds", "0.5", "--per-s", "50"]
+    for name, result in json.loads(run("ingest.py", *options, "--json")).items():
+        assert name in {"sqlite", "postgresql"}
+        assert result["ratio"] > 0
+        assert result["single"]["p99_ms"] >= result["single"]["p50_ms"] > 0
+        assert result["peak_mb"] > 0
+
+
 def test_for_a_person() -> None:
     assert "ratio" in run("calls.py", "--calls", "5", "--warm-up", "1")
 
