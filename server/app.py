@@ -44,7 +44,9 @@ from mcp_hub.resources.hub import HubResources
 from mcp_hub.resources.registry import RegistryResources
 from mcp_hub.resources.training import TrainingResources
 from mcp_hub.server.client_log import ClientLog
+from mcp_hub.server.lazy_hub import LazyHub
 from mcp_hub.server.notices import Notices
+from mcp_hub.server.observing import McpSpans
 from mcp_hub.server.protocol import answering, page
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import HubProvider
@@ -109,12 +111,16 @@ def create_server(
         elif name != "training" or settings.training.enabled:
             toolsets += [group(hub) for group in _TOOLSETS[name]]
     names = list(dict.fromkeys(toolset.name for toolset in toolsets))
-    return HubServer(
+    server = HubServer(
         hub,
         tools=[tool for toolset in toolsets for tool in toolset.tools()],
         sets=[_RESOURCES[name](hub) for name in names if name in _RESOURCES],
         read_only=settings.read_only,
     )
+    if isinstance(hub, LazyHub):
+        spans = McpSpans(hub.own, server.tools, server.get_request_handler, transport)
+        server.middleware.append(spans)
+    return server
 
 
 def _about(settings: Settings, transport: Transport) -> HubAbout:

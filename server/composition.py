@@ -1,11 +1,12 @@
 """The composition root: the services over the adapters that the settings choose."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.server.adapters import Adapters, choose_database, choose_records, open_adapters
+from mcp_hub.server.lazy_hub import own_telemetry
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -15,6 +16,7 @@ from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.own import OwnTelemetry
 from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
@@ -24,22 +26,30 @@ _MB = 1024 * 1024
 
 
 @asynccontextmanager
-async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
-    """The services over the adapters that `settings` choose. Raises as `open_adapters`."""
-    async with open_adapters(settings) as adapters:
+async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> AsyncIterator[Hub]:
+    """The services over the adapters that `settings` choose. Raises as `open_adapters`.
+
+    What `own` has recorded of this process, or a new one in its place, is kept by the hub.
+    """
+    own = own or own_telemetry(settings)
+    async with AsyncExitStack() as stack:
+        adapters = await stack.enter_async_context(open_adapters(settings))
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
+        ingest = Ingest(database, choose_records(database))
+        await stack.enter_async_context(own.kept_by(ingest))
         yield Hub(
             data=data,
-            training=_training_service(settings, adapters, data, autostart=True),
-            registry=RegistryService(database, blobs, bus, roots=settings.roots),
+            training=_training_service(settings, adapters, data, own, autostart=True),
+            registry=RegistryService(database, blobs, bus, roots=settings.roots, own=own),
             inference=InferenceService(
                 database,
                 blobs,
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
+                own=own,
             ),
-            telemetry=TelemetryService(ingest=Ingest(database, choose_records(database))),
+            telemetry=TelemetryService(ingest=ingest),
             health=HealthService(
                 {
                     "database": database.check,
@@ -70,8 +80,12 @@ async def migrate(settings: Settings) -> list[str]:
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
     training = settings.training
-    async with open_adapters(settings) as adapters:
+    own = own_telemetry(settings, "mcp-hub-worker")
+    async with AsyncExitStack() as stack:
+        adapters = await stack.enter_async_context(open_adapters(settings))
         data = _data_service(settings, adapters)
+        ingest = Ingest(adapters.database, choose_records(adapters.database))
+        await stack.enter_async_context(own.kept_by(ingest))
         yield Worker(
             WorkerOptions(
                 concurrency=training.concurrency,
@@ -86,7 +100,8 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             blobs=adapters.blobs,
             queue=adapters.queue,
             bus=adapters.bus,
-            training=_training_service(settings, adapters, data, autostart=False),
+            training=_training_service(settings, adapters, data, own, autostart=False),
+            own=own,
         )
 
 
@@ -101,7 +116,7 @@ def _data_service(settings: Settings, adapters: Adapters) -> DataService:
 
 
 def _training_service(
-    settings: Settings, adapters: Adapters, data: DataService, *, autostart: bool
+    settings: Settings, adapters: Adapters, data: DataService, own: OwnTelemetry, *, autostart: bool
 ) -> TrainingService:
     enabled = autostart and settings.training.autostart_worker
     return TrainingService(
@@ -111,6 +126,7 @@ def _training_service(
         data,
         default_timeout_s=settings.training.default_timeout_s,
         ensure_worker=WorkerStarter(settings, adapters.database, enabled=enabled),
+        own=own,
     )
 
 

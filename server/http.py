@@ -26,6 +26,7 @@ from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavail
 from mcp_hub.server.app import CreateServer, HubServer, create_server
 from mcp_hub.server.auth import StaticTokens
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
+from mcp_hub.server.observing import HttpSpans
 from mcp_hub.server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
         app=mcp, security_settings=security, max_request_body_size=MAX_BODY
     )
     endpoint: ASGIApp = StreamableHTTPASGIApp(manager)
-    middleware = [Middleware(_HostGuard, settings=security)]
+    middleware = [Middleware(HttpSpans, own=hub.own), Middleware(_HostGuard, settings=security)]
     tokens = settings.auth.tokens
     if tokens:
         endpoint = RequireAuthMiddleware(endpoint, required_scopes=[])

@@ -165,6 +165,8 @@ telemetry_alerts = Table(
     # Why the last evaluation or delivery failed, if it did.
     Column("problem", Text),
     Column("silenced_until", BigInteger),
+    # Whether the webhook was told last that it fires.
+    Column("notified", Boolean, nullable=False),
     Column("created_by", String(128), nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )

@@ -30,6 +30,7 @@ from mcp_hub.adapters.errors import (
 )
 from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
+from mcp_hub.services.telemetry import tracing
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.attempt import (
     EVENTS_FILE,
@@ -72,7 +73,10 @@ class Outcome:
 
 
 class Execution:
-    """Runs one attempt: stages its folder, starts it, follows it, writes down how it ended."""
+    """Runs one attempt: stages its folder, starts it, follows it, writes down how it ended.
+
+    `outcome` and `version` tell of that and of what it registered, once it has.
+    """
 
     def __init__(
         self,
@@ -86,6 +90,8 @@ class Execution:
         announce: Callable[[str], Awaitable[None]],
     ) -> None:
         self.job = job
+        self.outcome: Outcome | None = None
+        self.version: int | None = None
         self._folder = folder
         self._database = database
         self._blobs = blobs
@@ -152,7 +158,8 @@ class Execution:
             "framework": job.framework, "target": job.target, "config": job.config,
             "dataset": f"{job.dataset_name}:{job.dataset_version}", "dataset_file": file,
             "dataset_format": dataset.format, "dataset_options": dataset.options,
-            "environment": {"MCP_HUB_JOB_ID": job.id, "MCP_HUB_ATTEMPT": str(job.attempt)},
+            "environment": {"MCP_HUB_JOB_ID": job.id, "MCP_HUB_ATTEMPT": str(job.attempt)}
+            | tracing.environment(),
             "memory_mb": self._limits.memory_mb,
         }  # fmt: skip
         await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
@@ -263,6 +270,7 @@ class Execution:
                 outcome = Outcome("queued", error)
             except HubError as error:
                 outcome = Outcome("failed", error)
+        self.outcome = outcome
         values = {"failures": self.job.failures + (outcome.status == "failed")}
         status = outcome.status
         if status == "failed" and self._may_retry(outcome.error):
@@ -273,11 +281,11 @@ class Execution:
                 status = "failed"
         await self._record(Record(log=[("hub", _last_line(self.job.attempt, outcome, status))]))
 
-        def end(connection: Connection) -> JobStatus | None:
+        def end(connection: Connection) -> tuple[JobStatus | None, int | None]:
             if not jobs.holds(connection, self.job):
-                return None
+                return None, None
             model = (new.name, add_version(connection, new)) if new is not None else None
-            return jobs.end_attempt(
+            ended = jobs.end_attempt(
                 connection,
                 self.job,
                 status,
@@ -285,8 +293,9 @@ class Execution:
                 model=model,
                 values=values,
             )
+            return ended, model[1] if ended and model else None
 
-        ended = await patiently(lambda: self._database.write(end))
+        ended, self.version = await patiently(lambda: self._database.write(end))
         if ended is None:
             logger.warning("%s was taken from this worker before it ended", self.job.id)
         return ended or "running"
