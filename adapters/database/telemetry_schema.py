@@ -136,17 +136,19 @@ telemetry_hours = Table(
     # The version that was sealed; NULL while it is not, or no longer, whole.
     Column("sealed_version", BigInteger),
     Column("records", BigInteger, nullable=False),
-    # The minute rollups of the hour, as sealing.py writes them.
-    Column("minutes", LargeBinary),
-    Column("sketches", LargeBinary),
+    # Of its segments.
+    Column("bytes", BigInteger, nullable=False),
 )
 
 telemetry_segments = Table(
     "telemetry_segments",
     metadata,
+    # The kind of the records, so that each can be kept for its own time; empty for rollups.
+    Column("kind", String(8), primary_key=True),
     Column("hour", Integer, primary_key=True, autoincrement=False),
     Column("part", Integer, primary_key=True, autoincrement=False),
-    # Parquet.
+    Column("column", String(280), primary_key=True),
+    # As services/telemetry/columns.py packs it.
     Column("data", LargeBinary, nullable=False),
 )
 

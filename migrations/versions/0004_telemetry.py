@@ -109,16 +109,19 @@ def upgrade() -> None:
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("sealed_version", sa.BigInteger(), nullable=True),
         sa.Column("records", sa.BigInteger(), nullable=False),
-        sa.Column("minutes", sa.LargeBinary(), nullable=True),
-        sa.Column("sketches", sa.LargeBinary(), nullable=True),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("hour", name=op.f("pk_telemetry_hours")),
     )
     op.create_table(
         "telemetry_segments",
+        sa.Column("kind", sa.String(length=8), nullable=False),
         sa.Column("hour", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("column", sa.String(length=280), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("hour", "part", name=op.f("pk_telemetry_segments")),
+        sa.PrimaryKeyConstraint(
+            "kind", "hour", "part", "column", name=op.f("pk_telemetry_segments")
+        ),
     )
     op.create_table(
         "telemetry_alerts",

@@ -272,5 +272,5 @@ def _note_late(connection: Connection, hours: set[int]) -> None:
         insert.on_conflict_do_update(
             index_elements=["hour"], set_={"version": table.c.version + 1}
         ),
-        [{"hour": hour, "version": 1, "records": 0} for hour in sorted(hours)],
+        [{"hour": hour, "version": 1, "records": 0, "bytes": 0} for hour in sorted(hours)],
     )

@@ -153,7 +153,7 @@ class Names:
     def write(self, connection: Connection, news: News) -> None:
         """Insert what is new, in the caller's transaction; `kept` is to follow its commit."""
         _insert(connection, telemetry_series, news.series.values())
-        _insert(connection, telemetry_resources, news.resources.values())
+        _insert(connection, telemetry_resources, _resource_rows(connection, news))
         _insert(connection, telemetry_patterns, news.patterns.values())
         if news.fields:
             _upsert_fields(connection, news.fields)
@@ -224,6 +224,16 @@ def _example(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return to_text(value)[:_EXAMPLE_LENGTH]
+
+
+def _resource_rows(connection: Connection, news: News) -> Iterable[dict[str, Any]]:
+    """The new resources as their column takes them: PostgreSQL's JSONB encodes by itself."""
+    if connection.dialect.name == "sqlite":
+        return news.resources.values()
+    return [
+        row | {"attributes": msgspec.json.decode(row["attributes"])}
+        for row in news.resources.values()
+    ]
 
 
 def _insert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:

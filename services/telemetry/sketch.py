@@ -20,6 +20,7 @@ GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 _LOG_GAMMA = np.log(GAMMA)
 _ZERO = 1e-300
 _OFFSET = 1 << 20
+_DENSE = 4_000_000
 
 Bins = NDArray[Any]
 """Bins in no order: a structured array [n] of `key` and `count`; a key may occur repeatedly."""
@@ -34,7 +35,7 @@ def keys_of(values: NDArray[np.float64]) -> NDArray[np.int32]:
     return np.where(size <= _ZERO, np.int32(0), keys).astype(np.int32)
 
 
-def values_of(keys: NDArray[np.int32]) -> NDArray[np.float64]:
+def values_of(keys: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """The number that stands for the bin of each key [n]."""
     index = np.abs(keys).astype(np.float64) - _OFFSET
     size = 2 * np.exp(index * _LOG_GAMMA) / (GAMMA + 1)
@@ -63,12 +64,37 @@ def quantiles(
     `groups` [n] says of which group each bin is, `ranks` are from 0 to 1. A group without bins has
     NaN.
     """
+    return quantiles_of(bins["key"], bins["count"], groups, count, ranks)
+
+
+def quantiles_of(
+    keys: NDArray[Any],
+    counts: NDArray[Any],
+    groups: NDArray[np.intp],
+    count: int,
+    ranks: Sequence[float],
+) -> NDArray[np.float64]:
+    """As `quantiles`, of bins whose keys and counts [n] are arrays of their own."""
     result = np.full((count, len(ranks)), np.nan)
-    if not len(bins):
+    if not len(keys):
         return result
-    order = np.lexsort((bins["key"], groups))
-    keys, owners = bins["key"][order], groups[order]
-    totals = np.cumsum(bins["count"][order], dtype=np.float64)
+    least = int(keys.min())
+    span = int(keys.max()) - least + 1
+    if count * span <= _DENSE:
+        # Adding up where each bin belongs takes a tenth of the time of sorting them.
+        places = groups * span + (keys.astype(np.int64) - least)
+        table = np.bincount(places, counts, count * span).reshape(count, span)
+        np.cumsum(table, axis=1, out=table)
+        sizes = table[:, -1]
+        for column, rank in enumerate(ranks):
+            wanted = np.floor(rank * np.maximum(sizes - 1, 0)) + 1
+            found = np.argmax(table >= wanted[:, None], axis=1)
+            values = values_of(found + least)
+            result[:, column] = np.where(sizes > 0, values, np.nan)
+        return result
+    order = np.lexsort((keys, groups))
+    keys, owners = keys[order], groups[order]
+    totals = np.cumsum(counts[order], dtype=np.float64)
     starts = np.searchsorted(owners, np.arange(count), "left")
     ends = np.searchsorted(owners, np.arange(count), "right")
     filled = ends > starts
