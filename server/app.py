@@ -38,6 +38,7 @@ from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 import mcp_hub
 from mcp_hub.adapters.errors import Denied, InvalidArgument, NotFound, names_hint
+from mcp_hub.resources.alerts import AlertResources
 from mcp_hub.resources.base import BoundPrompt, BoundResource, ResourceSet
 from mcp_hub.resources.data import DataResources
 from mcp_hub.resources.hub import HubResources
@@ -51,6 +52,7 @@ from mcp_hub.server.protocol import answering, page
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.pages import MAX_LIMIT
+from mcp_hub.tools.alerts import AlertTools
 from mcp_hub.tools.analytics import AnalyticsTools
 from mcp_hub.tools.data import DataTools
 from mcp_hub.tools.hub import HubAbout, HubTools, Limits
@@ -73,11 +75,17 @@ _TOOLSETS: dict[str, tuple[type[Toolset], ...]] = {
     "data": (DataTools,),
     "registry": (RegistryTools,),
     "inference": (InferenceTools,),
-    "telemetry": (TelemetryTools, AnalyticsTools),
+    "telemetry": (TelemetryTools, AnalyticsTools, AlertTools),
 }
 _RESOURCES: dict[str, type[ResourceSet]] = {
     resources.name: resources
-    for resources in (TrainingResources, DataResources, RegistryResources, HubResources)
+    for resources in (
+        TrainingResources,
+        DataResources,
+        RegistryResources,
+        AlertResources,
+        HubResources,
+    )
 }
 _FIXED_LISTS: tuple[CacheableMethod, ...] = (
     "server/discover",

@@ -7,6 +7,7 @@ from functools import partial
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.server.adapters import Adapters, choose_database, choose_records, open_adapters
 from mcp_hub.server.lazy_hub import own_telemetry
+from mcp_hub.server.reporting import alerting, choose_senders
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.counting import count
@@ -15,6 +16,7 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.facts import Facts, facts_of
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.own import OwnTelemetry
 from mcp_hub.services.telemetry.service import TelemetryService
@@ -38,7 +40,9 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
         data = _data_service(settings, adapters)
         ingest = Ingest(database, choose_records(database))
         await stack.enter_async_context(own.kept_by(ingest))
-        yield Hub(
+        alerts = await stack.enter_async_context(alerting(settings, database, ingest, bus))
+        senders = choose_senders(settings, own, lambda: facts_of(hub))
+        hub = Hub(
             data=data,
             training=_training_service(settings, adapters, data, own, autostart=True),
             registry=RegistryService(database, blobs, bus, roots=settings.roots, own=own),
@@ -49,17 +53,21 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
                 threads=settings.inference.threads,
                 own=own,
             ),
-            telemetry=TelemetryService(ingest=ingest),
+            telemetry=TelemetryService(ingest=ingest, own=own, alerts=alerts),
             health=HealthService(
                 {
                     "database": database.check,
                     "blobs": blobs.check,
                     "queue": partial(_check_queue, adapters.queue),
+                    **{name: sender.check for name, sender in senders.items()},
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
             ),
             bus=bus,
         )
+        for sender in senders.values():
+            await stack.enter_async_context(sender.sending())
+        yield hub
 
 
 async def migrate(settings: Settings) -> list[str]:
@@ -86,6 +94,13 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
         data = _data_service(settings, adapters)
         ingest = Ingest(adapters.database, choose_records(adapters.database))
         await stack.enter_async_context(own.kept_by(ingest))
+        await stack.enter_async_context(alerting(settings, adapters.database, ingest, adapters.bus))
+
+        async def facts() -> Facts:
+            return Facts(ingest.counts, ingest.waiting, own.dropped)
+
+        for sender in choose_senders(settings, own, facts, "mcp-hub-worker").values():
+            await stack.enter_async_context(sender.sending())
         yield Worker(
             WorkerOptions(
                 concurrency=training.concurrency,

@@ -1,4 +1,4 @@
-"""The HTTP server: MCP at /mcp for any number of clients, and how the hub is at /health, /ready."""
+"""The HTTP server: MCP at /mcp, and how the hub is at /health, /ready and /metrics."""
 
 import errno
 import ipaddress
@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -28,6 +28,8 @@ from mcp_hub.server.auth import StaticTokens
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.observing import HttpSpans
 from mcp_hub.server.settings import Settings
+from mcp_hub.services.telemetry.facts import facts_of
+from mcp_hub.services.telemetry.meters import CONTENT_TYPE, Meters
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +117,19 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
         status = "ready" if answers else "unavailable"
         return JSONResponse({"status": status}, status_code=200 if answers else 503)
 
+    meters = hub.own.observer(Meters)
+
+    async def metrics(request: Request) -> Response:
+        """For Prometheus; it scrapes with a token where there are tokens."""
+        if tokens and not request.user.is_authenticated:
+            challenge = {"www-authenticate": "Bearer"}
+            return Response("A token is needed.\n", status_code=401, headers=challenge)
+        facts = await facts_of(await hub()) if hub.opened else None
+        return Response(await meters.text(facts), headers={"content-type": CONTENT_TYPE})
+
     return Starlette(
         routes=[
+            Route("/metrics", endpoint=metrics),
             Route("/mcp", endpoint=endpoint),
             Route("/health", endpoint=health),
             Route("/ready", endpoint=ready),

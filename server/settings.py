@@ -50,7 +50,13 @@ _POSTGRESQL = ("postgresql://", "postgres://")
 _REDIS = ("redis://", "rediss://")
 _BLOBS = ("file:///", "s3://")
 
-WITHOUT_EFFECT = ("telemetry", "data.connectors", "registry.auto_version")
+SECRETS = ("telemetry.webhook_url", "telemetry.webhook_secret")
+"""The settings that are a secret as a whole, and never shown."""
+_MAY_HOLD_SECRETS = (
+    *URLS, "telemetry.endpoints.metrics", "telemetry.endpoints.logs", "telemetry.alertmanager_url",
+)  # fmt: skip
+
+WITHOUT_EFFECT = ("data.connectors", "registry.auto_version")
 """Settings that are read and checked, and that nothing in this release acts on."""
 
 
@@ -136,17 +142,47 @@ class RegistrySettings(_Section):
     auto_version: bool = Field(True, description="Versions are always numbered automatically")
 
 
+def _http_url(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ValueError("must be http://… or https://…")
+    return url
+
+
 class TelemetryEndpoints(_Section):
-    metrics: str | None = Field(None, description="Where to send metrics")
-    logs: str | None = Field(None, description="Where to send logs")
+    metrics: str | None = Field(
+        None, repr=False, description="Prometheus's remote-write, or a Pushgateway"
+    )
+    logs: str | None = Field(None, repr=False, description="Loki, which gets log and events")
+
+    @field_validator("metrics", "logs")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        return _http_url(url)
 
 
 class TelemetrySettings(_Section):
-    enabled: bool = Field(True, description="Whether the hub measures itself")
-    collect_usage_metrics: bool = Field(True, description="Count and time calls")
-    collect_error_metrics: bool = Field(True, description="Count errors")
-    reporting_interval_s: float = Field(60, gt=0, description="Seconds between reports")
+    enabled: bool = Field(True, description="Whether the hub records what it does itself")
+    collect_usage_metrics: bool = Field(True, description="Record what went well")
+    collect_error_metrics: bool = Field(True, description="Record what failed")
+    reporting_interval_s: float = Field(
+        60, gt=0, description="Seconds between reports to the endpoints"
+    )
     endpoints: TelemetryEndpoints = TelemetryEndpoints()
+    alert_interval_s: float = Field(15, gt=0, description="Seconds between evaluations of alerts")
+    alertmanager_url: str | None = Field(
+        None, repr=False, description="The Alertmanager that is told of alerts"
+    )
+    webhook_url: str | None = Field(
+        None, repr=False, description="Gets alerts as JSON; a secret, never shown"
+    )
+    webhook_secret: str | None = Field(
+        None, repr=False, description="Signs what the webhook gets (Standard Webhooks)"
+    )
+
+    @field_validator("alertmanager_url", "webhook_url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        return _http_url(url)
 
 
 class TokenSettings(_Section):
@@ -304,9 +340,12 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, Any]:
         """Every value by its dotted key, JSON-ready, without any secret."""
         values = sources.flatten(self.model_dump(mode="json"))
-        for key in URLS:
+        for key in _MAY_HOLD_SECRETS:
             if values[key] is not None:
                 values[key] = without_secret(values[key])
+        for key in SECRETS:
+            if values[key] is not None:
+                values[key] = "**********"
         return values
 
     def environment(self) -> dict[str, str]:
@@ -334,7 +373,7 @@ def load_settings(
     known, path = known_keys(), sources.find_file(config_file)
     layers = [sources.file_layer(path, known) if path else {}]
     if not alone:
-        layers.append(sources.environment_layer(Settings, known, secret_files=URLS))
+        layers.append(sources.environment_layer(Settings, known, secret_files=(*URLS, *SECRETS)))
         layers.append(sources.flags_layer(flags))
     merged: dict[str, sources.Setting] = {}
     for layer in layers:

@@ -111,9 +111,7 @@ class Numbers:
             self.add_bins(some, sketch.keys_of(numbers), np.ones(len(numbers), np.int64))
         self._exact.clear()
 
-    def add_bins(
-        self, cells: Cells, keys: NDArray[np.int32], counts: NDArray[np.int64]
-    ) -> None:
+    def add_bins(self, cells: Cells, keys: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
         """Add bins of a sketch: of which cell [n] each is, its key and its count."""
         self._bins.append((cells, keys.astype(np.int64), counts))
         self._held_bins += len(cells)

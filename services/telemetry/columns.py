@@ -156,7 +156,11 @@ def unpack_coded(data: bytes) -> Coded:
     for numbers in ("integers", "floats"):
         if numbers in arrays:
             return Coded(NumberValues(arrays[numbers]), codes)
-    text = arrays["json"].tobytes() if "json" in arrays else zlib.decompress(arrays["deflated"].tobytes())
+    text = (
+        arrays["json"].tobytes()
+        if "json" in arrays
+        else zlib.decompress(arrays["deflated"].tobytes())
+    )
     return Coded([None, *msgspec.json.decode(text)], codes)
 
 

@@ -9,15 +9,17 @@ import logging
 import platform
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
 import mcp_hub
 from mcp_hub.adapters.errors import HubError, Unavailable
+from mcp_hub.services.background import in_background
 from mcp_hub.services.telemetry import envelope, tracing
 from mcp_hub.services.telemetry.accepting import Batch, make_record
 from mcp_hub.services.telemetry.envelope import Record
@@ -34,8 +36,14 @@ _AT_ONCE = 500
 _CLOSING_S = 5.0
 _MAX_BACK_OFF_S = 30.0
 
-Observer = Callable[[Record], None]
-"""Is told of each record, at once; must be quick and must not raise."""
+
+class Observer(Protocol):
+    """Is told of each record, at once; must be quick and must not raise."""
+
+    def __call__(self, record: Record, /) -> None: ...
+
+
+AnObserver = TypeVar("AnObserver", bound=Observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,15 @@ class OwnTelemetry:
     def observe(self, observer: Observer) -> None:
         """Have `observer` told of each record from now on."""
         self._observers.append(observer)
+
+    def observer(self, kind: type[AnObserver]) -> AnObserver:
+        """The observer of a kind, which there is one of from now on."""
+        for observer in self._observers:
+            if isinstance(observer, kind):
+                return observer
+        made = kind()
+        self.observe(made)
+        return made
 
     @property
     def buffered(self) -> int:
@@ -181,14 +198,12 @@ class OwnTelemetry:
         if self._collected == Collected(usage=False, errors=False):
             yield
             return
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._flush_always, ingest)
-            try:
+        try:
+            async with in_background(partial(self._flush_always, ingest)):
                 yield
-            finally:
-                tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSING_S):
-                    await self._flush_rest(ingest)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSING_S):
+                await self._flush_rest(ingest)
 
     async def _flush_always(self, ingest: "Ingest") -> None:
         delay_s = FLUSH_S

@@ -1,10 +1,10 @@
 """The rollups of an hour as sealed: by the hour and by the minute, what is asked together apart.
 
-    totals          a row for each series: count, errors, measured, sum, min, max
-    sketches        the bins of those rows
-    counts          a row for each series and minute: count, errors, measured
-    measures        sum, min, max of the same rows
-    minute_sketches the bins of the same rows
+totals          a row for each series: count, errors, measured, sum, min, max
+sketches        the bins of those rows
+counts          a row for each series and minute: count, errors, measured
+measures        sum, min, max of the same rows
+minute_sketches the bins of the same rows
 """
 
 from collections.abc import Sequence
@@ -64,9 +64,7 @@ def rolled(rows: Sequence[Any], *, measures: bool, sketches: bool) -> Rolled:
     if sketches:
         bins, owners = sketch.decode([bytes(text) for text in columns[8 if measures else 5]])
         keys, counts = bins["key"].astype(np.int64), bins["count"].astype(np.int64)
-    return Rolled(
-        minute, series, count, errors, measured, sums, least, most, keys, counts, owners
-    )
+    return Rolled(minute, series, count, errors, measured, sums, least, most, keys, counts, owners)
 
 
 def sealed(rollups: Sequence[Rolled], hour: int) -> dict[str, bytes]:
@@ -128,8 +126,10 @@ def _opened(
     head: dict[str, Array], measures: dict[str, Array], bins: bytes | None, first: int
 ) -> Rolled:
     series = head["every"][head["series"]].astype(np.int64)
-    minute = head["minute"].astype(np.int64) + first if "minute" in head else np.full(
-        len(series), first, np.int64
+    minute = (
+        head["minute"].astype(np.int64) + first
+        if "minute" in head
+        else np.full(len(series), first, np.int64)
     )
     keys = counts = owners = None
     if bins is not None:

@@ -230,9 +230,7 @@ def _begun(connection: Connection, hour: int) -> int:
                 telemetry_segments.c.kind == kind, telemetry_segments.c.hour == hour
             )
         )
-    return int(
-        connection.execute(select(table.c.version).where(table.c.hour == hour)).scalar_one()
-    )
+    return int(connection.execute(select(table.c.version).where(table.c.hour == hour)).scalar_one())
 
 
 def _fetched(statement: Select[Any], connection: Connection) -> Sequence[Any]:

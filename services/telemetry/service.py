@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from mcp_hub.services.telemetry.alerts.service import AlertService
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.own import OwnTelemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,3 +12,5 @@ class TelemetryService:
     """One object for each thing that can be asked."""
 
     ingest: Ingest
+    own: OwnTelemetry
+    alerts: AlertService

@@ -44,7 +44,9 @@ class Groups:
             pairs = zip(*divmod(whole, len(column.values) + 1), strict=True)
             places = [(*places[before], int(place)) for before, place in pairs]
         lists = [column.values for column in columns]
-        numbers = [self.number(tuple(v[p] for v, p in zip(lists, one, strict=True))) for one in places]
+        numbers = [
+            self.number(tuple(v[p] for v, p in zip(lists, one, strict=True))) for one in places
+        ]
         return np.array(numbers, np.int64)[combined]
 
     def number(self, row: tuple[Any, ...]) -> int:
@@ -125,9 +127,7 @@ class Tally:
         self.numbers: dict[Number, NumberTally] = {
             one.number: NumberTally() for one in measures if one.number is not None
         }
-        self.uniques = {
-            one.unique: UniqueTally() for one in measures if one.unique is not None
-        }
+        self.uniques = {one.unique: UniqueTally() for one in measures if one.unique is not None}
 
     def ranks(self, number: Number) -> list[float]:
         """The quantiles asked for of a number."""

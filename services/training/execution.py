@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -38,7 +37,7 @@ from mcp_hub.services.training.attempt import (
     STDOUT_FILE,
     TASK_FILE,
 )
-from mcp_hub.services.training.events import LineTail, Report
+from mcp_hub.services.training.events import READ_BYTES, FileTail, Report
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import AttemptProcess, Launcher, stop
@@ -52,7 +51,6 @@ T = TypeVar("T")
 _POLL_S = 0.2
 _PATIENCE_S = 120.0
 """How long an attempt waits for a server that does not answer before it is given up."""
-_READ_BYTES = 1 << 20
 _MAX_EVENT_BYTES = 100_000_000
 
 
@@ -102,7 +100,7 @@ class Execution:
         self._seq = 1
         self._log_bytes = 0
         self._tails = {
-            name: _FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
+            name: FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
         }
         self._interrupted: Outcome | None = None
         self._interrupt = anyio.Event()
@@ -199,7 +197,7 @@ class Execution:
                 lambda: {name: tail.read() for name, tail in self._tails.items()}
             )
             self._check_output()
-            unread = any(len(chunk) == _READ_BYTES for chunk in chunks.values())
+            unread = any(len(chunk) == READ_BYTES for chunk in chunks.values())
             more = final and unread and self._interrupted is None
             for name, chunk in chunks.items():
                 lines = self._tails[name].lines.feed(chunk, final=final and not more)
@@ -369,27 +367,6 @@ def _check_model(file: Path, signature: Signature) -> None:
     from mcp_hub.services.registry.inspection import check_signature
 
     check_signature(file.read_bytes(), signature)
-
-
-class _FileTail:
-    """Reads what was added to a file since the last time; `size` is what it had then."""
-
-    def __init__(self, path: Path) -> None:
-        self.lines = LineTail()
-        self.size = 0
-        self._path = path
-        self._offset = 0
-
-    def read(self) -> bytes:
-        try:
-            with self._path.open("rb") as file:
-                self.size = file.seek(0, os.SEEK_END)
-                file.seek(self._offset)
-                data = file.read(_READ_BYTES)
-        except FileNotFoundError:
-            return b""
-        self._offset += len(data)
-        return data
 
 
 def _dataset_row(connection: Connection, job: Job) -> Any:

@@ -217,6 +217,10 @@ class TrainingService:
         )
         return await self._database.read(lambda c: c.execute(statement).scalars().all())
 
+    async def waiting(self) -> int:
+        """Messages in the queue that no worker has taken."""
+        return await self._queue.depth()
+
     async def resume(self) -> None:
         """Have a worker take what an earlier hub left queued."""
         counts = await self._database.read(jobs.count_by_status)

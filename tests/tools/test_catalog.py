@@ -11,7 +11,7 @@ from mcp_hub.tools.toolset import BoundTool
 
 SEEN_BY_AGENTS = 20_000
 """Bytes of names, descriptions and input schemas: what a model reads before its first call."""
-WHOLE_LIST = 48_000
+WHOLE_LIST = 50_000
 
 
 def _tools() -> list[BoundTool]:

@@ -1,0 +1,21 @@
+"""Work beside other work."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+
+@asynccontextmanager
+async def in_background(work: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Run `work` while the context lasts. What the body raises leaves as it is, in no group."""
+    raised: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised below
+            raised = error
+        tasks.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
