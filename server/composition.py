@@ -16,10 +16,18 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.envelope import KINDS
 from mcp_hub.services.telemetry.facts import Facts, facts_of
+from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.own import OwnTelemetry
+from mcp_hub.services.telemetry.retention import Kept, Retention
+from mcp_hub.services.telemetry.sealing import Sealing
+from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.traces import Traces
+from mcp_hub.services.telemetry.upkeep import Upkeep
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -36,6 +44,7 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
     own = own or own_telemetry(settings)
     async with AsyncExitStack() as stack:
         adapters = await stack.enter_async_context(open_adapters(settings))
+        upkeep = await stack.enter_async_context(_upkeep(settings, adapters))
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
         ingest = Ingest(database, choose_records(database))
@@ -53,12 +62,21 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
                 threads=settings.inference.threads,
                 own=own,
             ),
-            telemetry=TelemetryService(ingest=ingest, own=own, alerts=alerts),
+            telemetry=TelemetryService(
+                ingest=ingest,
+                own=own,
+                alerts=alerts,
+                aggregating=Aggregating(database),
+                fields=Fields(database),
+                searching=Searching(database),
+                traces=Traces(database),
+            ),
             health=HealthService(
                 {
                     "database": database.check,
                     "blobs": blobs.check,
                     "queue": partial(_check_queue, adapters.queue),
+                    "telemetry": upkeep.check,
                     **{name: sender.check for name, sender in senders.items()},
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
@@ -91,6 +109,7 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
     own = own_telemetry(settings, "mcp-hub-worker")
     async with AsyncExitStack() as stack:
         adapters = await stack.enter_async_context(open_adapters(settings))
+        await stack.enter_async_context(_upkeep(settings, adapters))
         data = _data_service(settings, adapters)
         ingest = Ingest(adapters.database, choose_records(adapters.database))
         await stack.enter_async_context(own.kept_by(ingest))
@@ -118,6 +137,18 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             training=_training_service(settings, adapters, data, own, autostart=False),
             own=own,
         )
+
+
+@asynccontextmanager
+async def _upkeep(settings: Settings, adapters: Adapters) -> AsyncIterator[Upkeep]:
+    """What goes on in the background of every process of the hub."""
+    days = settings.telemetry.retention_days
+    kept = Kept({kind: getattr(days, kind) for kind in KINDS}, days.rollups)
+    database = adapters.database
+    retention = Retention(database, choose_records(database), kept)
+    upkeep = Upkeep(database, Sealing(database), retention)
+    async with upkeep.running():
+        yield upkeep
 
 
 def _data_service(settings: Settings, adapters: Adapters) -> DataService:

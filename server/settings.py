@@ -160,6 +160,26 @@ class TelemetryEndpoints(_Section):
         return _http_url(url)
 
 
+class RetentionSettings(_Section):
+    """Days for which telemetry is kept."""
+
+    event: float = Field(90, gt=0, description="Days that events are kept")
+    metric: float = Field(30, gt=0, description="Days that metrics are kept")
+    span: float = Field(14, gt=0, description="Days that spans are kept")
+    log: float = Field(30, gt=0, description="Days that logs are kept")
+    rollups: float = Field(90, gt=0, description="Days that counts and percentiles are kept")
+
+    @model_validator(mode="after")
+    def _rollups_longest(self) -> Self:
+        longest = max(self.event, self.metric, self.span, self.log)
+        if self.rollups < longest:
+            raise ValueError(
+                f"rollups ({self.rollups:g}) must be at least the longest of the kinds "
+                f"({longest:g})"
+            )
+        return self
+
+
 class TelemetrySettings(_Section):
     enabled: bool = Field(True, description="Whether the hub records what it does itself")
     collect_usage_metrics: bool = Field(True, description="Record what went well")
@@ -168,6 +188,7 @@ class TelemetrySettings(_Section):
         60, gt=0, description="Seconds between reports to the endpoints"
     )
     endpoints: TelemetryEndpoints = TelemetryEndpoints()
+    retention_days: RetentionSettings = RetentionSettings()
     alert_interval_s: float = Field(15, gt=0, description="Seconds between evaluations of alerts")
     alertmanager_url: str | None = Field(
         None, repr=False, description="The Alertmanager that is told of alerts"

@@ -1,13 +1,14 @@
 """Work beside other work."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
 
 @asynccontextmanager
-async def in_background(work: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+async def in_background(work: Callable[[], Coroutine[Any, Any, object]]) -> AsyncIterator[None]:
     """Run `work` while the context lasts. What the body raises leaves as it is, in no group."""
     raised: Exception | None = None
     async with anyio.create_task_group() as tasks:

@@ -30,8 +30,7 @@ async def lead(database: Database, name: str, *, lease_s: float = LEASE_S) -> As
     begin; the context then ends as if the body had.
     """
     lease = _Lease(database, name, lease_s)
-    while not await lease.taken():
-        await anyio.sleep(lease_s / 3)
+    await lease.wait()
     logger.debug("This process leads %s", name)
     try:
         async with anyio.create_task_group() as tasks:
@@ -82,6 +81,13 @@ class _Lease:
             # Counted from before the call: what it took is not ours.
             self._until = begin + self._lease_s
         return held
+
+    async def wait(self) -> None:
+        """Return once this process holds the lease."""
+        while True:
+            if await self.taken():
+                return
+            await anyio.sleep(self._lease_s / 3)
 
     async def keep(self, scope: anyio.CancelScope) -> None:
         """Renew the lease; cancel `scope` once it is another's or may be."""

@@ -36,6 +36,11 @@ class RecordStore(Protocol):
         """
         ...
 
-    def delete_before(self, connection: Connection, time: int, limit: int) -> int:
-        """Remove about `limit` of the records older than `time` (ns); how many were removed."""
+    def delete_before(
+        self, connection: Connection, time: int, limit: int, kind: str | None = None
+    ) -> int:
+        """Remove about `limit` of the records older than `time` (ns), or of those of one kind.
+
+        Returns how many were removed; 0 where there are no such records any more.
+        """
         ...

@@ -29,6 +29,12 @@ _DELETE = text(
     "(SELECT time, id FROM telemetry_records WHERE time < :time ORDER BY time LIMIT :limit)"
 )
 
+_DELETE_KIND = text(
+    "DELETE FROM telemetry_records WHERE (time, id) IN (SELECT r.time, r.id "
+    "FROM telemetry_series s JOIN telemetry_records r ON r.series = s.series "
+    "WHERE s.kind = :kind AND r.time < :time LIMIT :limit)"
+)
+
 
 class PostgresRecordStore:
     """Rows by COPY, a partition for each day that has some, whole days dropped when they are old.
@@ -46,7 +52,12 @@ class PostgresRecordStore:
             self._ensure_partitions(connection, days)
         return insert_new(connection, rows, _copy)
 
-    def delete_before(self, connection: Connection, time: int, limit: int) -> int:
+    def delete_before(
+        self, connection: Connection, time: int, limit: int, kind: str | None = None
+    ) -> int:
+        if kind is not None:
+            values = {"time": time, "limit": limit, "kind": kind}
+            return connection.execute(_DELETE_KIND, values).rowcount
         for name in connection.execute(_PARTITIONS).scalars():
             day = _day_of(name)
             if day is not None and (day + 1) * DAY_NS <= time:

@@ -16,6 +16,13 @@ _DELETE = text(
     "(SELECT rowid FROM telemetry_records WHERE time < :time ORDER BY time LIMIT :limit)"
 )
 
+# CROSS JOIN has SQLite go by the series, which the index begins with.
+_DELETE_KIND = text(
+    "DELETE FROM telemetry_records WHERE rowid IN (SELECT r.rowid FROM telemetry_series s "
+    "CROSS JOIN telemetry_records r ON r.series = s.series "
+    "WHERE s.kind = :kind AND r.time < :time LIMIT :limit)"
+)
+
 
 class SqliteRecordStore:
     """One prepared statement for all rows of a batch."""
@@ -23,8 +30,13 @@ class SqliteRecordStore:
     def insert(self, connection: Connection, rows: Sequence[Row]) -> list[int]:
         return insert_new(connection, rows, _insert)
 
-    def delete_before(self, connection: Connection, time: int, limit: int) -> int:
-        return connection.execute(_DELETE, {"time": time, "limit": limit}).rowcount
+    def delete_before(
+        self, connection: Connection, time: int, limit: int, kind: str | None = None
+    ) -> int:
+        values = {"time": time, "limit": limit}
+        if kind is not None:
+            return connection.execute(_DELETE_KIND, values | {"kind": kind}).rowcount
+        return connection.execute(_DELETE, values).rowcount
 
 
 def _insert(connection: Connection, rows: Sequence[Row]) -> None:

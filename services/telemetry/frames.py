@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Column, ColumnElement, Text, cast
+from sqlalchemy import Column, ColumnElement, Text, cast, literal
 
 from mcp_hub.adapters.database.port import Dialect
 from mcp_hub.adapters.database.telemetry_schema import telemetry_records
@@ -142,9 +142,9 @@ def expressions(wanted: Iterable[str], dialect: Dialect) -> dict[str, ColumnElem
             continue
         key = name.removeprefix(ATTRIBUTE)
         if dialect == "postgresql":
-            found[name] = cast(attributes.op("->")(key), Text)
+            found[name] = cast(attributes.op("->")(literal(key, Text)), Text)
         elif json.dumps(key, ensure_ascii=False) == f'"{key}"':
-            found[name] = attributes.op("->")(f'$."{key}"')
+            found[name] = attributes.op("->")(literal(f'$."{key}"', Text))
         else:
             # SQLite's paths have no way to write a key with quotes or the like.
             found[REST] = attributes

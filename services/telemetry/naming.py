@@ -6,7 +6,7 @@ it knows to be committed, and asks again for nothing.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Table, func, select
@@ -21,6 +21,8 @@ from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.envelope import Attributes, Record
 from mcp_hub.services.telemetry.masking import mask
+
+T = TypeVar("T")
 
 MAX_SERIES = 100_000
 MAX_PATTERNS = 100_000
@@ -164,14 +166,9 @@ class Names:
             self._totals[telemetry_series.name] += len(news.series)
             self._totals[telemetry_patterns.name] += len(news.patterns)
         self._series |= news.series.keys()
-        for known, new in (
-            (self._resources, news.resources.keys()),
-            (self._patterns, news.patterns.keys()),
-            (self._described, news.described),
-        ):
-            if len(known) > _MEMORY:
-                known.clear()  # type: ignore[attr-defined]
-            known |= new
+        _remember(self._resources, news.resources)
+        _remember(self._patterns, news.patterns)
+        _remember(self._described, news.described)
         for at, new_field in news.fields.items():
             if at not in self._fields:
                 self._keys[at[0]] = self._keys.get(at[0], 0) + 1
@@ -204,6 +201,12 @@ def to_text(value: Any, *, sort: bool = False) -> str:
     encoder = _sorting_encoder if sort else _encoder
     text = encoder.encode(value).decode("utf-8", "replace")
     return text.replace("\\u0000", "\N{REPLACEMENT CHARACTER}") if "\\u0000" in text else text
+
+
+def _remember(known: set[T], new: Iterable[T]) -> None:
+    if len(known) > _MEMORY:
+        known.clear()
+    known.update(new)
 
 
 def _type_of(value: Any) -> str:

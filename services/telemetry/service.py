@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.alerts.service import AlertService
+from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.own import OwnTelemetry
+from mcp_hub.services.telemetry.searching import Searching
+from mcp_hub.services.telemetry.traces import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +18,7 @@ class TelemetryService:
     ingest: Ingest
     own: OwnTelemetry
     alerts: AlertService
+    aggregating: Aggregating
+    fields: Fields
+    searching: Searching
+    traces: Traces

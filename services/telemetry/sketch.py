@@ -84,14 +84,7 @@ def quantiles_of(
         # Adding up where each bin belongs takes a tenth of the time of sorting them.
         places = groups * span + (keys.astype(np.int64) - least)
         table = np.bincount(places, counts, count * span).reshape(count, span)
-        np.cumsum(table, axis=1, out=table)
-        sizes = table[:, -1]
-        for column, rank in enumerate(ranks):
-            wanted = np.floor(rank * np.maximum(sizes - 1, 0)) + 1
-            found = np.argmax(table >= wanted[:, None], axis=1)
-            values = values_of(found + least)
-            result[:, column] = np.where(sizes > 0, values, np.nan)
-        return result
+        return quantiles_of_table(table, least, ranks)
     order = np.lexsort((keys, groups))
     keys, owners = keys[order], groups[order]
     totals = np.cumsum(counts[order], dtype=np.float64)
@@ -105,4 +98,23 @@ def quantiles_of(
         wanted = before + np.floor(rank * np.maximum(sizes - 1, 0)) + 1
         found = np.searchsorted(totals, wanted[filled], "left")
         result[filled, column] = values_of(keys[np.minimum(found, ends[filled] - 1)])
+    return result
+
+
+def quantiles_of_table(
+    table: NDArray[Any], least: int, ranks: Sequence[float]
+) -> NDArray[np.float64]:
+    """Quantiles [n, len(ranks)] of n sketches whose bins' counts are the rows of `table`.
+
+    The bin of the first column has the key `least`, and each further one that of the next.
+    """
+    result = np.full((len(table), len(ranks)), np.nan)
+    if not table.size:
+        return result
+    totals = np.cumsum(table, axis=1)
+    sizes = totals[:, -1]
+    for column, rank in enumerate(ranks):
+        wanted = np.floor(rank * np.maximum(sizes - 1, 0)) + 1
+        found = np.argmax(totals >= wanted[:, None], axis=1)
+        result[:, column] = np.where(sizes > 0, values_of(found + least), np.nan)
     return result

@@ -15,16 +15,13 @@ from mcp_hub.services.telemetry.measures import Measure, Number
 MAX_GROUPS = 200_000
 MAX_UNIQUE = 5_000_000
 
-Figure = int | float | None
-
 
 class Groups:
     """Numbers for the combinations of values that records are grouped by."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         self.rows: list[tuple[Any, ...]] = []
         self._known: dict[Any, int] = {}
-        self._width = width
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -44,10 +41,15 @@ class Groups:
             pairs = zip(*divmod(whole, len(column.values) + 1), strict=True)
             places = [(*places[before], int(place)) for before, place in pairs]
         lists = [column.values for column in columns]
-        numbers = [
-            self.number(tuple(v[p] for v, p in zip(lists, one, strict=True))) for one in places
-        ]
-        return np.array(numbers, np.int64)[combined]
+        rows = (tuple(v[p] for v, p in zip(lists, one, strict=True)) for one in places)
+        return np.array([self.number(row) for row in rows], np.int64)[combined]
+
+    def order(self) -> NDArray[np.intp]:
+        """Of each group its place among all, sorted by their texts."""
+        texts = [*map(repr, self.rows)]
+        places = np.empty(len(texts), np.intp)
+        places[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
+        return places
 
     def number(self, row: tuple[Any, ...]) -> int:
         """The number of the group with these values."""
@@ -75,8 +77,8 @@ class NumberTally:
         there = ~np.isnan(values)
         if not there.all():
             cells, values = cells[there], values[there]
-        self.sums.add(*_presummed(cells, values))
-        self.extremes.add(cells, values, values)
+        self.sums.add_each(cells, values)
+        self.extremes.add_each(cells, values)
         if quantiles:
             self.numbers.add(cells, values)
 
@@ -177,10 +179,6 @@ class Tally:
             for column, rank in enumerate(ranks):
                 found["quantile", rank] = _spread(cells, owners, quantiles[:, column])
         return found
-
-
-def _presummed(cells: Cells, values: Floats) -> tuple[Cells, Floats, Floats]:
-    return cells, np.ones(len(cells)), values
 
 
 def _spread(cells: Cells, where: Cells, values: Floats, missing: float = np.nan) -> Floats:

@@ -26,3 +26,29 @@ class Table(View):
     truncated: bool = Field(description="Whether there are more rows than these")
     next_cursor: str | None = None
     note: str | None = None
+
+
+class SearchResult(Table):
+    same: dict[str, Any] | None = Field(
+        default=None, description="Columns that are the same in every row, said once"
+    )
+
+
+class TraceView(View):
+    trace_id: str
+    time: str
+    duration_ms: float
+    spans: int
+    others: int = Field(description="Logs, events and metrics of the trace")
+    errors: int
+    services: dict[str, int] = Field(description="Spans of each")
+    columns: list[str]
+    rows: list[list[Any]] = Field(description="The tree, each row before those below it")
+    truncated: bool
+    note: str | None
+
+
+class FieldsView(Table):
+    series: list[list[Any]] | None = Field(
+        default=None, description="Of one name: kind, service, count_24h, unit"
+    )

@@ -76,7 +76,7 @@ async def test_it_says_how_it_is(open_server: Served) -> None:
         assert (await http.get(f"{open_server.url}/ready")).json() == {"status": "ready"}
     assert health.status_code == 200
     assert health.json()["status"] == "ok"
-    assert health.json()["adapters"].keys() == {"database", "blobs", "queue"}
+    assert health.json()["adapters"].keys() == {"database", "blobs", "queue", "telemetry"}
 
 
 async def _is_ready(served: Served) -> bool:

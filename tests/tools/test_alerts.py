@@ -10,7 +10,7 @@ from mcp import Client
 from mcp.types import ResourceUpdatedNotification
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound
-from mcp_hub.server.app import create_server
+from mcp_hub.server.app import HubServer, create_server
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
@@ -33,11 +33,16 @@ async def hub(tmp_path: Any) -> AsyncIterator[Hub]:
 
 
 @pytest.fixture
-async def client(hub: Hub) -> AsyncIterator[Client]:
+def server(hub: Hub) -> HubServer:
     async def provide() -> Hub:
         return hub
 
-    async with Client(create_server(Settings(), provide)) as client:
+    return create_server(Settings(), provide)
+
+
+@pytest.fixture
+async def client(server: HubServer) -> AsyncIterator[Client]:
+    async with Client(server) as client:
         yield client
 
 
@@ -93,10 +98,7 @@ async def test_an_unknown_alert_names_the_nearest(client: Client) -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_subscribers_are_told_when_it_fires(hub: Hub, era: str) -> None:
-    async def provide() -> Hub:
-        return hub
-
+async def test_subscribers_are_told_when_it_fires(server: HubServer, era: str) -> None:
     uri = "telemetry://alerts/hot"
     told = anyio.Event()
 
@@ -105,7 +107,6 @@ async def test_subscribers_are_told_when_it_fires(hub: Hub, era: str) -> None:
             assert str(message.params.uri) == uri
             told.set()
 
-    server = create_server(Settings(), provide)
     async with Client(server, mode=era, message_handler=on_message) as client:
         await call(client, "telemetry_alert", action="set", name="hot", rule=RULE)
         record = {"kind": "metric", "name": "load", "value": 9, "time": time.time_ns()}

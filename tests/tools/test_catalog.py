@@ -9,9 +9,9 @@ from mcp_hub.server.app import create_server
 from mcp_hub.server.settings import Settings
 from mcp_hub.tools.toolset import BoundTool
 
-SEEN_BY_AGENTS = 20_000
+SEEN_BY_AGENTS = 23_500
 """Bytes of names, descriptions and input schemas: what a model reads before its first call."""
-WHOLE_LIST = 50_000
+WHOLE_LIST = 57_000
 
 
 def _tools() -> list[BoundTool]:
