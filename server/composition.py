@@ -49,7 +49,10 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
         data = _data_service(settings, adapters)
         ingest = Ingest(database, choose_records(database))
         await stack.enter_async_context(own.kept_by(ingest))
-        alerts = await stack.enter_async_context(alerting(settings, database, ingest, bus))
+        aggregating = Aggregating(database)
+        alerts = await stack.enter_async_context(
+            alerting(settings, database, ingest, bus, aggregating)
+        )
         senders = choose_senders(settings, own, lambda: facts_of(hub))
         hub = Hub(
             data=data,
@@ -66,7 +69,7 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
                 ingest=ingest,
                 own=own,
                 alerts=alerts,
-                aggregating=Aggregating(database),
+                aggregating=aggregating,
                 fields=Fields(database),
                 searching=Searching(database),
                 traces=Traces(database),
@@ -113,7 +116,10 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
         data = _data_service(settings, adapters)
         ingest = Ingest(adapters.database, choose_records(adapters.database))
         await stack.enter_async_context(own.kept_by(ingest))
-        await stack.enter_async_context(alerting(settings, adapters.database, ingest, adapters.bus))
+        aggregating = Aggregating(adapters.database)
+        await stack.enter_async_context(
+            alerting(settings, adapters.database, ingest, adapters.bus, aggregating)
+        )
 
         async def facts() -> Facts:
             return Facts(ingest.counts, ingest.waiting, own.dropped)

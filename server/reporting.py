@@ -8,8 +8,10 @@ from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.background import in_background
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Webhook
 from mcp_hub.services.telemetry.alerts.evaluating import Evaluator
+from mcp_hub.services.telemetry.alerts.measuring import Measuring
 from mcp_hub.services.telemetry.alerts.service import AlertService
 from mcp_hub.services.telemetry.facts import Facts
 from mcp_hub.services.telemetry.ingest import Ingest
@@ -49,19 +51,21 @@ def choose_senders(
 
 @asynccontextmanager
 async def alerting(
-    settings: Settings, database: Database, ingest: Ingest, bus: Bus
+    settings: Settings, database: Database, ingest: Ingest, bus: Bus, aggregating: Aggregating
 ) -> AsyncIterator[AlertService]:
     """The alerts; meanwhile this process evaluates them when no other does."""
     told = settings.telemetry
     alertmanager = Alertmanager(told.alertmanager_url) if told.alertmanager_url else None
     webhook = Webhook(told.webhook_url, told.webhook_secret) if told.webhook_url else None
+    measuring = Measuring(aggregating)
     evaluator = Evaluator(
         database,
         ingest,
         bus,
+        measuring,
         interval_s=told.alert_interval_s,
         alertmanager=alertmanager,
         webhook=webhook,
     )
     async with in_background(evaluator.run):
-        yield AlertService(database, bus, alertmanager=alertmanager, webhook=webhook)
+        yield AlertService(database, bus, measuring, alertmanager=alertmanager, webhook=webhook)

@@ -24,17 +24,16 @@ class AlertTools(Toolset):
         rule: Annotated[
             dict[str, Any] | None,
             Field(
-                description="For set and test: {kind?, name?, service?, measure: count, rate, "
-                "errors, error_rate, sum, avg, min, max, p50…p99.9; window: 5m; op: >; threshold, "
-                "or deviations: 4 from the windows before; for: 2m; labels?, annotations?, "
-                "destinations?}"
+                description="For set and test: {kind?, name?, service?, where?, measure: as in "
+                "telemetry_aggregate; window: 5m; op: >; threshold, or deviations: 4 from the "
+                "windows before; for: 2m; labels?, annotations?, destinations?}"
             ),
         ] = None,
         silence_for: Annotated[str | None, Field(description="Such as 2h; 0s ends it")] = None,
     ) -> Alerts:
         """Watch an aggregate of telemetry. An alert is ok, pending (for `for`), then firing:
-        Alertmanager, a webhook and subscribers of telemetry://alerts/{name} are told. A span's
-        measure is its duration in ns. test tries a rule on the last windows and tells nobody."""
+        Alertmanager, a webhook and subscribers of telemetry://alerts/{name} are told. test tries
+        a rule on the last windows and tells nobody."""
         alerts = (await self.hub()).telemetry.alerts
         if action == "list":
             return await alerts.list()

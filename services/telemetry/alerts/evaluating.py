@@ -5,11 +5,10 @@ import time
 from collections.abc import Sequence
 
 import anyio
-from sqlalchemy import Connection
 
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.errors import InvalidArgument, Unavailable
 from mcp_hub.services.leading import run_as_leader
 from mcp_hub.services.telemetry.accepting import Batch, make_record
 from mcp_hub.services.telemetry.alerts import store
@@ -21,8 +20,8 @@ from mcp_hub.services.telemetry.alerts.delivering import (
     Status,
     Webhook,
 )
-from mcp_hub.services.telemetry.alerts.measuring import measure, windows_until
-from mcp_hub.services.telemetry.alerts.rules import WINDOWS_BEFORE, Rule, is_broken
+from mcp_hub.services.telemetry.alerts.measuring import Measuring
+from mcp_hub.services.telemetry.alerts.rules import Rule
 from mcp_hub.services.telemetry.alerts.states import AlertState, Transition, step
 from mcp_hub.services.telemetry.alerts.store import Alert
 from mcp_hub.services.telemetry.ingest import Ingest
@@ -45,6 +44,7 @@ class Evaluator:
         database: Database,
         ingest: Ingest,
         bus: Bus,
+        measuring: Measuring,
         *,
         interval_s: float,
         alertmanager: Alertmanager | None = None,
@@ -53,6 +53,7 @@ class Evaluator:
         self._database = database
         self._ingest = ingest
         self._bus = bus
+        self._measuring = measuring
         self._interval_s = interval_s
         self._alertmanager = alertmanager
         self._webhook = webhook
@@ -96,7 +97,12 @@ class Evaluator:
 
     async def _evaluate_one(self, alert: Alert, now: int) -> None:
         rule = store.rule_of(alert)
-        value, broken = await evaluated(self._database, rule, now)
+        wrong = None
+        try:
+            value, broken = await self._measuring.now(rule, now)
+        except InvalidArgument as error:
+            # Such as an attribute that no record has yet.
+            value, broken, wrong = None, False, error.message
         state, moves = step(AlertState(alert.state, alert.state_since), broken, now, rule.for_ns)
         quiet = (alert.silenced_until or 0) > now
         values = {
@@ -108,6 +114,7 @@ class Evaluator:
             await self._record(alert, rule, moves, value)
             await self._bus.publish(alert_topic(alert.name))
         problems = [
+            wrong,
             await self._tell_alertmanager(alert.name, rule, state, moves, value, quiet=quiet),
             await self._tell_webhook(alert, rule, state, value, quiet=quiet),
         ]
@@ -216,20 +223,3 @@ class Evaluator:
                 logger.warning("Alertmanager's silences are not known: %s", error)
                 self._silences = []
         return any(silence.covers(notice.labels) for silence in self._silences)
-
-
-async def evaluated(database: Database, rule: Rule, now: int) -> tuple[float | None, bool]:
-    """A rule's value as of `now` (ns), and whether it is a reason to alert."""
-    count = 1 if rule.threshold is not None else 1 + WINDOWS_BEFORE
-    values = await measured(database, rule, now, count)
-    return values[-1], is_broken(rule, values[-1], values[:-1])
-
-
-async def measured(database: Database, rule: Rule, now: int, count: int) -> list[float | None]:
-    """A rule's value in the last `count` windows, the last of which holds `now` (ns)."""
-    windows = windows_until(now, rule.window_ns, count)
-
-    def read(connection: Connection) -> list[float | None]:
-        return measure(connection, rule, windows)
-
-    return await database.read(read)

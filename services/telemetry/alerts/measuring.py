@@ -1,95 +1,77 @@
-"""The aggregate of a rule, from the minute rollups."""
+"""The aggregate of a rule: now, and in the windows before."""
 
-import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-import numpy as np
-from sqlalchemy import Connection, func, select
+from mcp_hub.services.telemetry.aggregate import Aggregate
+from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.alerts.rules import MINUTE_NS, Rule, is_broken
 
-from mcp_hub.adapters.database.telemetry_schema import telemetry_rollups, telemetry_series
-from mcp_hub.services.telemetry import sketch
-from mcp_hub.services.telemetry.alerts.rules import MINUTE_NS, Measure, Rule
-from mcp_hub.services.telemetry.windows import Window
+WINDOWS_BEFORE = 24
+"""An anomaly is judged by so many windows of the same length before."""
 
-MAX_SERIES = 10_000
-
-
-def windows_until(now: int, length_ns: int, count: int) -> list[Window]:
-    """`count` windows of the same length, one after another, the last of which holds `now`.
-
-    Rollups are of whole minutes: the last window ends with the minute that has begun.
-    """
-    end = now // MINUTE_NS * MINUTE_NS + MINUTE_NS
-    return [
-        Window(end - (place + 1) * length_ns, end - place * length_ns)
-        for place in reversed(range(count))
-    ]
+_OF_NOTHING = {"count": 0.0, "rate": 0.0, "errors": 0.0, "sum": 0.0}
+"""What measures are of no records; the others are then unknown."""
 
 
-def measure(connection: Connection, rule: Rule, windows: Sequence[Window]) -> list[float | None]:
-    """The rule's aggregate in each window; None where there is nothing to tell it from."""
-    series = _series(connection, rule)
-    return [_measured(connection, rule.measure, series, window) for window in windows]
+class Measuring:
+    """Asks what rules ask."""
 
+    def __init__(self, aggregating: Aggregating) -> None:
+        self._aggregating = aggregating
 
-def _series(connection: Connection, rule: Rule) -> list[int] | None:
-    """The series that the rule is about; None for all."""
-    columns = telemetry_series.c
-    wanted = [
-        column == value
-        for column, value in (
-            (columns.kind, rule.kind), (columns.name, rule.name), (columns.service, rule.service),
+    async def now(self, rule: Rule, now: int) -> tuple[float | None, bool]:
+        """A rule's value in the window until `now` (ns), and whether it is a reason to alert.
+
+        Raises:
+            InvalidArgument: what it asks for is not there, such as an attribute.
+        """
+        table = await self._ask(rule, now - rule.window_ns, now)
+        value = _number(table[0][-1]) if table else _of_nothing(rule)
+        before = [] if rule.deviations is None else await self.before(rule, now, WINDOWS_BEFORE)
+        return value, is_broken(rule, value, before)
+
+    async def before(self, rule: Rule, now: int, count: int) -> list[float | None]:
+        """A rule's value in the last `count` windows that were over before its window until `now`.
+
+        They begin at multiples of their length. Those before the first that holds a record are
+        unknown: nothing may have been recorded yet. Raises as `now`.
+        """
+        width = rule.window_ns
+        until = (now - width) // width * width
+        since = until - count * width
+        found = {
+            _minute(row[0]): _number(row[-1])
+            for row in await self._ask(rule, since, until, bucket=rule.window)
+        }
+        starts = [start // MINUTE_NS for start in range(since, until, width)]
+        first = min(found, default=starts[-1] + 1)
+        return [found.get(start, _of_nothing(rule) if start > first else None) for start in starts]
+
+    async def _ask(
+        self, rule: Rule, since: int, until: int, bucket: str | None = None
+    ) -> Sequence[Sequence[Any]]:
+        asked = Aggregate(
+            measure=[rule.measure],
+            kind=rule.kind,
+            name=rule.name,
+            service=rule.service,
+            where=rule.where,
+            bucket=bucket,
+            since=since,
+            until=until,
         )
-        if value is not None
-    ]  # fmt: skip
-    if not wanted:
-        return None
-    query = select(columns.series).where(*wanted).order_by(columns.series).limit(MAX_SERIES)
-    return list(connection.execute(query).scalars())
+        return (await self._aggregating.aggregate(asked)).rows
 
 
-def _measured(
-    connection: Connection, measure: Measure, series: list[int] | None, window: Window
-) -> float | None:
-    table = telemetry_rollups.c
-    where = [table.minute >= window.since // MINUTE_NS, table.minute < window.until // MINUTE_NS]
-    if series is not None:
-        where.append(table.series.in_(series))
-    if measure.startswith("p"):
-        texts = connection.execute(select(table.sketch).where(*where)).scalars().all()
-        bins, owners = sketch.decode([bytes(text) for text in texts])
-        rank = float(measure[1:]) / 100
-        found = float(sketch.quantiles(bins, np.zeros_like(owners), 1, [rank])[0, 0])
-        return None if math.isnan(found) else found
-    row = connection.execute(
-        select(
-            func.coalesce(func.sum(table.count), 0).label("count"),
-            func.coalesce(func.sum(table.errors), 0).label("errors"),
-            func.coalesce(func.sum(table.measured), 0).label("measured"),
-            func.coalesce(func.sum(table.sum), 0.0).label("sum"),
-            func.min(table.min).label("min"),
-            func.max(table.max).label("max"),
-        ).where(*where)
-    ).one()
-    return _of_row(measure, row, window)
+def _of_nothing(rule: Rule) -> float | None:
+    return _OF_NOTHING.get(rule.measure.partition(":")[0])
 
 
-def _of_row(measure: Measure, row: Any, window: Window) -> float | None:
-    count, measured = int(row.count), int(row.measured)
-    match measure:
-        case "count":
-            return float(count)
-        case "rate":
-            return count / (window.length / 1e9)
-        case "errors":
-            return float(row.errors)
-        case "error_rate":
-            return int(row.errors) / count if count else None
-        case "sum":
-            return float(row.sum)
-        case "avg":
-            return float(row.sum) / measured if measured else None
-        case _:
-            found = row.min if measure == "min" else row.max
-            return None if found is None else float(found)
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _minute(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) // 60

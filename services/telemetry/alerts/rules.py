@@ -1,21 +1,20 @@
 """What an alert rule says, and whether a number breaks it."""
 
+import json
 import operator
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.telemetry.envelope import Kind
+from mcp_hub.services.telemetry.filters import parse_filter
+from mcp_hub.services.telemetry.measures import parse_measures
 from mcp_hub.services.telemetry.windows import parse_duration
 from mcp_hub.services.views import View
 
-Measure = Literal[
-    "count", "rate", "errors", "error_rate", "sum", "avg", "min", "max",
-    "p50", "p75", "p90", "p95", "p99", "p99.9",
-]  # fmt: skip
 Comparison = Literal[">", ">=", "<", "<=", "==", "!="]
 Destination = Literal["alertmanager", "webhook"]
 
@@ -26,8 +25,6 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 MINUTE_NS = 60 * 10**9
 MAX_WINDOW_NS = 24 * 60 * MINUTE_NS
 MAX_FOR_NS = 7 * 24 * 60 * MINUTE_NS
-WINDOWS_BEFORE = 24
-"""An anomaly is judged by so many windows of the same length before."""
 MIN_WINDOWS = 5
 """With fewer of them that hold something, nothing is an anomaly."""
 _MAD_TO_SIGMA = 1.4826
@@ -43,7 +40,8 @@ class Rule(View):
     kind: Kind | None = Field(None, description="event, metric, span or log; all if left out")
     name: str | None = Field(None, description="Records of this name; all if left out")
     service: str | None = Field(None, description="Records of this service; all if left out")
-    measure: Measure = Field("count", description="Of a span's duration in ns, else its value")
+    where: dict[str, Any] | None = Field(None, description="Further conditions on records")
+    measure: str = Field("count", description="As in telemetry_aggregate; durations in ms")
     window: str = Field("5m", description="1m to 1d, in whole minutes")
     op: Comparison = ">"
     threshold: FiniteFloat | None = None
@@ -77,6 +75,7 @@ class Rule(View):
     def condition(self) -> str:
         """The rule in a line."""
         what = " ".join(part for part in (self.service, self.kind, self.name) if part) or "records"
+        what += f" where {json.dumps(self.where)}" if self.where else ""
         bound = (
             f"{self.op} {self.threshold:g}"
             if self.threshold is not None
@@ -106,8 +105,10 @@ def parse_rule(said: dict[str, object]) -> Rule:
         raise InvalidArgument(
             f"rule{f'.{key}' if key else ''}: {message}.",
             'Such as {"kind": "span", "name": "predict", "measure": "p95", "window": "5m", '
-            '"op": ">", "threshold": 2e8, "for": "2m"}.',
+            '"op": ">", "threshold": 200, "for": "2m"}.',
         ) from None
+    parse_measures([rule.measure])
+    parse_filter(rule.where)
     if not MINUTE_NS <= rule.window_ns <= MAX_WINDOW_NS:
         raise InvalidArgument(f"window is {rule.window!r}.", "It is from 1m to 1d.")
     if rule.window_ns % MINUTE_NS:

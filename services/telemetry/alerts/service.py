@@ -11,8 +11,9 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable
 from mcp_hub.services.telemetry.alerts import store
 from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Notice, Webhook, labels_of
-from mcp_hub.services.telemetry.alerts.evaluating import alert_topic, measured
-from mcp_hub.services.telemetry.alerts.rules import WINDOWS_BEFORE, Rule, is_broken, parse_rule
+from mcp_hub.services.telemetry.alerts.evaluating import alert_topic
+from mcp_hub.services.telemetry.alerts.measuring import WINDOWS_BEFORE, Measuring
+from mcp_hub.services.telemetry.alerts.rules import Rule, is_broken, parse_rule
 from mcp_hub.services.telemetry.alerts.store import Alert
 from mcp_hub.services.telemetry.alerts.views import Alerts, AlertView, Tested
 from mcp_hub.services.telemetry.windows import parse_duration
@@ -31,12 +32,14 @@ class AlertService:
         self,
         database: Database,
         bus: Bus,
+        measuring: Measuring,
         *,
         alertmanager: Alertmanager | None = None,
         webhook: Webhook | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
+        self._measuring = measuring
         self._alertmanager = alertmanager
         self._webhook = webhook
 
@@ -111,16 +114,17 @@ class AlertService:
             rule = store.rule_of(await self._database.read(lambda c: store.find(c, name)))
         else:
             raise InvalidArgument("There is nothing to test.", "Give a rule, or an alert's name.")
-        values = await measured(self._database, rule, time.time_ns(), 2 * WINDOWS_BEFORE + 1)
-        broken = [
-            is_broken(rule, values[place], values[place - WINDOWS_BEFORE : place])
-            for place in range(WINDOWS_BEFORE, len(values))
-        ]
+        now = time.time_ns()
+        value, would_fire = await self._measuring.now(rule, now)
+        values = await self._measuring.before(rule, now, 2 * WINDOWS_BEFORE)
         tested = Tested(
-            value=values[-1],
-            would_fire=broken[-1],
+            value=value,
+            would_fire=would_fire,
             windows=WINDOWS_BEFORE,
-            broken_before=sum(broken[:-1]),
+            broken_before=sum(
+                is_broken(rule, values[place], values[place - WINDOWS_BEFORE : place])
+                for place in range(WINDOWS_BEFORE, len(values))
+            ),
         )
         return Alerts(alerts=[], tested=tested, note=rule.condition)
 

@@ -17,8 +17,10 @@ from sqlalchemy import Connection, select
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import telemetry_records, telemetry_series
+from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Webhook
 from mcp_hub.services.telemetry.alerts.evaluating import Evaluator, alert_topic
+from mcp_hub.services.telemetry.alerts.measuring import Measuring
 from mcp_hub.services.telemetry.alerts.rules import MINUTE_NS
 from mcp_hub.services.telemetry.alerts.service import AlertService
 from mcp_hub.services.telemetry.alerts.views import AlertView
@@ -34,7 +36,11 @@ OVER_5 = {"kind": "metric", "name": "load", "measure": "max", "threshold": 5, "w
 
 
 def evaluator(store: Database, ingest: Ingest, bus: DatabaseBus, **tellers: Any) -> Evaluator:
-    return Evaluator(store, ingest, bus, interval_s=0.05, **tellers)
+    return Evaluator(store, ingest, bus, Measuring(Aggregating(store)), interval_s=0.05, **tellers)
+
+
+def alert_service(store: Database, bus: DatabaseBus, **tellers: Any) -> AlertService:
+    return AlertService(store, bus, Measuring(Aggregating(store)), **tellers)
 
 
 async def state_of(service: AlertService, name: str) -> AlertView:
@@ -55,14 +61,14 @@ async def transitions(store: Database) -> list[str]:
 async def test_it_goes_through_its_states_and_each_is_an_event(
     store: Database, ingest: Ingest, bus: DatabaseBus
 ) -> None:
-    service = AlertService(store, bus)
+    service = alert_service(store, bus)
     await service.set("hot", OVER_5 | {"for": "1m"}, created_by="test")
     one = evaluator(store, ingest, bus)
-    now = time.time_ns()
-    await one.evaluate(now)
+    await one.evaluate()
     assert (await state_of(service, "hot")).state == "ok"
     async with bus.subscribe() as topics:
         await load(ingest, 7)
+        now = time.time_ns()
         await one.evaluate(now)
         assert (await state_of(service, "hot")).state == "pending"
         with anyio.fail_after(5):
@@ -80,8 +86,8 @@ async def test_an_anomaly_fires(store: Database, ingest: Ingest, bus: DatabaseBu
     now = time.time_ns()
     for minutes in range(2, 26):
         await load(ingest, 10 + minutes % 3, time=now - minutes * MINUTE_NS)
-    await load(ingest, 40, time=now)
-    service = AlertService(store, bus)
+    await load(ingest, 40, time=now - 1)
+    service = alert_service(store, bus)
     rule = {"name": "load", "measure": "avg", "window": "1m", "deviations": 6}
     tested = (await service.test(None, rule)).tested
     assert tested is not None
@@ -96,7 +102,7 @@ async def test_alertmanager_is_told_and_its_silence_is_respected(
     receiver: Receiver,
 ) -> None:  # fmt: skip
     alertmanager, webhook = Alertmanager(alertmanager_server.url), Webhook(receiver.url, None)
-    service = AlertService(store, bus, alertmanager=alertmanager, webhook=webhook)
+    service = alert_service(store, bus, alertmanager=alertmanager, webhook=webhook)
     one = evaluator(store, ingest, bus, alertmanager=alertmanager, webhook=webhook)
     name = f"hot-{uuid4().hex[:8]}"
     amtool = [need("amtool", "apt-get install prometheus-alertmanager"),
@@ -144,7 +150,7 @@ async def test_a_resolved_alert_ends_in_alertmanager(
     store: Database, ingest: Ingest, bus: DatabaseBus, alertmanager_server: Server
 ) -> None:
     alertmanager = Alertmanager(alertmanager_server.url)
-    service = AlertService(store, bus, alertmanager=alertmanager)
+    service = alert_service(store, bus, alertmanager=alertmanager)
     one = evaluator(store, ingest, bus, alertmanager=alertmanager)
     name = f"hot-{uuid4().hex[:8]}"
     await service.set(name, OVER_5, created_by="test")
@@ -171,7 +177,7 @@ async def test_the_webhook_is_signed_tried_again_and_told_once(
 ) -> None:
     secret = base64.b64encode(b"k" * 24).decode()
     webhook = Webhook(f"{receiver.url}/hooks/of-ours", f"whsec_{secret}")
-    service = AlertService(store, bus, webhook=webhook)
+    service = alert_service(store, bus, webhook=webhook)
     one = evaluator(store, ingest, bus, webhook=webhook)
     receiver.answers.append(503)
     await service.set("hot", OVER_5, created_by="test")
@@ -208,7 +214,7 @@ async def test_nobody_is_told_of_what_is_silenced(
     store: Database, ingest: Ingest, bus: DatabaseBus, receiver: Receiver
 ) -> None:
     webhook = Webhook(receiver.url, None)
-    service = AlertService(store, bus, webhook=webhook)
+    service = alert_service(store, bus, webhook=webhook)
     one = evaluator(store, ingest, bus, webhook=webhook)
     await service.set("hot", OVER_5, created_by="test")
     await service.silence("hot", "1h")
@@ -229,7 +235,7 @@ async def test_one_evaluates_and_another_follows(
     store: Database, ingest: Ingest, bus: DatabaseBus, receiver: Receiver
 ) -> None:
     webhook = Webhook(receiver.url, None)
-    service = AlertService(store, bus, webhook=webhook)
+    service = alert_service(store, bus, webhook=webhook)
     await service.set("hot", OVER_5, created_by="test")
     await load(ingest, 7)
     async with anyio.create_task_group() as tasks:
@@ -250,7 +256,7 @@ async def test_who_cannot_be_told_is_a_problem_that_names_no_url(
     store: Database, ingest: Ingest, bus: DatabaseBus, url: str
 ) -> None:
     webhook, alertmanager = Webhook(url, None), Alertmanager(url)
-    service = AlertService(store, bus, webhook=webhook, alertmanager=alertmanager)
+    service = alert_service(store, bus, webhook=webhook, alertmanager=alertmanager)
     await service.set("hot", OVER_5, created_by="test")
     await load(ingest, 7)
     await evaluator(store, ingest, bus, webhook=webhook, alertmanager=alertmanager).evaluate()
@@ -260,3 +266,19 @@ async def test_who_cannot_be_told_is_a_problem_that_names_no_url(
     assert "The webhook does not answer" in problem
     assert "127.0.0.1" not in problem
     assert "nowhere" not in problem
+
+
+async def test_a_rule_about_what_no_record_has_is_a_problem_until_one_has(
+    store: Database, ingest: Ingest, bus: DatabaseBus
+) -> None:
+    service = alert_service(store, bus)
+    await service.set("odd", {"where": {"colour": "red"}, "threshold": 0}, created_by="test")
+    one = evaluator(store, ingest, bus)
+    await one.evaluate()
+    before = await state_of(service, "odd")
+    assert before.problem is not None
+    assert "colour" in before.problem
+    await load(ingest, 1, attributes={"colour": "red"})
+    await one.evaluate()
+    after = await state_of(service, "odd")
+    assert (after.state, after.problem) == ("firing", None)
