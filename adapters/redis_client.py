@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -32,6 +33,12 @@ _HINTS: tuple[tuple[type[RedisError], str], ...] = (
     (ConnectionError, "Check that Redis runs and that redis_url names it."),
 )
 
+_CERTIFICATE = (
+    "Renew the server's certificate, or name its authority's file: ?ssl_ca_certs=FILE in redis_url."
+)
+_TLS = "A server with TLS needs rediss://."
+_NO_TLS = "A server without TLS needs redis://."
+
 
 def connect(url: str) -> "Redis":
     """A client of the Redis at `url` whose every call has a deadline and survives a restart."""
@@ -56,6 +63,13 @@ def connect(url: str) -> "Redis":
     return Redis.from_pool(pool)
 
 
+async def describe(redis: "Redis", url: str) -> str:
+    """One round trip: what the server at `url` is. Raises Unavailable."""
+    with translated(url):
+        information: dict[str, Any] = await redis.info("server")
+    return f"Redis {information['redis_version']}, {without_secret(url)}"
+
+
 @contextmanager
 def translated(url: str) -> Iterator[None]:
     """Raise what Redis lacks as Unavailable; a wrong command stays the error that it is."""
@@ -63,6 +77,10 @@ def translated(url: str) -> Iterator[None]:
         yield
     except RedisError as error:
         hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), None)
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            hint = _CERTIFICATE
+        elif isinstance(error, ConnectionError | TimeoutError) and _is_unanswered(error):
+            hint = f"{hint} {_NO_TLS if url.startswith('rediss:') else _TLS}"
         if hint is None and isinstance(error, ResponseError) and _is_passing(error):
             hint = "Redis is loading, or is a replica; try again, or connect to the primary."
         if hint is None and "DB index" in str(error):
@@ -76,6 +94,11 @@ def translated(url: str) -> Iterator[None]:
             f"Redis at {without_secret(url)} cannot be reached: {error}.",
             "Check that Redis runs and that redis_url names it.",
         ) from error
+
+
+def _is_unanswered(error: RedisError) -> bool:
+    """Whether the server may speak TLS where we do not, or the other way round."""
+    return str(error).startswith(("Connection closed by server", "Timeout connecting"))
 
 
 def _is_passing(error: ResponseError) -> bool:

@@ -1,8 +1,9 @@
 """The adapters that the settings choose: the only place that names them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.blobs.port import BlobStore
@@ -10,11 +11,12 @@ from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
-from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.errors import Denied, Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.adapters.records.port import RecordStore
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
+from mcp_hub.adapters.sources.port import DataSource
 from mcp_hub.server.settings import Settings
 
 JOBS_QUEUE = "mcp-hub-jobs"
@@ -79,12 +81,16 @@ async def provision_database(settings: Settings) -> bool:
 
 
 def choose_blobs(settings: Settings) -> BlobStore:
-    """S3 for an `s3://` URL, else a folder."""
+    """S3 for an `s3://` URL, GridFS for one of MongoDB, else a folder."""
     url = settings.blobs_url or ""
     if url.startswith("s3://"):
         with _extra("minio"):
             from mcp_hub.adapters.blobs.s3 import S3BlobStore
         return S3BlobStore(url)
+    if url.startswith(("mongodb://", "mongodb+srv://")):
+        with _extra("mongodb"):
+            from mcp_hub.adapters.blobs.gridfs import GridFSBlobStore
+        return GridFSBlobStore(url)
     return FileBlobStore(settings.blobs_dir)
 
 
@@ -95,6 +101,25 @@ def choose_records(database: Database) -> RecordStore:
     with _extra("postgres"):
         from mcp_hub.adapters.records.postgresql import PostgresRecordStore
     return PostgresRecordStore()
+
+
+def choose_sources(settings: Settings) -> dict[str, Callable[[], DataSource]]:
+    """How to open each named source. Opening raises Denied where its kind is switched off."""
+    return {
+        name: partial(_open_source, settings, name, source.url)
+        for name, source in settings.data.sources.items()
+    }
+
+
+def _open_source(settings: Settings, name: str, url: str) -> DataSource:
+    if settings.data.connectors.mongodb.enabled is False:
+        raise Denied(
+            f"The source {name} is of MongoDB, which the configuration switches off.",
+            "Whoever runs the hub can set data.connectors.mongodb.enabled to true.",
+        )
+    with _extra("mongodb"):
+        from mcp_hub.adapters.sources.mongodb import MongoDBSource
+    return MongoDBSource(url, f"data.sources.{name}.url")
 
 
 def _choose_queue(settings: Settings, database: Database) -> Queue:

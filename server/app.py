@@ -49,7 +49,7 @@ from mcp_hub.server.lazy_hub import LazyHub
 from mcp_hub.server.notices import Notices
 from mcp_hub.server.observing import McpSpans
 from mcp_hub.server.protocol import answering, page
-from mcp_hub.server.settings import Settings
+from mcp_hub.server.settings import WRITING, Settings
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.pages import MAX_LIMIT
 from mcp_hub.tools.alerts import AlertTools
@@ -137,6 +137,7 @@ def _about(settings: Settings, transport: Transport) -> HubAbout:
         protocol_versions=list(reversed(KNOWN_PROTOCOL_VERSIONS)),
         data_dir=str(settings.data_dir),
         roots=[str(root) for root in settings.roots],
+        sources=sorted(settings.data.sources),
         toolsets=list(settings.toolsets),
         read_only=settings.read_only,
         transport=transport,
@@ -374,4 +375,4 @@ class HubServer(Server[None]):
 def _may_use(offer: BoundTool | BoundPrompt) -> bool:
     """Whether the caller's token permits it; without tokens (stdio, loopback) everything is."""
     token = get_access_token()
-    return offer.read_only or token is None or not {"write", "admin"}.isdisjoint(token.scopes)
+    return offer.read_only or token is None or not WRITING.isdisjoint(token.scopes)

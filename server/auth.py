@@ -4,8 +4,12 @@ import hmac
 from collections.abc import Mapping
 
 from mcp.server.auth.provider import AccessToken
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_hub.server.settings import TokenSettings
+from mcp_hub.adapters.errors import Denied
+from mcp_hub.server.settings import WRITING
+from mcp_hub.server.settings_sections import TokenSettings
 
 
 class StaticTokens:
@@ -28,3 +32,17 @@ class StaticTokens:
             if hmac.compare_digest(secret, token.encode()):
                 found = AccessToken(token=token, client_id=name, scopes=scopes)
         return found
+
+
+class RequireWriting:
+    """Lets in, of those whose token is known, those that may change something."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if WRITING.isdisjoint(scope["auth"].scopes):
+            error = Denied("This token may only read.", "Use a token with the scope write.")
+            await JSONResponse(error.as_dict(), status_code=403)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

@@ -4,8 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from mcp_hub.adapters.queue.port import Queue
-from mcp_hub.server.adapters import Adapters, choose_database, choose_records, open_adapters
+from mcp_hub import migrations
+from mcp_hub.adapters.database.migrating import revision
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.errors import Conflict
+from mcp_hub.adapters.urls import without_secret
+from mcp_hub.server.adapters import Adapters, choose_records, choose_sources, open_adapters
 from mcp_hub.server.lazy_hub import own_telemetry
 from mcp_hub.server.reporting import alerting, choose_senders
 from mcp_hub.server.settings import Settings
@@ -76,33 +80,21 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
             ),
             health=HealthService(
                 {
-                    "database": database.check,
+                    "database": partial(_check_database, database),
                     "blobs": blobs.check,
-                    "queue": partial(_check_queue, adapters.queue),
+                    "queue": adapters.queue.check,
+                    "bus": bus.check,
                     "telemetry": upkeep.check,
                     **{name: sender.check for name, sender in senders.items()},
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
+                places=_places(settings),
             ),
             bus=bus,
         )
         for sender in senders.values():
             await stack.enter_async_context(sender.sending())
         yield hub
-
-
-async def migrate(settings: Settings) -> list[str]:
-    """Bring the database to this program's revision; the revisions applied.
-
-    Raises:
-        Unavailable, Conflict: the database cannot be opened or is newer than this program.
-    """
-    settings.ensure_folders()
-    database = choose_database(settings)
-    try:
-        return await database.upgrade()
-    finally:
-        await database.close()
 
 
 @asynccontextmanager
@@ -164,6 +156,7 @@ def _data_service(settings: Settings, adapters: Adapters) -> DataService:
         adapters.bus,
         roots=settings.roots,
         max_bytes=settings.data.max_mb * _MB,
+        sources=choose_sources(settings),
     )
 
 
@@ -182,5 +175,25 @@ def _training_service(
     )
 
 
-async def _check_queue(queue: Queue) -> str:
-    return f"{await queue.depth()} waiting"
+async def _check_database(database: Database) -> str:
+    """What it is. Raises Conflict where it was taken back to a schema that is too old for us."""
+    server = await database.check()
+    at = await database.read(revision)
+    if at is None or at in migrations.REVISIONS[:-1]:
+        raise Conflict(
+            f"The database is at revision {at}, and this process needs {migrations.HEAD}.",
+            "Start it again to bring the schema up, or start the older version instead.",
+        )
+    newer = "" if at == migrations.HEAD else f", newer than this version's {migrations.HEAD}"
+    return f"{server}, schema {at}{newer}"
+
+
+def _places(settings: Settings) -> dict[str, str]:
+    """The servers' URLs without their secrets, by the adapter that is there."""
+    urls = {
+        "database": settings.database_url,
+        "blobs": settings.blobs_url,
+        "queue": settings.redis_url,
+        "bus": settings.redis_url,
+    }
+    return {name: without_secret(url) for name, url in urls.items() if url}

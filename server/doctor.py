@@ -21,6 +21,7 @@ from mcp_hub.server.adapters import open_adapters
 from mcp_hub.server.clients import configured_clients
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import WITHOUT_EFFECT, Settings
+from mcp_hub.services.data.sources import Sources
 from mcp_hub.services.training.liveness import live_workers
 from mcp_hub.services.views import View
 
@@ -116,6 +117,22 @@ def _check_settings(settings: Settings) -> Iterator[Check]:
             detail=f"Read, but nothing in this release acts on it: {', '.join(idle)}.",
         )
 
+    mongodb = settings.data.connectors.mongodb.enabled
+    if mongodb and not settings.data.sources:
+        yield Check(
+            name="settings",
+            status="warning",
+            detail="data.connectors.mongodb.enabled is true, but no source is named.",
+            hint='Name one: [data.sources.NAME] url = "mongodb://user@host/database".',
+        )
+
+
+async def _check_source(sources: Sources, name: str) -> Check:
+    try:
+        return Check(name=f"source {name}", status="ok", detail=await sources.check(name))
+    except HubError as error:
+        return Check(name=f"source {name}", status="warning", detail=error.message, hint=error.hint)
+
 
 def _check_folders(settings: Settings) -> Iterator[Check]:
     try:
@@ -166,6 +183,7 @@ async def _check_hub(settings: Settings) -> list[Check]:
                     name=name,
                     status="ok" if adapter.status == "ok" else "broken",
                     detail=f"{adapter.detail} ({adapter.latency_ms:.1f} ms)",
+                    hint=adapter.hint,
                 )
                 for name, adapter in health.adapters.items()
             ]
@@ -178,6 +196,7 @@ async def _check_hub(settings: Settings) -> list[Check]:
                 )
                 for framework in (await hub.training.frameworks()).items
             ]
+            checks += [await _check_source(hub.data.sources, n) for n in hub.data.sources.names]
             jobs = (await hub.health.counts()).jobs
             silence_ms = int(settings.training.lease_s * 1000)
             alive, known = await adapters.database.read(lambda c: _count_workers(c, silence_ms))

@@ -1,12 +1,14 @@
-"""The HTTP server: MCP at /mcp, and how the hub is at /health, /ready and /metrics."""
+"""The HTTP server: MCP at /mcp, telemetry, and how the hub is: /health, /ready, /metrics."""
 
 import errno
+import gc
 import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import uvicorn
@@ -20,26 +22,30 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavailable
 from mcp_hub.server.app import CreateServer, HubServer, create_server
-from mcp_hub.server.auth import StaticTokens
+from mcp_hub.server.auth import RequireWriting, StaticTokens
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.observing import HttpSpans
 from mcp_hub.server.settings import Settings
+from mcp_hub.server.telemetry_routes import TelemetryRoutes
 from mcp_hub.services.telemetry.facts import facts_of
 from mcp_hub.services.telemetry.meters import CONTENT_TYPE, Meters
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 8 * 1024 * 1024
-_SHUTDOWN_S = 5
+DRAIN_S = 20
+"""How long calls in flight may take to end; Kubernetes kills 30 s after it says so, 5 s of which
+deploy/ spends before this begins."""
 _TRY_AGAIN_S = 2.0
+_COLLECT_AFTER = (10_000, 20, 50)
 
 
 async def serve(settings: Settings, create: CreateServer = create_server) -> None:
-    """Serve what `create` makes over HTTP until SIGTERM or SIGINT.
+    """Serve what `create` makes over HTTP until SIGTERM or SIGINT, and calls in flight to the end.
 
     Raises:
         InvalidArgument: the address is not loopback and there is no token, or is none of ours.
@@ -50,20 +56,21 @@ async def serve(settings: Settings, create: CreateServer = create_server) -> Non
     failures: list[HubError] = []
     async with lazy_hub(settings) as hub:
         mcp = create(settings, hub, transport="http")
+        app = create_app(settings, hub, mcp)
         server = _Server(
             uvicorn.Config(
-                create_app(settings, hub, mcp),
+                app,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 ws="none",
-                timeout_graceful_shutdown=_SHUTDOWN_S,
+                timeout_graceful_shutdown=DRAIN_S,
             )
         )
         host, port = listener.getsockname()[:2]
         logger.info("MCP at http://%s:%d/mcp", f"[{host}]" if ":" in host else host, port)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_stop_on_signal, server, mcp)
+            tasks.start_soon(_stop_on_signal, server, app.state.end_streams, mcp, hub)
             tasks.start_soon(_open, hub, server, failures)
             await server.serve(sockets=[listener])
             tasks.cancel_scope.cancel()
@@ -88,7 +95,8 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
     manager = StreamableHTTPSessionManager(
         app=mcp, security_settings=security, max_request_body_size=MAX_BODY
     )
-    endpoint: ASGIApp = StreamableHTTPASGIApp(manager)
+    streams = _EventStreams(StreamableHTTPASGIApp(manager))
+    endpoint: ASGIApp = streams
     middleware = [Middleware(HttpSpans, own=hub.own), Middleware(_HostGuard, settings=security)]
     tokens = settings.auth.tokens
     if tokens:
@@ -101,9 +109,11 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
 
     async def health(request: Request) -> JSONResponse:
         """Liveness: answers as long as the process does, whatever the adapters do."""
-        if not hub.opened:
-            return JSONResponse({"status": "starting", "adapters": {}})
-        report = (await (await hub()).health.check()).model_dump()
+        report: dict[str, Any] = {"status": "starting", "adapters": {}}
+        if hub.opened:
+            report = (await (await hub()).health.check()).model_dump()
+        elif hub.failure is not None:
+            report |= {"status": "unavailable", "error": hub.failure.as_dict()}
         if tokens and not request.user.is_authenticated:
             report = {"status": report["status"]}
         return JSONResponse(report)
@@ -112,7 +122,8 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
         """Readiness: the database has this program's schema and answers."""
         if not hub.opened:
             return JSONResponse({"status": "starting"}, status_code=503)
-        report = await (await hub()).health.check()
+        # What else may be silent is no reason to be sent no requests, nor to answer slowly.
+        report = await (await hub()).health.check(only=["database"])
         answers = report.adapters["database"].status == "ok"
         status = "ready" if answers else "unavailable"
         return JSONResponse({"status": status}, status_code=200 if answers else 503)
@@ -127,16 +138,34 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
         facts = await facts_of(await hub()) if hub.opened else None
         return Response(await meters.text(facts), headers={"content-type": CONTENT_TYPE})
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/metrics", endpoint=metrics),
             Route("/mcp", endpoint=endpoint),
             Route("/health", endpoint=health),
             Route("/ready", endpoint=ready),
+            *_telemetry(settings, hub),
         ],
         middleware=middleware,
         lifespan=lambda _: manager.run(),
     )
+    app.state.end_streams = streams.end
+    return app
+
+
+def _telemetry(settings: Settings, hub: LazyHub) -> list[Route]:
+    endpoints = TelemetryRoutes(hub).endpoints(read_only=settings.read_only)
+    guard = bool(settings.auth.tokens)
+    return [
+        Route(
+            path,
+            endpoint=RequireAuthMiddleware(RequireWriting(app), required_scopes=[])
+            if guard
+            else app,
+            methods=["POST"],
+        )
+        for path, app in endpoints.items()
+    ]
 
 
 def is_loopback(host: str) -> bool:
@@ -184,6 +213,7 @@ async def _open(hub: LazyHub, server: uvicorn.Server, failures: list[HubError]) 
     while not hub.opened:
         try:
             await hub()
+            _settle()
         except Unavailable as error:
             logger.error("Not ready: %s %s", error.message, error.hint or "")
             await anyio.sleep(_TRY_AGAIN_S)
@@ -193,18 +223,62 @@ async def _open(hub: LazyHub, server: uvicorn.Server, failures: list[HubError]) 
             return
 
 
-async def _stop_on_signal(server: uvicorn.Server, mcp: HubServer) -> None:
+def _settle() -> None:
+    """Keep what was loaded out of the garbage collector's way: each full pass over it took long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
+
+
+async def _stop_on_signal(
+    server: uvicorn.Server, end_streams: Callable[[], None], mcp: HubServer, hub: LazyHub
+) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             logger.info("Stopping on %s", number.name)
-            logging.getLogger("uvicorn.error").addFilter(_is_news)
-            mcp.notices.close_streams()
             server.handle_exit(number, None)
+            mcp.notices.close_streams()
+            end_streams()
+            if hub.opened:
+                (await hub()).training.end_waits()
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not that the event streams of 2025-era sessions are cut short: that is what stopping does."""
-    return "returned without completing response" not in record.getMessage()
+class _EventStreams:
+    """Ends the event streams of 2025-era sessions, which last until the client goes, on request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._scopes: set[anyio.CancelScope] = set()
+        self._ended = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET":
+            await self._app(scope, receive, send)
+            return
+        if self._ended:
+            # Clients open another one at once.
+            await JSONResponse({"status": "stopping"}, status_code=503)(scope, receive, send)
+            return
+        begun = False
+
+        async def note(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        with anyio.CancelScope() as cancelling:
+            self._scopes.add(cancelling)
+            try:
+                await self._app(scope, receive, note)
+            finally:
+                self._scopes.discard(cancelling)
+        if cancelling.cancelled_caught and begun:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def end(self) -> None:
+        self._ended = True
+        for scope in self._scopes:
+            scope.cancel()
 
 
 class _Server(uvicorn.Server):

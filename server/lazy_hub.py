@@ -8,7 +8,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.errors import HubError, Unavailable
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.telemetry.own import SILENT, Collected, OwnTelemetry
@@ -42,6 +42,8 @@ class LazyHub:
         self._opening: _Opening | None = None
         self._closing = anyio.Event()
         self._scope = anyio.CancelScope()
+        self.failure: HubError | None = None
+        """Why the last opening failed, until one succeeds."""
 
     async def __call__(self) -> Hub:
         while self._hub is None:
@@ -76,12 +78,14 @@ class LazyHub:
                 if self._closing.is_set():
                     return
                 async with opener() as self._hub:
+                    self.failure = None
                     opening.done.set()
                     await self._closing.wait()
         except Exception as error:  # whatever it is, it belongs to those who wait
             if opening.done.is_set():
                 raise
             opening.error = error
+            self.failure = error if isinstance(error, HubError) else None
         finally:
             self._opening = None
             opening.done.set()

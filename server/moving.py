@@ -39,7 +39,7 @@ def settings_of_end(
         if blobs is None:
             raise InvalidArgument(
                 f"{flag} {without_secret(given)} names a database; where are its blobs?",
-                f"Add {flag}-blobs: a folder or s3://….",
+                f"Add {flag}-blobs: a folder, s3://… or mongodb://….",
             )
         return _checked(flag, database_url=given, blobs_url=blobs)
     if blobs is not None:

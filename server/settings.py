@@ -1,4 +1,4 @@
-"""What a person may set: defaults < a file < `MCP_HUB_…` variables < flags.
+"""What a person may set: defaults < a file < its profile < `MCP_HUB_…` variables < flags.
 
 Importing this reads nothing; `load_settings` does. `Settings(…)` itself looks at no file and no
 variable, so that a test or a program gets exactly what it asks for.
@@ -8,21 +8,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from platformdirs import user_data_dir
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
-    SecretStr,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -34,10 +30,24 @@ from pydantic_settings import (
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server import settings_sources as sources
+from mcp_hub.server.settings_sections import (
+    MONGODB,
+    AuthSettings,
+    DataSettings,
+    InferenceSettings,
+    RegistrySettings,
+    SourceSettings,
+    TelemetrySettings,
+    TokenSettings,
+    TrainingSettings,
+    split_by,
+)
 
 ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", "hub"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Scope = Literal["read", "write", "admin"]
+
+WRITING: frozenset[str] = frozenset({"write", "admin"})
+"""The scopes of which a token needs one to change anything."""
 
 TOOLSETS: tuple[ToolsetName, ...] = (
     "training", "data", "registry", "inference", "telemetry", "hub",
@@ -48,173 +58,24 @@ the setting's variable with `_FILE` added."""
 
 _POSTGRESQL = ("postgresql://", "postgres://")
 _REDIS = ("redis://", "rediss://")
-_BLOBS = ("file:///", "s3://")
+
+_BLOBS = ("file:///", "s3://", *MONGODB)
 
 SECRETS = ("telemetry.webhook_url", "telemetry.webhook_secret")
 """The settings that are a secret as a whole, and never shown."""
+SECRET_FILES = (*URLS, "data.sources.*.url", *SECRETS)
 _MAY_HOLD_SECRETS = (
     *URLS, "telemetry.endpoints.metrics", "telemetry.endpoints.logs", "telemetry.alertmanager_url",
 )  # fmt: skip
 
-WITHOUT_EFFECT = ("data.connectors", "registry.auto_version")
+WITHOUT_EFFECT = (
+    "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
+)  # fmt: skip
 """Settings that are read and checked, and that nothing in this release acts on."""
-
-
-def _split(separator: str) -> BeforeValidator:
-    """A list written in one variable: as JSON, or with `separator` between its items."""
-
-    def split(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value.lstrip().startswith("["):
-            return json.loads(value)
-        return [item.strip() for item in value.split(separator) if item.strip()]
-
-    return BeforeValidator(split)
 
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TrainingSettings(_Section):
-    """Jobs and the workers that run them; all times in seconds."""
-
-    enabled: bool = Field(True, description="Whether jobs can be submitted here")
-    concurrency: int = Field(
-        default_factory=lambda: min(4, os.cpu_count() or 1),
-        ge=1,
-        le=256,
-        description="Attempts that one worker runs at once",
-    )
-    default_timeout_s: float = Field(
-        3600, gt=0, description="Time an attempt may take, unless its job says otherwise"
-    )
-    autostart_worker: bool = Field(
-        True, description="Start a detached worker when a job is queued and none is alive"
-    )
-    idle_exit_s: float = Field(
-        60, ge=0, description="How long a detached worker waits for a further job"
-    )
-    lease_s: float = Field(30, gt=0, description="A worker silent for so long has lost its jobs")
-    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its leases")
-    poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for jobs")
-    max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept of each attempt")
-    attempt_memory_mb: int | None = Field(
-        None, ge=64, description="The most memory an attempt may take; no limit if unset"
-    )
-
-    @model_validator(mode="after")
-    def _beats_within_lease(self) -> Self:
-        if self.heartbeat_s * 2 > self.lease_s:
-            raise ValueError(
-                f"heartbeat_s ({self.heartbeat_s:g}) must be at most half of lease_s "
-                f"({self.lease_s:g})"
-            )
-        return self
-
-
-class InferenceSettings(_Section):
-    cache_mb: int = Field(512, ge=1, description="Memory for models that are kept loaded")
-    threads: int = Field(1, ge=1, le=256, description="Threads of one prediction")
-
-
-class ConnectorSettings(_Section):
-    enabled: bool = Field(False, description="Whether to read data sets from there")
-
-
-class ConnectorsSettings(_Section):
-    postgres: ConnectorSettings = ConnectorSettings()
-    mongodb: ConnectorSettings = ConnectorSettings()
-    redis: ConnectorSettings = ConnectorSettings()
-
-
-class DataSettings(_Section):
-    max_mb: int = Field(1024, ge=1, description="The largest file that becomes a data set")
-    connectors: ConnectorsSettings = ConnectorsSettings()
-
-
-class RegistrySettings(_Section):
-    auto_version: bool = Field(True, description="Versions are always numbered automatically")
-
-
-def _http_url(url: str | None) -> str | None:
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise ValueError("must be http://… or https://…")
-    return url
-
-
-class TelemetryEndpoints(_Section):
-    metrics: str | None = Field(
-        None, repr=False, description="Prometheus's remote-write, or a Pushgateway"
-    )
-    logs: str | None = Field(None, repr=False, description="Loki, which gets log and events")
-
-    @field_validator("metrics", "logs")
-    @classmethod
-    def _http(cls, url: str | None) -> str | None:
-        return _http_url(url)
-
-
-class RetentionSettings(_Section):
-    """Days for which telemetry is kept."""
-
-    event: float = Field(90, gt=0, description="Days that events are kept")
-    metric: float = Field(30, gt=0, description="Days that metrics are kept")
-    span: float = Field(14, gt=0, description="Days that spans are kept")
-    log: float = Field(30, gt=0, description="Days that logs are kept")
-    rollups: float = Field(90, gt=0, description="Days that counts and percentiles are kept")
-
-    @model_validator(mode="after")
-    def _rollups_longest(self) -> Self:
-        longest = max(self.event, self.metric, self.span, self.log)
-        if self.rollups < longest:
-            raise ValueError(
-                f"rollups ({self.rollups:g}) must be at least the longest of the kinds "
-                f"({longest:g})"
-            )
-        return self
-
-
-class TelemetrySettings(_Section):
-    enabled: bool = Field(True, description="Whether the hub records what it does itself")
-    collect_usage_metrics: bool = Field(True, description="Record what went well")
-    collect_error_metrics: bool = Field(True, description="Record what failed")
-    reporting_interval_s: float = Field(
-        60, gt=0, description="Seconds between reports to the endpoints"
-    )
-    endpoints: TelemetryEndpoints = TelemetryEndpoints()
-    retention_days: RetentionSettings = RetentionSettings()
-    alert_interval_s: float = Field(15, gt=0, description="Seconds between evaluations of alerts")
-    alertmanager_url: str | None = Field(
-        None, repr=False, description="The Alertmanager that is told of alerts"
-    )
-    webhook_url: str | None = Field(
-        None, repr=False, description="Gets alerts as JSON; a secret, never shown"
-    )
-    webhook_secret: str | None = Field(
-        None, repr=False, description="Signs what the webhook gets (Standard Webhooks)"
-    )
-
-    @field_validator("alertmanager_url", "webhook_url")
-    @classmethod
-    def _http(cls, url: str | None) -> str | None:
-        return _http_url(url)
-
-
-class TokenSettings(_Section):
-    """A bearer token of `mcp-hub serve`, and what it permits."""
-
-    token: SecretStr = Field(min_length=16)
-    scopes: Annotated[list[Scope], NoDecode, _split(",")] = Field(["read"], min_length=1)
-
-
-class AuthSettings(_Section):
-    tokens: dict[str, TokenSettings] = Field({}, description="By the name kept in records")
 
 
 class Settings(BaseSettings):
@@ -229,11 +90,12 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    profile: str | None = Field(None, description="The file's table [profiles.NAME] that counts")
     data_dir: Path = Field(
         default_factory=lambda: Path(user_data_dir("mcp-hub", appauthor=False)),
         description="Where the embedded database, the blobs and the jobs' folders live",
     )
-    roots: Annotated[list[Path], NoDecode, _split(os.pathsep)] = Field(
+    roots: Annotated[list[Path], NoDecode, split_by(os.pathsep)] = Field(
         default_factory=lambda: [default_root()],
         min_length=1,
         description="The folders that data sets and models may be read from",
@@ -249,9 +111,10 @@ class Settings(BaseSettings):
     blobs_url: str | None = Field(
         None,
         repr=False,
-        description="A folder or s3://key:secret@host/bucket; blobs in data_dir if unset",
+        description="A folder, s3://key:secret@host/bucket or mongodb://user:password@host/db; "
+        "blobs in data_dir if unset",
     )
-    toolsets: Annotated[list[ToolsetName], NoDecode, _split(",")] = Field(
+    toolsets: Annotated[list[ToolsetName], NoDecode, split_by(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
     )
     read_only: bool = Field(False, description="Expose only the tools that change nothing")
@@ -311,7 +174,10 @@ class Settings(BaseSettings):
     @classmethod
     def _known_blobs(cls, url: str | None) -> str | None:
         if url is not None and "://" in url and not url.startswith(_BLOBS):
-            raise ValueError("must be a folder, file:///folder or s3://key:secret@host/bucket")
+            raise ValueError(
+                "must be a folder, file:///folder, s3://key:secret@host/bucket or "
+                "mongodb://user:password@host/database"
+            )
         return url
 
     @property
@@ -361,7 +227,8 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, Any]:
         """Every value by its dotted key, JSON-ready, without any secret."""
         values = sources.flatten(self.model_dump(mode="json"))
-        for key in _MAY_HOLD_SECRETS:
+        sources_urls = [f"data.sources.{name}.url" for name in self.data.sources]
+        for key in (*_MAY_HOLD_SECRETS, *sources_urls):
             if values[key] is not None:
                 values[key] = without_secret(values[key])
         for key in SECRETS:
@@ -370,9 +237,14 @@ class Settings(BaseSettings):
         return values
 
     def environment(self) -> dict[str, str]:
-        """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth."""
-        values = sources.flatten(self.model_dump(mode="json", exclude={"auth"}))
-        return {"MCP_HUB_CONFIG": ""} | {
+        """The `MCP_HUB_…` variables that give a process of this hub these settings, less auth and
+        the sources: workers read none."""
+        values = sources.flatten(
+            self.model_dump(
+                mode="json", exclude={"auth": True, "profile": True, "data": {"sources"}}
+            )
+        )
+        return {"MCP_HUB_CONFIG": "", "MCP_HUB_PROFILE": ""} | {
             sources.variable(key): value if isinstance(value, str) else json.dumps(value)
             for key, value in values.items()
         }
@@ -392,10 +264,12 @@ def load_settings(
         InvalidArgument: the file cannot be read, or a key or a value is wrong; names both.
     """
     known, path = known_keys(), sources.find_file(config_file)
-    layers = [sources.file_layer(path, known) if path else {}]
+    layers = []
     if not alone:
-        layers.append(sources.environment_layer(Settings, known, secret_files=(*URLS, *SECRETS)))
+        layers.append(sources.environment_layer(Settings, known, secret_files=SECRET_FILES))
         layers.append(sources.flags_layer(flags))
+    profile = next((layer["profile"] for layer in reversed(layers) if "profile" in layer), None)
+    layers.insert(0, sources.file_layer(path, known, profile))
     merged: dict[str, sources.Setting] = {}
     for layer in layers:
         merged.update(layer)
@@ -417,11 +291,15 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             keys += known_keys(section, f"{prefix}{name}.")
-        elif name == "tokens":
-            keys += known_keys(TokenSettings, f"{prefix}{name}.*.")
+        elif name in _BY_NAME:
+            keys += known_keys(_BY_NAME[name], f"{prefix}{name}.*.")
         else:
             keys.append(prefix + name)
     return keys
+
+
+_BY_NAME: Mapping[str, type[BaseModel]] = {"tokens": TokenSettings, "sources": SourceSettings}
+"""The settings that are sections under names which a person chooses."""
 
 
 def describe(key: str) -> str:

@@ -12,7 +12,7 @@ from platformdirs import user_config_dir
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
-from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.adapters.errors import InvalidArgument, names_hint
 
 PREFIX = "MCP_HUB_"
 FILE_NAMES = ("mcp-hub.toml", "mcp-hub.json")
@@ -78,23 +78,57 @@ def find_file(config_file: str | Path | None) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def file_layer(path: Path, known: Iterable[str]) -> Layer:
-    """The settings in a TOML or JSON file; relative paths in it start at its own folder.
+def file_layer(path: Path | None, known: Iterable[str], profile: Setting | None = None) -> Layer:
+    """The settings in a TOML or JSON file, with those of a profile, which is `[profiles.NAME]`.
+
+    `profile` says which; else the file's own key `profile` does, if it has one. Relative paths
+    in the file start at its own folder.
 
     Raises:
-        InvalidArgument: it cannot be read or parsed, or holds an unknown or a doubled key.
+        InvalidArgument: it cannot be read or parsed, holds an unknown or a doubled key, or has no
+            such profile.
     """
+    if path is None:
+        if profile is not None and profile.value:
+            raise InvalidArgument(
+                f"{profile.origin}: there is no configuration file to take a profile from.",
+                f"Make {FILE_NAMES[0]} with a table [profiles.{profile.value}], or name a file "
+                "with --config.",
+            )
+        return {}
+    values, known = _parse(path), list(known)
+    profiles = values.pop("profiles", {})
+    layer = _file_layer(values, path.parent, known, str(path))
+    if not isinstance(profiles, dict) or not all(isinstance(t, dict) for t in profiles.values()):
+        raise InvalidArgument(f"{path}: profiles must hold tables, such as [profiles.team].")
+    inside = [key for key in known if key != "profile"]
+    layers = {
+        name: _file_layer(table, path.parent, inside, f"{path}, profile {name}")
+        for name, table in profiles.items()
+    }
+    chosen = profile or layer.get("profile")
+    if chosen is None or not chosen.value:
+        return layer
+    if chosen.value not in list(layers):
+        raise InvalidArgument(
+            f"{chosen.origin}: there is no profile {chosen.value!r} in {path}.",
+            names_hint(str(chosen.value), layers, "profiles"),
+        )
+    return layer | layers[chosen.value]
+
+
+def _file_layer(values: dict[str, Any], folder: Path, known: list[str], origin: str) -> Layer:
     layer: Layer = {}
     said: dict[str, str] = {}
-    for written, raw in flatten(_parse(path)).items():
+    for written, raw in flatten(values).items():
         key, convert = _EARLIER.get(written, (written, _same))
-        _check_known(written, key, raw, known, str(path))
+        _check_known(written, key, raw, known, origin)
         if key in layer:
-            raise InvalidArgument(f"{path}: {said[key]} and {written} are the same setting.")
+            raise InvalidArgument(f"{origin}: {said[key]} and {written} are the same setting.")
         value = convert(raw)
         if key in _PATH_KEYS:
-            value = _from_folder(path.parent, value)
-        layer[key], said[key] = Setting(value, str(path)), written
+            value = _from_folder(folder, value)
+        layer[key], said[key] = Setting(value, origin), written
     return layer
 
 
@@ -104,20 +138,21 @@ def environment_layer(
     """The settings in the process's `MCP_HUB_…` variables; empty ones do not count.
 
     A setting in `secret_files` may be in a file that the variable with `_FILE` names, as
-    container platforms give secrets.
+    container platforms give secrets; `*` in a key there takes any name.
 
     Raises:
         InvalidArgument: a variable names no setting, its JSON cannot be parsed or its file read.
     """
     known = list(known)
-    files = {f"{variable(key)}_FILE": key for key in secret_files}
+    secret_files = list(secret_files)
+    files = {name: key for name in os.environ if (key := _filed_key(name, secret_files))}
     names = [
         name
         for name, value in os.environ.items()
         if name.upper().startswith(PREFIX)
         and value
         and name.upper() not in _OTHER_VARIABLES
-        and name.upper() not in files
+        and name not in files
     ]
     for name in names:
         key = name[len(PREFIX) :].lower().replace("__", ".")
@@ -133,6 +168,9 @@ def environment_layer(
         raise InvalidArgument(f"A {PREFIX}… variable cannot be parsed: {error}.") from error
     layer: Layer = {}
     for key, value in values.items():
+        # Within a section, pydantic takes the variable that names a file for a setting.
+        if variable(key) in files:
+            continue
         # The longest name that leads to the key: a section may be given whole, as JSON.
         name = max((n for n in names if variable(key).startswith(n.upper())), key=len)
         _check_known(key, key, value, known, name)
@@ -142,6 +180,14 @@ def environment_layer(
         for name, key in files.items()
         if os.environ.get(name)
     }
+
+
+def _filed_key(name: str, secret_files: Iterable[str]) -> str | None:
+    """The key whose value is in the file that the variable `name` names, if it is such a one."""
+    if not (name.startswith(PREFIX) and name.endswith("_FILE")):
+        return None
+    key = name[len(PREFIX) : -len("_FILE")].lower().replace("__", ".")
+    return key if _matches(key, secret_files) else None
 
 
 def _read_secret(name: str, path: str) -> str:

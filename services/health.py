@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Literal
 
 import anyio
@@ -21,6 +21,7 @@ class AdapterHealth(View):
     status: Literal["ok", "failing"]
     latency_ms: float
     detail: str
+    hint: str | None = Field(None, description="What to do about it")
 
 
 class HealthReport(View):
@@ -48,26 +49,33 @@ class HealthService:
         checks: Mapping[str, Check],
         count: Callable[[], Awaitable[Counts]],
         *,
+        places: Mapping[str, str] | None = None,
         deadline_s: float = 5.0,
     ) -> None:
+        """`places` say where an adapter's server is, without secrets, if it does not say so."""
         self._checks = checks
         self._count = count
+        self._places = places or {}
         self._deadline_s = deadline_s
 
-    async def check(self) -> HealthReport:
-        """The health of every adapter, within about the deadline. Never raises."""
+    async def check(self, only: Collection[str] = ()) -> HealthReport:
+        """The health of every adapter, or of `only` those, within about the deadline.
+
+        Never raises.
+        """
+        checks = {name: self._checks[name] for name in only or self._checks}
         found: dict[str, AdapterHealth] = {}
 
         async def ask(name: str, check: Check) -> None:
             found[name] = await self._ask(name, check)
 
         async with anyio.create_task_group() as tasks:
-            for name, check in self._checks.items():
+            for name, check in checks.items():
                 tasks.start_soon(ask, name, check)
         healthy = all(adapter.status == "ok" for adapter in found.values())
         return HealthReport(
             status="ok" if healthy else "degraded",
-            adapters={name: found[name] for name in self._checks},
+            adapters={name: found[name] for name in checks},
         )
 
     async def counts(self) -> Counts:
@@ -81,15 +89,17 @@ class HealthService:
     async def _ask(self, name: str, check: Check) -> AdapterHealth:
         started = time.perf_counter()
         status: Literal["ok", "failing"] = "failing"
-        detail = f"No answer within {self._deadline_s:g} s."
+        where = f" from {self._places[name]}" if name in self._places else ""
+        detail = f"No answer{where} within {self._deadline_s:g} s."
+        hint: str | None = "See whether the server runs, can be reached, and is not overloaded."
         with anyio.move_on_after(self._deadline_s):
             try:
-                detail = await check()
+                detail, hint = await check(), None
                 status = "ok"
             except HubError as error:
-                detail = error.message
+                detail, hint = error.message, error.hint
             except Exception as error:  # a health check must report, whatever breaks
                 logger.exception("The check of %s failed", name)
-                detail = f"{type(error).__name__}; the hub's log has details."
+                detail, hint = f"{type(error).__name__}; the hub's log has details.", None
         latency_ms = round((time.perf_counter() - started) * 1000, 1)
-        return AdapterHealth(status=status, latency_ms=latency_ms, detail=detail)
+        return AdapterHealth(status=status, latency_ms=latency_ms, detail=detail, hint=hint)

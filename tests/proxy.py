@@ -26,6 +26,9 @@ class Proxy:
         self.sent = self.received = 0
         self.answers = True
         """Whether what the client sends is passed on at all."""
+        self.flows = asyncio.Event()
+        """Until this is set, what the client sends is kept back."""
+        self.flows.set()
         self.cut_sending: int | None = None
         """Break every connection after so many bytes to the server, each time again."""
         self.cut_receiving: int | None = None
@@ -82,6 +85,7 @@ class Proxy:
                 place = self.flip - self.sent
                 block = block[:place] + bytes([block[place] ^ 1]) + block[place + 1 :]
             self.sent += len(block)
+            await self.flows.wait()
             if self._is_to_cut(self.cut_sending, self.sent):
                 return
             if self.on_sent is not None:

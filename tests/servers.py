@@ -1,7 +1,7 @@
 """Real servers for the tests: each started once on a free port of this machine, and ended.
 
 A server that is not installed skips its tests, naming the command that brings it; with `CI` set
-that is a failure. SeaweedFS stands for any S3.
+that is a failure. SeaweedFS stands for any S3, SecantusDB for MongoDB.
 """
 
 import json
@@ -256,13 +256,51 @@ def start_alertmanager(folder: Path) -> Server:
     return server
 
 
+def start_mongodb(folder: Path) -> Server:
+    """SecantusDB, MongoDB's protocol over its storage engine, with users and their roles.
+
+    `hub` may read and write everywhere, `stranger` only the database `strangers`, and `reader`
+    only read.
+    """
+    from pymongo import MongoClient
+
+    program = need(Path(sys.executable).parent / "secantusd-py", "pip install secantusdb")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    server = Server(
+        "SecantusDB",
+        f"mongodb://hub:{SECRET_KEY}@127.0.0.1:{port}/hub?authSource=admin",
+        port,
+        [program, "--host", "127.0.0.1", "--port", str(port), "--storage-path", str(folder / "db"),
+         "--cache-size", "128M", "--oplog-max-entries", "1000", "--log-level", "WARNING"],
+        folder / "secantus.log",
+        # What a client wrote with a journal is kept, and to stop in good order takes seconds.
+        stop_signal=signal.SIGKILL,
+    )  # fmt: skip
+    server.start()
+    with MongoClient[dict[str, object]](f"mongodb://127.0.0.1:{port}") as client:
+        for user, roles in _MONGODB_USERS.items():
+            client.admin.command("createUser", user, pwd=SECRET_KEY, roles=roles)
+    server.stop(signal.SIGTERM)
+    server.command.append("--auth")
+    server.start()
+    return server
+
+
+_MONGODB_USERS = {
+    "hub": [{"role": "readWriteAnyDatabase", "db": "admin"}],
+    "reader": [{"role": "readAnyDatabase", "db": "admin"}],
+    "stranger": [{"role": "readWrite", "db": "strangers"}],
+}
+
+
 def start_prometheus(folder: Path, config: str = "") -> Server:
-    """Prometheus with a configuration in YAML, which also takes remote-write."""
+    """Prometheus with a configuration in YAML, where `{port}` is its own; takes remote-write."""
     program = need("prometheus", "apt-get install prometheus")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "prometheus.yml"
-    file.write_text(config)
     port = free_port()
+    file.write_text(config.replace("{port}", str(port)))
     server = Server(
         "Prometheus",
         f"http://127.0.0.1:{port}",

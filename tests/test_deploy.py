@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from mcp_hub.server.app import create_server
 from mcp_hub.server.cli import _COMMANDS
-from mcp_hub.server.http import create_app
+from mcp_hub.server.http import DRAIN_S, create_app
 from mcp_hub.server.lazy_hub import lazy_hub
 from mcp_hub.server.settings import URLS, Settings, known_keys, load_settings
 from mcp_hub.server.settings_sources import variable
@@ -97,6 +97,16 @@ async def test_probes_ask_what_the_server_answers(tmp_path: Path) -> None:
     assert {probe["path"] for probe in probes.values()} <= paths
     asked = hub_services()["serve"]["healthcheck"]["test"][-1]
     assert f'"http://127.0.0.1:{PORT}/ready"' in asked
+
+
+def test_replicas_get_time_to_finish_their_calls() -> None:
+    serve, _ = documents(DEPLOY / "kubernetes" / "serve.yaml")
+    pod = serve["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    before = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert before + DRAIN_S < pod["terminationGracePeriodSeconds"]
+    assert hub_services()["serve"]["stop_grace_period"] == "30s"
+    assert DRAIN_S < 30
 
 
 def test_pods_are_unprivileged_and_get_no_variables_of_services() -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mcp_hub.services.data.options import CsvOptions, DataFormat
+from mcp_hub.services.data.options import CsvOptions, DataFormat, SourceQuery
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import (
     DatasetPreview,
@@ -36,7 +36,10 @@ class DataTools(Toolset):
         ],
         source: Annotated[
             str | None,
-            Field(description="A file: absolute, or relative to one of the hub's workspace roots"),
+            Field(
+                description="A file, absolute or relative to one of the hub's workspace roots; or "
+                "NAME:COLLECTION of a source that hub_info lists"
+            ),
         ] = None,
         content: Annotated[
             str | None,
@@ -49,9 +52,12 @@ class DataTools(Toolset):
         options: Annotated[
             CsvOptions | None, Field(description="For csv and tsv, where the defaults do not fit")
         ] = None,
+        query: Annotated[
+            SourceQuery | None, Field(description="For NAME:COLLECTION: which rows and columns")
+        ] = None,
     ) -> DatasetView:
-        """Store a table as the next version of a data set, from a file (`source`) or from text
-        (`content`): pass exactly one.
+        """Store a table as the next version of a data set, from a file or a named source
+        (`source`) or from text (`content`): pass exactly one.
 
         Returns the version and each column's inferred kind. The same data again returns the
         version that holds it. Next: dataset_profile, then training_submit.
@@ -63,6 +69,7 @@ class DataTools(Toolset):
             content=content,
             format=format,
             options=options.model_dump(exclude_unset=True) if options else None,
+            query=query,
         )
         shown = view.columns[:COLUMNS_SHOWN]
         return view.model_copy(

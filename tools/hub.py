@@ -27,6 +27,9 @@ class HubAbout(View):
     protocol_versions: list[str]
     data_dir: str
     roots: list[str] = Field(description="Folders that dataset_register reads files from")
+    sources: list[str] = Field(
+        default=[], description="Servers that dataset_register reads as NAME:COLLECTION"
+    )
     toolsets: list[str]
     read_only: bool
     transport: Literal["stdio", "http"]
@@ -46,13 +49,14 @@ class HubTools(Toolset):
 
     @tool(title="Hub health", read_only=True)
     async def hub_health(self) -> HealthReport:
-        """Whether each part that the hub stands on (database, blob store, queue) answers, and how
-        fast. Look here when calls fail with `unavailable`."""
+        """Whether each part that the hub stands on (database, blob store, queue, change notices)
+        answers, and how fast. Look here when calls fail with `unavailable`."""
         return await (await self.hub()).health.check()
 
     @tool(title="About this hub", read_only=True)
     async def hub_info(self) -> HubInfo:
-        """This hub's version, folders that data can be read from, limits, and how many data sets,
+        """This hub's version, folders and servers that data can be read from,
+        limits, and how many data sets,
         models, jobs and live workers it has. Call it first when you do not know the hub."""
         counts = await (await self.hub()).health.counts()
         return HubInfo(**self._about.model_dump(), counts=counts)

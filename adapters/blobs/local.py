@@ -3,11 +3,16 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from hashlib import sha256 as new_sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
+from anyio import CancelScope, from_thread, to_thread
+
+from mcp_hub.adapters.blobs.port import Blob
+from mcp_hub.adapters.blobs.verifying import CHUNK
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, Unavailable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,6 +49,36 @@ def open_source(path: Path) -> BinaryIO:
         raise InvalidArgument(f"{path} cannot be read: {error.strerror}.") from error
 
 
+@asynccontextmanager
+async def spooled(data: AsyncIterable[bytes]) -> AsyncIterator[BinaryIO]:
+    """The bytes of `data` in a temporary file, or in memory where they are few.
+
+    Raises:
+        Unavailable: the disk does not take them.
+    """
+    spool = tempfile.SpooledTemporaryFile(CHUNK)  # noqa: SIM115 - closed in a thread
+    folder = Path(tempfile.gettempdir())
+    try:
+        async for part in data:
+            await to_thread.run_sync(_write, spool, part, folder)
+        yield cast(BinaryIO, spool)
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(_discard, spool)
+
+
+def blob_of(file: BinaryIO) -> Blob:
+    """The address and the size of what `file` holds. Run it in a thread of anyio's."""
+    file.seek(0)
+    digest = new_sha256()
+    size = 0
+    while part := file.read(CHUNK):
+        from_thread.check_cancelled()
+        digest.update(part)
+        size += len(part)
+    return Blob(digest.hexdigest(), size)
+
+
 class Copy:
     """A file beside `path` that takes its place once it is whole. Raises Unavailable."""
 
@@ -76,3 +111,14 @@ def write_whole(file: BinaryIO, part: bytes) -> None:
     rest = memoryview(part)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def _write(spool: IO[bytes], part: bytes, folder: Path) -> None:
+    with reporting(folder):
+        spool.write(part)
+
+
+def _discard(spool: IO[bytes]) -> None:
+    # What could not be written for a full disk is not to be flushed now.
+    with suppress(OSError):
+        spool.close()

@@ -11,10 +11,10 @@ from hashlib import md5
 from hashlib import sha256 as new_sha256
 from io import BytesIO
 from pathlib import Path
-from tempfile import SpooledTemporaryFile, gettempdir
-from typing import IO, BinaryIO, TypeVar, cast
+from tempfile import gettempdir
+from typing import BinaryIO, TypeVar, cast
 
-from anyio import CancelScope, CapacityLimiter, from_thread, to_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from minio.commonconfig import ENABLED, Filter
 from minio.datatypes import Object
 from minio.error import S3Error
@@ -23,7 +23,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from mcp_hub.adapters.blobs import s3_client
-from mcp_hub.adapters.blobs.local import open_source, reporting
+from mcp_hub.adapters.blobs.local import blob_of, open_source, reporting, spooled
 from mcp_hub.adapters.blobs.port import Blob
 from mcp_hub.adapters.blobs.remote import RemoteBlobStore
 from mcp_hub.adapters.blobs.verifying import CHUNK, Verifier, check_address
@@ -70,15 +70,8 @@ class S3BlobStore(RemoteBlobStore):
     async def put(self, data: bytes | AsyncIterable[bytes]) -> Blob:
         if isinstance(data, bytes):
             return await self._run(self._store, BytesIO(data))
-        spool = SpooledTemporaryFile(CHUNK)  # noqa: SIM115 - closed in a thread
-        folder = Path(gettempdir())
-        try:
-            async for part in data:
-                await to_thread.run_sync(_write, spool, part, folder)
-            return await self._run(self._store, cast(BinaryIO, spool), folder)
-        finally:
-            with CancelScope(shield=True):
-                await to_thread.run_sync(_discard, spool)
+        async with spooled(data) as spool:
+            return await self._run(self._store, spool, Path(gettempdir()))
 
     async def put_file(self, path: Path) -> Blob:
         def store() -> Blob:
@@ -153,7 +146,7 @@ class S3BlobStore(RemoteBlobStore):
             return self._store_readable(file)
 
     def _store_readable(self, file: BinaryIO) -> Blob:
-        blob = _blob_of(file)
+        blob = blob_of(file)
         name = self._name(blob.sha256)
         # One of another size was damaged: storing it again repairs it.
         found = self._stat(name)
@@ -343,25 +336,3 @@ class _Source:
             return b"".join(self._parts).hex() or md5(usedforsecurity=False).hexdigest()
         whole = md5(b"".join(self._parts), usedforsecurity=False)
         return f"{whole.hexdigest()}-{len(self._parts)}"
-
-
-def _blob_of(file: BinaryIO) -> Blob:
-    file.seek(0)
-    digest = new_sha256()
-    size = 0
-    while part := file.read(CHUNK):
-        from_thread.check_cancelled()
-        digest.update(part)
-        size += len(part)
-    return Blob(digest.hexdigest(), size)
-
-
-def _write(spool: IO[bytes], part: bytes, folder: Path) -> None:
-    with reporting(folder):
-        spool.write(part)
-
-
-def _discard(spool: IO[bytes]) -> None:
-    # What could not be written for a full disk is not to be flushed now.
-    with suppress(OSError):
-        spool.close()

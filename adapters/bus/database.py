@@ -30,6 +30,11 @@ class DatabaseBus(FanOutBus):
         self._poll_s = poll_s
         self._prune_at = time.monotonic()
 
+    async def check(self) -> str:
+        newest = select(func.max(changes.c.id))
+        await self._database.read(lambda c: c.execute(newest).close(), one_statement=True)
+        return "in the database"
+
     async def _send(self, topic: str) -> None:
         prune = time.monotonic() >= self._prune_at
         if prune:

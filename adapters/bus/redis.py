@@ -9,11 +9,14 @@ from redis.asyncio.client import PubSub
 from mcp_hub.adapters import redis_client
 from mcp_hub.adapters.bus.fan_out import FanOutBus, Listen
 from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.urls import without_secret
 
 logger = logging.getLogger(__name__)
 
 _RECONNECT_S = 0.5
 _LOOK_S = 5.0
+_SEND_S = 2.0
+"""How long what is done already waits for a notice to be taken."""
 
 
 class RedisBus(FanOutBus):
@@ -25,13 +28,23 @@ class RedisBus(FanOutBus):
         self._channel = f"{prefix}:bus"
         self._redis = redis_client.connect(url)
 
+    async def check(self) -> str:
+        return await redis_client.describe(self._redis, self._url)
+
     async def close(self) -> None:
         await super().close()
         await self._redis.aclose()
 
     async def _send(self, topic: str) -> None:
-        with redis_client.translated(self._url):
-            await self._redis.publish(self._channel, f"{self._origin} {topic}")
+        try:
+            async with asyncio.timeout(_SEND_S):
+                with redis_client.translated(self._url):
+                    await self._redis.publish(self._channel, f"{self._origin} {topic}")
+        except TimeoutError as error:
+            raise Unavailable(
+                f"Redis at {without_secret(self._url)} did not answer within {_SEND_S:g} s.",
+                "See what keeps it busy.",
+            ) from error
 
     async def _connect(self) -> Listen:
         return partial(self._listen, await self._open())

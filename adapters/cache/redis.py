@@ -1,10 +1,7 @@
 """The cache that all hubs share: keys of Redis that expire."""
 
-from typing import Any
-
 from mcp_hub.adapters import redis_client
 from mcp_hub.adapters.cache.locking import LockingCache
-from mcp_hub.adapters.urls import without_secret
 
 # Each script is one step on the server: between looking at the owner and acting on it, the lock
 # could pass to another.
@@ -60,9 +57,7 @@ class RedisCache(LockingCache):
             await self._redis.delete(self._key(key))
 
     async def check(self) -> str:
-        with redis_client.translated(self._url):
-            information: dict[str, Any] = await self._redis.info("server")
-        return f"Redis {information['redis_version']}, {without_secret(self._url)}"
+        return await redis_client.describe(self._redis, self._url)
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -60,6 +60,14 @@ class Database(Protocol):
         """
         ...
 
+    async def migrate(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which changes the schema, in a write transaction under the same lock.
+
+        It happens whole or not at all: what a killed process had done of it is rolled back. It
+        may take an hour, and so may the wait for another process's.
+        """
+        ...
+
     async def check(self) -> str:
         """Make one round trip; the server's name and version.
 

@@ -117,19 +117,28 @@ class PostgresDatabase:
     async def upgrade(self) -> list[str]:
         if await self.read(revision) == migrations.HEAD:
             return []
+        return await self.migrate(upgrade)
 
-        def apply(connection: Connection) -> list[str]:
+    async def migrate(self, work: Callable[[Connection], T]) -> T:
+        def run(connection: Connection) -> T:
             connection.execute(text(f"SET LOCAL statement_timeout = '{_MIGRATION_S:.0f}s'"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            self._lock_migrations(connection)
             encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
             if encoding != "UTF8":
                 raise Conflict(
                     f"The database {self._shown} keeps text as {encoding}, not as UTF-8.",
                     "Make another: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
                 )
-            return upgrade(connection)
+            return work(connection)
 
-        return await self._run(self._migrating, apply, writes=True, within_s=_MIGRATION_S)
+        return await self._run(self._migrating, run, writes=True, within_s=_MIGRATION_S)
+
+    def _lock_migrations(self, connection: Connection) -> None:
+        key = {"key": _MIGRATION_LOCK}
+        try_it = text("SELECT pg_try_advisory_xact_lock(:key)")
+        if not connection.execute(try_it, key).scalar_one():
+            logger.warning("Another process migrates %s; waiting for it to end", self._shown)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), key)
 
     async def check(self) -> str:
         query = text("SHOW server_version")

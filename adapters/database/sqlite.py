@@ -3,6 +3,8 @@
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +29,12 @@ _PRAGMAS = (
     "foreign_keys = ON",
     "temp_store = MEMORY",
     "cache_size = -16384",
+    # More pages of the log than this are moved by whoever commits: see `_SHORTEN_AFTER`.
+    "wal_autocheckpoint = 4000",
 )
+
+_SHORTEN_AFTER = 64
+"""After so many commits the log is moved into the file by a thread of its own."""
 
 _CHECK_ACCESS = "Check that the file and its folder may be written, or set MCP_HUB_DATA_DIR."
 _CHECK_DISK = "Check the disk: the operating system refused to read or write the file."
@@ -70,6 +77,8 @@ class SqliteDatabase:
         self._readers = anyio.CapacityLimiter(_READERS)
         # SQLite has one writer at a time; queueing here is fair, its own busy wait is not.
         self._writer = anyio.CapacityLimiter(1)
+        self._commits = 0
+        self._mover = ThreadPoolExecutor(1, "sqlite-checkpoint")
 
     async def read(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         run = partial(self._transaction, self._reading, work)
@@ -77,20 +86,36 @@ class SqliteDatabase:
 
     async def write(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         run = partial(self._transaction, self._writing, work)
-        return await to_thread.run_sync(run, limiter=self._writer)
+        result = await to_thread.run_sync(run, limiter=self._writer)
+        self._commits += 1
+        if self._commits % _SHORTEN_AFTER == 0:
+            self._mover.submit(self._shorten_log)
+        return result
 
     async def upgrade(self) -> list[str]:
         if await self.read(revision) == migrations.HEAD:
             return []
-        return await self.write(upgrade)
+        return await self.migrate(upgrade)
+
+    async def migrate(self, work: Callable[[Connection], T]) -> T:
+        return await self.write(work)
 
     async def check(self) -> str:
         version = await self.read(lambda c: c.execute(text("SELECT sqlite_version()")).scalar_one())
         return f"SQLite {version}, {self._path}"
 
     async def close(self) -> None:
+        await to_thread.run_sync(self._mover.shutdown)
         for engine in (self._reading, self._writing):
             await to_thread.run_sync(engine.dispose)
+
+    def _shorten_log(self) -> None:
+        """Move what is in the log into the file while commits go on, which else wait for it.
+
+        What cannot be moved now is moved the next time, or by a commit that finds much of it.
+        """
+        with suppress(sqlite3.Error), closing(self._connect(())) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _engine(self, begin: str, *pragmas: str) -> Engine:
         engine = create_engine(

@@ -133,6 +133,10 @@ class BullQueue:
         waiting: int = await self._run_own(self._count)
         return waiting
 
+    async def check(self) -> str:
+        server = await redis_client.describe(self._redis, self._url)
+        return f"BullMQ on {server}, {await self.depth()} waiting"
+
     async def events(self, after: int, limit: int = 1000) -> tuple[list[MessageEvent], int]:
         since = f"{after >> _SEQUENCE_BITS}-{after & (1 << _SEQUENCE_BITS) - 1}"
         with redis_client.translated(self._url):

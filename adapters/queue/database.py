@@ -143,6 +143,9 @@ class DatabaseQueue:
     async def depth(self) -> int:
         return await self._look(_DEPTH)
 
+    async def check(self) -> str:
+        return f"in the database, {await self.depth()} waiting"
+
     async def close(self) -> None:
         """The database is closed by whoever opened it."""
 

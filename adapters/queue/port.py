@@ -67,6 +67,10 @@ class Queue(Protocol):
         """How many messages wait, due or delayed, claimed ones left out."""
         ...
 
+    async def check(self) -> str:
+        """Make one round trip; what the queue is, and how many wait. Raises Unavailable."""
+        ...
+
     async def close(self) -> None: ...
 
 

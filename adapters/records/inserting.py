@@ -15,8 +15,13 @@ def insert_new(
     connection: Connection,
     rows: Sequence[Row],
     insert: Callable[[Connection, Sequence[Row]], None],
+    *,
+    all_new: bool,
 ) -> list[int]:
     """`insert` the rows; where one is there already, those that are not. Their places."""
+    if all_new:
+        insert(connection, rows)
+        return []
     try:
         with connection.begin_nested():
             insert(connection, rows)

@@ -28,11 +28,11 @@ class Row(NamedTuple):
 class RecordStore(Protocol):
     """The bulk work on telemetry records; each method is part of the caller's transaction."""
 
-    def insert(self, connection: Connection, rows: Sequence[Row]) -> list[int]:
+    def insert(self, connection: Connection, rows: Sequence[Row], *, all_new: bool) -> list[int]:
         """Add rows by the fastest way there is; the places of those that were there already.
 
         A row is there already when one of the same time and id is, in the table or before it in
-        `rows`.
+        `rows`. `all_new` says that none can be, because all ids have just been made.
         """
         ...
 

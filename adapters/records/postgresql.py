@@ -46,11 +46,11 @@ class PostgresRecordStore:
     def __init__(self) -> None:
         self._days: set[int] = set()
 
-    def insert(self, connection: Connection, rows: Sequence[Row]) -> list[int]:
+    def insert(self, connection: Connection, rows: Sequence[Row], *, all_new: bool) -> list[int]:
         days = {row.time // DAY_NS for row in rows}
         if not days <= self._days:
             self._ensure_partitions(connection, days)
-        return insert_new(connection, rows, _copy)
+        return insert_new(connection, rows, _copy, all_new=all_new)
 
     def delete_before(
         self, connection: Connection, time: int, limit: int, kind: str | None = None

@@ -1,16 +1,15 @@
 """Telemetry records in SQLite."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 
 from sqlalchemy import Connection, text
 
+from mcp_hub.adapters.database.upsert import in_statements
 from mcp_hub.adapters.records.inserting import insert_new
 from mcp_hub.adapters.records.port import Row
 
-_INSERT = (
-    f"INSERT INTO telemetry_records ({', '.join(Row._fields)}) "
-    f"VALUES ({', '.join('?' * len(Row._fields))})"
-)
 _DELETE = text(
     "DELETE FROM telemetry_records WHERE rowid IN "
     "(SELECT rowid FROM telemetry_records WHERE time < :time ORDER BY time LIMIT :limit)"
@@ -25,10 +24,14 @@ _DELETE_KIND = text(
 
 
 class SqliteRecordStore:
-    """One prepared statement for all rows of a batch."""
+    """Hundreds of rows a statement, each run without holding the interpreter's lock.
 
-    def insert(self, connection: Connection, rows: Sequence[Row]) -> list[int]:
-        return insert_new(connection, rows, _insert)
+    `executemany` lets go of the lock and takes it again for every row, and waits each time for
+    the thread that prepares the next rows.
+    """
+
+    def insert(self, connection: Connection, rows: Sequence[Row], *, all_new: bool) -> list[int]:
+        return insert_new(connection, rows, _insert, all_new=all_new)
 
     def delete_before(
         self, connection: Connection, time: int, limit: int, kind: str | None = None
@@ -40,4 +43,12 @@ class SqliteRecordStore:
 
 
 def _insert(connection: Connection, rows: Sequence[Row]) -> None:
-    connection.exec_driver_sql(_INSERT, list(rows))
+    for some in in_statements(rows):
+        connection.exec_driver_sql(_statement(len(some)), tuple(chain.from_iterable(some)))
+
+
+@lru_cache(maxsize=8)
+def _statement(count: int) -> str:
+    row = f"({', '.join('?' * len(Row._fields))})"
+    names = ", ".join(Row._fields)
+    return f"INSERT INTO telemetry_records ({names}) VALUES {', '.join([row] * count)}"

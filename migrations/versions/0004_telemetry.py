@@ -57,7 +57,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("trace_id IS NOT NULL"),
         postgresql_where=sa.text("trace_id IS NOT NULL"),
     )
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         op.execute("CREATE TABLE telemetry_records_default PARTITION OF telemetry_records DEFAULT")
     op.create_table(
         "telemetry_rollups",

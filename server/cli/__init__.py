@@ -11,7 +11,16 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from mcp_hub.adapters.errors import HubError
-from mcp_hub.server.cli.options import Config, DataDir, LogLevel, ReadOnly, Root, Toolsets, new_app
+from mcp_hub.server.cli.options import (
+    Config,
+    DataDir,
+    LogLevel,
+    Profile,
+    ReadOnly,
+    Root,
+    Toolsets,
+    new_app,
+)
 
 _COMMANDS = {
     "serve": "Serve MCP over HTTP at /mcp, with /health and /ready.",
@@ -21,6 +30,7 @@ _COMMANDS = {
     "copy": "Move everything from one hub into another.",
     "doctor": "Show the configuration, and check everything the hub stands on.",
     "info": "List the settings: what they mean, their variables and values.",
+    "telemetry": "Bring telemetry in from files.",
     "train": "Submit training jobs and follow them.",
     "demo": "Run the main job through a real MCP client.",
     "install": "Put mcp-hub into an MCP client's configuration, or take it out.",
@@ -58,6 +68,7 @@ def _print_version(wanted: bool) -> None:
 def start(
     ctx: typer.Context,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     root: Root = None,
     toolsets: Toolsets = None,
@@ -74,6 +85,7 @@ def start(
     """
     ctx.obj = {
         "config": config,
+        "profile": profile,
         "data_dir": data_dir,
         "roots": root,
         "toolsets": toolsets,

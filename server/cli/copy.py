@@ -6,7 +6,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from mcp_hub.server.cli.options import Config, DataDir, Json, new_app, settings_for
+from mcp_hub.server.cli.options import Config, DataDir, Json, Profile, new_app, settings_for
 from mcp_hub.server.cli.output import CopyProgress, console, print_table
 from mcp_hub.server.moving import copy_hub, settings_of_end
 from mcp_hub.server.settings import Settings
@@ -38,6 +38,7 @@ def run(
         typer.Option("--to-blobs", metavar="URL", help="Blobs of a database URL in --to."),
     ] = None,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +52,7 @@ def run(
     by `mcp-hub up`. A copy that was cut off goes on when it is run again. At the end every row
     and blob of both ends is compared; status 1 means that they differ.
     """
-    here = partial(settings_for, ctx, config=config, data_dir=data_dir)
+    here = partial(settings_for, ctx, config=config, profile=profile, data_dir=data_dir)
     one = settings_of_end(source, source_blobs, "--from", here)
     other = settings_of_end(target, target_blobs, "--to", here)
     with CopyProgress(quiet=as_json) as progress:

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import typer
 
-from mcp_hub.server.cli.options import Config, DataDir, Json, Root, new_app, settings_for
+from mcp_hub.server.cli.options import Config, DataDir, Json, Profile, Root, new_app, settings_for
 from mcp_hub.server.cli.output import console
 from mcp_hub.server.doctor import Report, examine
 from mcp_hub.server.settings import WITHOUT_EFFECT
@@ -20,6 +20,7 @@ _MARKS = {"ok": ("ok", "green"), "warning": ("!!", "yellow"), "broken": ("XX", "
 def run(
     ctx: typer.Context,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     root: Root = None,
     as_json: Json = False,
@@ -28,7 +29,7 @@ def run(
 
     Ends with status 1 if something is broken.
     """
-    settings = settings_for(ctx, config=config, data_dir=data_dir, roots=root)
+    settings = settings_for(ctx, config=config, profile=profile, data_dir=data_dir, roots=root)
     logging.getLogger("mcp_hub").setLevel(logging.CRITICAL)  # what is amiss is in the report
     report = anyio.run(examine, settings)
     if as_json:

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import typer
 
-from mcp_hub.server.cli.options import Config, DataDir, Json, Root, new_app, settings_for
+from mcp_hub.server.cli.options import Config, DataDir, Json, Profile, Root, new_app, settings_for
 from mcp_hub.server.cli.output import console
 from mcp_hub.server.settings import WITHOUT_EFFECT, describe
 from mcp_hub.server.settings_sources import variable
@@ -17,12 +17,13 @@ app = new_app()
 def run(
     ctx: typer.Context,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
     """List the settings: what they mean, their variables and values."""
-    settings = settings_for(ctx, config=config, data_dir=data_dir, roots=root)
+    settings = settings_for(ctx, config=config, profile=profile, data_dir=data_dir, roots=root)
     rows = [
         {
             "key": key,

@@ -12,6 +12,7 @@ from mcp_hub.server import clients
 from mcp_hub.server.cli.options import (
     Config,
     DataDir,
+    Profile,
     ReadOnly,
     Root,
     Toolsets,
@@ -43,6 +44,7 @@ class Scope(StrEnum):
 def claude_desktop(
     ctx: typer.Context,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     root: Root = None,
     toolsets: Toolsets = None,
@@ -52,7 +54,7 @@ def claude_desktop(
     remove: Remove = False,
 ) -> None:
     """Merge mcp-hub into claude_desktop_config.json; other servers stay as they are."""
-    added = _entry(ctx, config, data_dir, root, toolsets, read_only)
+    added = _entry(ctx, config, profile, data_dir, root, toolsets, read_only)
     if _change_file(path or clients.desktop_file(), added, dry_run, remove):
         typer.echo("Quit and reopen Claude Desktop for this to take effect.")
         if "--root" not in added["args"] and not remove:
@@ -63,6 +65,7 @@ def claude_desktop(
 def claude_code(
     ctx: typer.Context,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     root: Root = None,
     toolsets: Toolsets = None,
@@ -75,7 +78,7 @@ def claude_code(
     remove: Remove = False,
 ) -> None:
     """Merge mcp-hub into this folder's .mcp.json, or run `claude mcp add --scope user`."""
-    added = _entry(ctx, config, data_dir, root, toolsets, read_only)
+    added = _entry(ctx, config, profile, data_dir, root, toolsets, read_only)
     if scope is Scope.user and path is None:
         commands = clients.claude_command(None if remove else added)
         if dry_run:
@@ -94,19 +97,21 @@ def claude_code(
 def print_json(
     ctx: typer.Context,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     root: Root = None,
     toolsets: Toolsets = None,
     read_only: ReadOnly = None,
 ) -> None:
     """Print the JSON to paste into any MCP client's configuration."""
-    added = _entry(ctx, config, data_dir, root, toolsets, read_only)
+    added = _entry(ctx, config, profile, data_dir, root, toolsets, read_only)
     typer.echo(json.dumps({"mcpServers": {clients.NAME: added}}, indent=2))
 
 
 def _entry(
     ctx: typer.Context,
     config: Path | None,
+    profile: str | None,
     data_dir: Path | None,
     root: list[Path] | None,
     toolsets: str | None,
@@ -114,13 +119,21 @@ def _entry(
 ) -> clients.Entry:
     """The entry with the flags that were given passed on, paths made absolute."""
     settings = settings_for(
-        ctx, config=config, data_dir=data_dir, roots=root, toolsets=toolsets, read_only=read_only
+        ctx,
+        config=config,
+        profile=profile,
+        data_dir=data_dir,
+        roots=root,
+        toolsets=toolsets,
+        read_only=read_only,
     )
     given = {**ctx.find_root().obj}
     config = config or given["config"]
     arguments: list[str] = []
     if config:
         arguments += ["--config", str(config.expanduser().absolute())]
+    if profile or given["profile"]:
+        arguments += ["--profile", str(settings.profile)]
     if data_dir or given["data_dir"]:
         arguments += ["--data-dir", str(settings.data_dir)]
     if root or given["roots"]:

@@ -19,6 +19,12 @@ Config = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Configuration file, TOML or JSON.", show_default=False),
 ]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Take the file's table [profiles.NAME] too.", show_default=False
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Where the hub keeps its state.", show_default=False),

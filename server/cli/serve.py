@@ -9,6 +9,7 @@ from mcp_hub.server.cli.options import (
     Config,
     DataDir,
     LogLevel,
+    Profile,
     ReadOnly,
     Root,
     Toolsets,
@@ -30,6 +31,7 @@ def run(
         int | None, typer.Option(help="Port; 0 takes a free one.", show_default="3456")
     ] = None,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     root: Root = None,
     toolsets: Toolsets = None,
@@ -42,10 +44,11 @@ def run(
         host=host,
         port=port,
         config=config,
+        profile=profile,
         data_dir=data_dir,
         roots=root,
         toolsets=toolsets,
         read_only=read_only,
         log_level=log_level,
     )
-    anyio.run(serve, settings)
+    anyio.run(serve, settings, backend_options={"use_uvloop": True})

@@ -5,7 +5,7 @@ import json
 import anyio
 import typer
 
-from mcp_hub.server.cli.options import Config, DataDir, Json, new_app, settings_for
+from mcp_hub.server.cli.options import Config, DataDir, Json, Profile, new_app, settings_for
 from mcp_hub.server.cli.output import console
 from mcp_hub.server.provisioning import Step, provision
 from mcp_hub.server.settings import Settings
@@ -15,14 +15,18 @@ app = new_app()
 
 @app.command()
 def run(
-    ctx: typer.Context, config: Config = None, data_dir: DataDir = None, as_json: Json = False
+    ctx: typer.Context,
+    config: Config = None,
+    profile: Profile = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Make what is missing of what the settings choose, and say what was made or found.
 
     That is the data folder, the PostgreSQL database, the schema and the bucket. It is safe to
     repeat, and to run on any number of machines at once.
     """
-    settings = settings_for(ctx, config=config, data_dir=data_dir)
+    settings = settings_for(ctx, config=config, profile=profile, data_dir=data_dir)
     steps = anyio.run(_provision, settings, as_json)
     if as_json:
         typer.echo(json.dumps({"steps": [step.model_dump() for step in steps]}, indent=2))

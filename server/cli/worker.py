@@ -6,7 +6,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from mcp_hub.server.cli.options import Config, DataDir, LogLevel, new_app, settings_for
+from mcp_hub.server.cli.options import Config, DataDir, LogLevel, Profile, new_app, settings_for
 from mcp_hub.server.worker import run_worker
 
 app = new_app()
@@ -28,6 +28,7 @@ def run(
         bool, typer.Option("--exclusive", help="End at once if another such worker is at work.")
     ] = False,
     config: Config = None,
+    profile: Profile = None,
     data_dir: DataDir = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -38,6 +39,11 @@ def run(
     """
     training = {"concurrency": concurrency}
     settings = settings_for(
-        ctx, config=config, data_dir=data_dir, log_level=log_level, training=training
+        ctx,
+        config=config,
+        profile=profile,
+        data_dir=data_dir,
+        log_level=log_level,
+        training=training,
     )
     anyio.run(partial(run_worker, settings, idle_exit_s=idle_exit, exclusive=exclusive))

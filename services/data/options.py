@@ -81,6 +81,24 @@ class CsvOptions(NoOptions):
             raise ValueError("no such encoding; write utf-8, latin-1, cp1252 or utf-16") from None
 
 
+class SourceQuery(BaseModel):
+    """Which rows and columns to read from a named source."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    filter: dict[str, Any] | None = Field(
+        default=None,
+        description='What rows must meet, for MongoDB such as {"age": {"$gte": 18}}; ids and dates '
+        'as {"$oid": …}, {"$date": …}',
+    )
+    fields: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="The columns to read, such as age or address.city; all when left out",
+    )
+    limit: int | None = Field(default=None, ge=1, lt=2**31, description="At most so many rows")
+
+
 _OPTIONS: dict[str, type[NoOptions]] = {
     "csv": CsvOptions,
     "tsv": CsvOptions,

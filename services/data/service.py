@@ -14,14 +14,22 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, Unavailable
+from mcp_hub.adapters.errors import (
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+    names_hint,
+)
 from mcp_hub.services.data import store
 from mcp_hub.services.data.options import (
+    SourceQuery,
     format_of_file,
     format_of_text,
     parse_options,
 )
 from mcp_hub.services.data.rules import Rule, parse_rules
+from mcp_hub.services.data.sources import OpenSource, Sources
 from mcp_hub.services.data.store import NewDataset, StoredDataset
 from mcp_hub.services.data.views import (
     DatasetPreview,
@@ -62,7 +70,9 @@ class DataService:
         *,
         roots: Sequence[Path],
         max_bytes: int,
+        sources: Mapping[str, OpenSource] | None = None,
     ) -> None:
+        self.sources = Sources(sources or {})
         self._database = database
         self._blobs = blobs
         self._bus = bus
@@ -78,15 +88,17 @@ class DataService:
         content: str | None = None,
         format: str | None = None,
         options: Mapping[str, Any] | None = None,
+        query: SourceQuery | None = None,
     ) -> DatasetView:
-        """Store a file (`source`, inside the roots) or a text (`content`, up to 1 MiB).
+        """Store a file (`source`, inside the roots), a text (`content`, up to 1 MiB), or what a
+        named source holds now (`source` is NAME:ITEM, of which `query` chooses a part).
 
         The same content read the same way as the newest version is that version, otherwise it
         becomes the next one. Nothing is stored where it cannot be read.
 
         Raises:
             InvalidArgument: the name, the format, an option or the content itself is wrong.
-            Denied, NotFound: as `Roots.open` says.
+            Denied, NotFound: as `Roots.open` and `Sources.save` say.
             LimitExceeded: more bytes, columns or cells than the hub takes.
             Unavailable: the disk or the database does not take it.
         """
@@ -96,15 +108,27 @@ class DataService:
                 "Pass exactly one of source and content.",
                 f"source is a file below one of: {self._roots}; content is the data itself.",
             )
+        named = self.sources.find(source) if source is not None else None
+        if named is not None and (format or options):
+            raise InvalidArgument(
+                f"format and options are for files; {source} is none.", "Leave them out."
+            )
+        if named is None and query is not None:
+            hint = names_hint("", self.sources.names, "sources")
+            raise InvalidArgument("query is for a named source: NAME:ITEM.", hint)
         if format is not None:
             parse_options(format, options)
         async with _temporary_folder() as folder:
             file = folder / "content"
-            if source is not None:
-                stage = partial(self._stage_file, source, file)
+            if named is not None:
+                origin = await self.sources.save(*named, query, file, self._max_bytes)
+                chosen = "parquet"
             else:
-                stage = partial(_stage_text, content or "", file)
-            origin, chosen = await to_thread.run_sync(stage, format, options)
+                if source is not None:
+                    stage = partial(self._stage_file, source, file)
+                else:
+                    stage = partial(_stage_text, content or "", file)
+                origin, chosen = await to_thread.run_sync(stage, format, options)
             found = await self._inspect(file, chosen, options)
             blob = await self._blobs.put_file(file)
         new = NewDataset(
@@ -189,10 +213,13 @@ class DataService:
         self, source: str, file: Path, format: str | None, options: Mapping[str, Any] | None
     ) -> tuple[str, str]:
         """Copy what `source` names to `file`; where it came from, and its format."""
-        with self._roots.open(source) as (path, opened):
-            format = format or format_of_file(path.name)
-            parse_options(format, options)
-            copy_file(path, opened, file, self._max_bytes)
+        try:
+            with self._roots.open(source) as (path, opened):
+                format = format or format_of_file(path.name)
+                parse_options(format, options)
+                copy_file(path, opened, file, self._max_bytes)
+        except NotFound as error:
+            raise self.sources.explained(source, error) from error
         return str(path), format
 
     async def _find(self, reference: str) -> StoredDataset:

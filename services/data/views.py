@@ -28,7 +28,7 @@ class DatasetView(View):
     rows: int
     bytes: int
     sha256: str
-    source: str = Field(description='The file that was registered, or "inline"')
+    source: str = Field(description='The file or NAME:ITEM that was registered, or "inline"')
     created_at: str
     columns: list[ColumnSchema]
     omitted_columns: int = Field(default=0, description="Further columns, left out here")

@@ -13,6 +13,8 @@ from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.envelope import Attributes, Kind, Record
 
 _MAX_INT = 2**63 - 1
+_NANOSECONDS = 10**17
+"""A larger number of time is one of nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Batch:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-class Said(msgspec.Struct, forbid_unknown_fields=True):
+class Said(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A record as JSON says it: the envelope, with times and severities in any usual form."""
 
     name: str
@@ -58,24 +60,36 @@ _all_said = msgspec.json.Decoder(list[Said])
 _all_raw = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def from_json(text: bytes | msgspec.Raw, default_kind: Kind) -> Batch:
-    """The records of a JSON array; one that is wrong is left out and told of by its index.
+def from_json(text: bytes, default_kind: Kind) -> Batch:
+    """The records of a JSON array, or of one object; what is wrong is told of by its index.
 
     Raises:
-        ValueError: it is no JSON array.
+        ValueError: it is no JSON, or other JSON.
     """
     try:
-        said: Iterable[Said] = _all_said.decode(text)
-    except msgspec.ValidationError:
-        return gather(
-            _all_raw.decode(text), lambda raw: _from_said(_said.decode(raw), default_kind)
-        )
-    return gather(said, lambda one: _from_said(one, default_kind))
+        if text.lstrip()[:1] == b"{":
+            return gather([text], lambda one: record_of(_said.decode(one), default_kind))
+        try:
+            said: Iterable[Said] = _all_said.decode(text)
+        except msgspec.ValidationError:
+            return _one_by_one(_all_raw.decode(text), default_kind)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return gather(said, lambda one: record_of(one, default_kind))
+
+
+def from_lines(text: bytes, default_kind: Kind) -> Batch:
+    """The records of JSON Lines. An index is that of a line, blank ones not counted."""
+    try:
+        said = _said.decode_lines(text)
+    except (ValueError, RecursionError):
+        return _one_by_one((line for line in text.splitlines() if line.strip()), default_kind)
+    return gather(said, lambda one: record_of(one, default_kind))
 
 
 def from_objects(objects: Iterable[Mapping[str, Any]], default_kind: Kind) -> Batch:
     """The records of parsed JSON objects. As `from_json`."""
-    return gather(objects, lambda one: _from_said(msgspec.convert(one, Said), default_kind))
+    return gather(objects, lambda one: record_of(msgspec.convert(one, Said), default_kind))
 
 
 def gather(items: Iterable[Any], make: Callable[[Any], Record]) -> Batch:
@@ -87,7 +101,13 @@ def gather(items: Iterable[Any], make: Callable[[Any], Record]) -> Batch:
             batch.places.append(index)
         except ValueError as error:
             batch.rejected.append(Rejected(index, str(error)))
+        except RecursionError:
+            batch.rejected.append(Rejected(index, "it is nested too deeply"))
     return batch
+
+
+def _one_by_one(texts: Iterable[bytes | msgspec.Raw], default_kind: Kind) -> Batch:
+    return gather(texts, lambda text: record_of(_said.decode(text), default_kind))
 
 
 def make_record(
@@ -114,10 +134,14 @@ def make_record(
     Raises:
         ValueError: it is none; the message says what is wrong and what would be right.
     """
-    name = _text("name", name, envelope.MAX_NAME)
-    if not name:
-        raise ValueError("name is empty")
-    _check_time(time_ns)
+    if not 0 < len(name) <= envelope.MAX_NAME or "\0" in name:
+        name = _name(name)
+    if service is None or service == "":
+        service = envelope.UNKNOWN_SERVICE
+    elif len(service) > envelope.MAX_SERVICE or "\0" in service:
+        service = _text("service", service, envelope.MAX_SERVICE)
+    if not envelope.OLDEST <= time_ns <= time.time_ns() + envelope.AHEAD_NS:
+        raise ValueError(_wrong_time(time_ns))
     if value is not None and not math.isfinite(value):
         raise ValueError(f"value is {value}; it must be a finite number")
     if duration_ns is not None and not 0 <= duration_ns <= _MAX_INT:
@@ -126,19 +150,20 @@ def make_record(
         raise ValueError("a metric needs a value")
     if kind == "span" and duration_ns is None:
         raise ValueError("a span needs duration_ns or duration_ms")
-    attributes = attributes or {}
-    if len(attributes) > envelope.MAX_ATTRIBUTES:
+    if not attributes:
+        attributes = {}
+    elif len(attributes) > envelope.MAX_ATTRIBUTES:
         raise ValueError(
             f"{len(attributes):,} attributes; at most {envelope.MAX_ATTRIBUTES:,} are kept"
         )
-    if body is not None:
+    if body is not None and (len(body) > envelope.MAX_BODY or "\0" in body):
         body, attributes = _bounded_body(body, attributes)
     return Record(
         id=id or envelope.new_id(time_ns),
         kind=kind,
         name=name,
         time=time_ns,
-        service=_text("service", service or envelope.UNKNOWN_SERVICE, envelope.MAX_SERVICE),
+        service=service,
         severity=severity,
         trace_id=trace_id,
         span_id=span_id,
@@ -149,6 +174,7 @@ def make_record(
         body=body,
         attributes=attributes,
         resource=resource or {},
+        is_new=id is None,
         may_be_repeated=may_be_repeated,
     )
 
@@ -180,11 +206,20 @@ def parse_time(value: float | str) -> int:
     return int(value * factor)
 
 
-def _from_said(said: Said, default_kind: Kind) -> Record:
+def said_in(text: bytes) -> Said:
+    """What the JSON object `text` says. Raises ValueError where it is no record's."""
+    return _said.decode(text)
+
+
+def record_of(said: Said, default_kind: Kind) -> Record:
+    """The record that is meant. Raises ValueError as `make_record`."""
     kind = said.kind or ("span" if said.span_id and said.duration_ns is not None else default_kind)
     id = envelope.named_id(said.id) if said.id else None
     told = envelope.time_of(id) if id else None
-    time_ns = parse_time(said.time) if said.time is not None else told or time.time_ns()
+    if said.time.__class__ is int and said.time > _NANOSECONDS:
+        time_ns: int = said.time
+    else:
+        time_ns = parse_time(said.time) if said.time is not None else told or time.time_ns()
     duration = said.duration_ns
     if duration is None and said.duration_ms is not None:
         duration = round(said.duration_ms * 1_000_000)
@@ -194,10 +229,10 @@ def _from_said(said: Said, default_kind: Kind) -> Record:
         time_ns,
         id=id,
         service=said.service,
-        severity=envelope.severity_of(said.severity),
-        trace_id=_hex("trace_id", said.trace_id, 16),
-        span_id=_hex("span_id", said.span_id, 8),
-        parent_id=_hex("parent_id", said.parent_id, 8),
+        severity=envelope.severity_of(said.severity) if said.severity is not None else None,
+        trace_id=_hex("trace_id", said.trace_id, 16) if said.trace_id else None,
+        span_id=_hex("span_id", said.span_id, 8) if said.span_id else None,
+        parent_id=_hex("parent_id", said.parent_id, 8) if said.parent_id else None,
         duration_ns=duration,
         value=said.value,
         unit=said.unit,
@@ -208,9 +243,7 @@ def _from_said(said: Said, default_kind: Kind) -> Record:
     )
 
 
-def _hex(field: str, text: str | None, length: int) -> bytes | None:
-    if not text:
-        return None
+def _hex(field: str, text: str, length: int) -> bytes | None:
     try:
         value = bytes.fromhex(text.replace("-", ""))
     except ValueError:
@@ -226,11 +259,16 @@ def _text(field: str, text: str, most: int) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
 
 
-def _check_time(time_ns: int) -> None:
+def _name(name: str) -> str:
+    if not name:
+        raise ValueError("name is empty")
+    return _text("name", name, envelope.MAX_NAME)
+
+
+def _wrong_time(time_ns: int) -> str:
     if time_ns < envelope.OLDEST:
-        raise ValueError(f"time is {_shown(time_ns)}, before 2000: is it in another unit?")
-    if time_ns > time.time_ns() + envelope.AHEAD_NS:
-        raise ValueError(f"time is {_shown(time_ns)}, over a day ahead of the hub's clock")
+        return f"time is {_shown(time_ns)}, before 2000: is it in another unit?"
+    return f"time is {_shown(time_ns)}, over a day ahead of the hub's clock"
 
 
 def _shown(time_ns: int) -> str:

@@ -1,8 +1,8 @@
 """The one envelope: what every event, metric, span and log record is, whatever brought it."""
 
 import hashlib
-import os
 import time
+from random import getrandbits
 from typing import Any, Literal, get_args
 from uuid import UUID
 
@@ -31,11 +31,15 @@ SEVERITIES = {"trace": 1, "debug": 5, "info": 9, "warn": 13, "error": 17, "fatal
 ERROR = SEVERITIES["error"]
 _OTHER_NAMES = {"warning": 13, "critical": 21, "err": 17, "notice": 10, "emerg": 21, "alert": 21}
 
+_VERSION_7 = 0x7000_8000_0000_0000_0000
+_RANDOM = 0x0FFF_3FFF_FFFF_FFFF_FFFF
+"""The bits of a UUIDv7, after its time, that are its version and variant, and all others."""
+
 Attributes = dict[str, Any]
 """Keys and JSON values; dots in a key are part of it."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A valid record. Times and durations are nanoseconds, `time` since the epoch, UTC."""
 
     id: bytes
@@ -55,6 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     body: str | None = None
     attributes: Attributes = {}
     resource: Attributes = {}
+    is_new: bool = False
+    """The hub made the id, so that no record can have it already."""
     may_be_repeated: bool = False
     """The sender chose the id but not the time, so that sending it again gives another time."""
 
@@ -67,18 +73,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 def new_id(time_ns: int | None = None) -> bytes:
     """A UUIDv7 of a time: 48 bits of milliseconds, then random bits (RFC 9562, 5.7)."""
     ms = (time_ns if time_ns is not None else time.time_ns()) // 1_000_000
-    tail = bytearray(os.urandom(10))
-    tail[0] = tail[0] & 0x0F | 0x70
-    tail[2] = tail[2] & 0x3F | 0x80
-    return ms.to_bytes(6, "big") + bytes(tail)
+    return (ms << 80 | getrandbits(80) & _RANDOM | _VERSION_7).to_bytes(16, "big")
 
 
 def derived_id(time_ns: int, *parts: bytes) -> bytes:
     """The same UUIDv7 for the same time and parts, so that what is sent again is recognised."""
-    tail = bytearray(hashlib.blake2b(b"\0".join(parts), digest_size=10).digest())
-    tail[0] = tail[0] & 0x0F | 0x70
-    tail[2] = tail[2] & 0x3F | 0x80
-    return (time_ns // 1_000_000).to_bytes(6, "big") + bytes(tail)
+    tail = int.from_bytes(hashlib.blake2b(b"\0".join(parts), digest_size=10).digest(), "big")
+    return (time_ns // 1_000_000 << 80 | tail & _RANDOM | _VERSION_7).to_bytes(16, "big")
 
 
 def named_id(text: str) -> bytes:

@@ -32,6 +32,8 @@ SETTLED_NS = 10 * 60 * 10**9
 """Records that come so long after their hour has ended are told to its sealing."""
 
 _PER_TRANSACTION = 5_000
+_OWN_TRANSACTION = 200
+"""So many records begin a transaction beside another; fewer wait to share the next."""
 _ON_THE_LOOP = 100
 """So many records are prepared at once; more, in a thread."""
 _TRIES = 5
@@ -58,13 +60,15 @@ class _Prepared:
     news: News = field(default_factory=News)
     may_be_repeated: list[bytes] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    all_new: bool = True
 
 
 @dataclass(slots=True)
 class _Waiting:
     prepared: _Prepared
     turn: anyio.Event = field(default_factory=anyio.Event)
-    done: bool = False
+    lane: RollupWriter | None = None
+    """What it is to write with, when its turn comes to write and not only to be done."""
     repeated: int = 0
     error: Exception | None = None
 
@@ -86,10 +90,13 @@ class Ingest:
         self._database = database
         self._store = store
         self._names = Names()
-        self._rollups = RollupWriter()
+        # SQLite has one writer at a time. PostgreSQL works on one transaction while the rows of
+        # another are sent; no two share a row of the rollups, as no two processes do.
+        lanes = 1 if database.dialect == "sqlite" else 2
+        self._free = [RollupWriter() for _ in range(lanes)]
+        self._idle = lanes
         self._queue: deque[_Waiting] = deque()
         self._waiting_records = 0
-        self._running = False
         self.counts = Counts()
 
     @property
@@ -141,6 +148,8 @@ class Ingest:
                 continue
             resource = self._names.resource(record.resource, news)
             self._names.describe(record, series, resource, news)
+            if not record.is_new:
+                prepared.all_new = False
             if record.may_be_repeated:
                 prepared.may_be_repeated.append(record.id)
             prepared.spans.append(record.kind == "span")
@@ -157,54 +166,69 @@ class Ingest:
     async def _committed(self, waiting: _Waiting) -> None:
         """Return when `waiting` is committed, by this task or by one that came before."""
         self._queue.append(waiting)
-        self._waiting_records += len(waiting.prepared.rows)
+        size = len(waiting.prepared.rows)
+        self._waiting_records += size
         try:
-            if self._running:
+            if len(self._free) == self._idle or (self._free and size >= _OWN_TRANSACTION):
+                waiting.lane = self._free.pop()
+            else:
                 await waiting.turn.wait()
-            if not waiting.done:
-                await self._write_waiting()
+            if waiting.lane is not None:
+                await self._write_waiting(waiting.lane, waiting)
         except anyio.get_cancelled_exc_class():
             if waiting in self._queue:
                 self._queue.remove(waiting)
-                self._waiting_records -= len(waiting.prepared.rows)
-                if waiting.turn.is_set():
-                    self._pass_on()
+                self._waiting_records -= size
+                if waiting.lane is not None:
+                    self._pass_on(waiting.lane)
             raise
         if waiting.error is not None:
             raise waiting.error
 
-    async def _write_waiting(self) -> None:
-        self._running = True
+    async def _write_waiting(self, lane: RollupWriter, first: _Waiting) -> None:
         # Whoever writes the batch must not take the others along when it is cancelled.
         with anyio.CancelScope(shield=True):
             # Tasks that became ready together come together: let them.
             await checkpoint()
-            batch = [self._queue.popleft()]
-            size = len(batch[0].prepared.rows)
-            while self._queue and size + len(self._queue[0].prepared.rows) <= _PER_TRANSACTION:
-                batch.append(self._queue.popleft())
-                size += len(batch[-1].prepared.rows)
+            batch = self._taken(first)
             try:
-                await self._write(batch)
+                await self._write(lane, batch)
             except Exception as error:  # noqa: BLE001 - each caller raises it
-                self._rollups.forget()
+                lane.forget()
                 for waiting in batch:
                     waiting.error = error
         for waiting in batch:
             self._waiting_records -= len(waiting.prepared.rows)
-            waiting.done = True
             waiting.turn.set()
-        self._pass_on()
+        self._pass_on(lane)
 
-    def _pass_on(self) -> None:
+    def _taken(self, first: _Waiting) -> list[_Waiting]:
+        """`first` and, of those that wait, as many as one transaction takes."""
+        self._queue.remove(first)
+        batch = [first]
+        size = len(first.prepared.rows)
+        others = [waiting for waiting in self._queue if waiting.lane is None]
+        for waiting in others:
+            size += len(waiting.prepared.rows)
+            if size > _PER_TRANSACTION:
+                break
+            self._queue.remove(waiting)
+            batch.append(waiting)
+        return batch
+
+    def _pass_on(self, lane: RollupWriter) -> None:
         """Let the first that waits write the next batch."""
-        self._running = bool(self._queue)
-        if self._queue:
-            self._queue[0].turn.set()
+        for waiting in self._queue:
+            if waiting.lane is None:
+                waiting.lane = lane
+                waiting.turn.set()
+                return
+        self._free.append(lane)
 
-    async def _write(self, batch: list[_Waiting]) -> None:
+    async def _write(self, lane: RollupWriter, batch: list[_Waiting]) -> None:
         rows = [row for waiting in batch for row in waiting.prepared.rows]
         spans = [span for waiting in batch for span in waiting.prepared.spans]
+        all_new = all(waiting.prepared.all_new for waiting in batch)
         doubtful = {id for waiting in batch for id in waiting.prepared.may_be_repeated}
         news = News()
         for waiting in batch:
@@ -219,10 +243,12 @@ class Ingest:
             repeated = _repeated(connection, rows, doubtful)
             new = [place for place in range(len(rows)) if place not in repeated]
             if new:
-                there = self._store.insert(connection, [rows[place] for place in new])
+                there = self._store.insert(
+                    connection, [rows[place] for place in new], all_new=all_new
+                )
                 repeated |= {new[place] for place in there}
                 new = [place for place in new if place not in repeated]
-            update = self._rollups.write(
+            update = lane.write(
                 connection, [rows[place] for place in new], [spans[place] for place in new]
             )
             _note_late(connection, late)
@@ -237,7 +263,7 @@ class Ingest:
                 if not tries_left:
                     raise
         self._names.kept(news)
-        self._rollups.kept(update)  # type: ignore[arg-type]
+        lane.kept(update)  # type: ignore[arg-type]
         first = 0
         for waiting in batch:
             last = first + len(waiting.prepared.rows)

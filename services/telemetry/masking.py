@@ -19,7 +19,7 @@ _VARIABLE = re.compile(
     | (?<![\w.])(?:/[\w.@%+~:-]+){2,}/?                             # path
     | \b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b              # UUID
     | \b(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}\b                      # IPv6, MAC
-    | \b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?
+    | \b\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?
     | \b(?=[a-z]*\d)[0-9a-f]{8,}\b                                  # hexadecimal
     | \b0x[0-9a-f]+\b
     | (?<![\w])[-+]?\d[\d.,:_]*(?:[eE][-+]?\d+)?(?:[a-zµ%]{1,5}\b|%)?   # number, with its unit
@@ -29,7 +29,17 @@ _VARIABLE = re.compile(
 )
 
 
-@lru_cache(maxsize=8_192)
 def mask(body: str) -> str:
     """The body's first `MAX_MASK` characters with each variable as `MASK`, blanks as one."""
-    return _VARIABLE.sub(MASK, " ".join(body[:MAX_MASK].split()))
+    words = body[:MAX_MASK].split()
+    if '"' in body or "'" in body:
+        return _VARIABLE.sub(MASK, " ".join(words))
+    # Without quotes no variable has a blank in it, and words are the same again and again.
+    return " ".join(
+        [word if word.isalpha() else MASK if word.isdecimal() else _masked(word) for word in words]
+    )
+
+
+@lru_cache(maxsize=8_192)
+def _masked(word: str) -> str:
+    return _VARIABLE.sub(MASK, word)

@@ -6,7 +6,8 @@ it knows to be committed, and asks again for nothing.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Table, func, select
@@ -22,8 +23,6 @@ from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.envelope import Attributes, Record
 from mcp_hub.services.telemetry.masking import mask
 
-T = TypeVar("T")
-
 MAX_SERIES = 100_000
 MAX_PATTERNS = 100_000
 """Where bodies never repeat, their patterns say nothing: further ones have none."""
@@ -34,6 +33,12 @@ _EXAMPLE_LENGTH = 100
 _KEY_LENGTH = 256
 
 _MEMORY = 50_000
+_MOST_FIELDS = 20_000
+_MOST_SHAPES = 10_000
+_SHAPES_EACH = 32
+
+Shape = tuple[tuple[frozenset[type], dict[Any, None] | None], ...]
+"""For each of some attributes: the classes its value may have, and, unless any, its values."""
 
 _encoder = msgspec.json.Encoder()
 _sorting_encoder = msgspec.json.Encoder(order="deterministic")
@@ -57,6 +62,8 @@ class News:
     patterns: dict[int, dict[str, Any]] = field(default_factory=dict)
     fields: dict[tuple[int, str], Field] = field(default_factory=dict)
     described: set[tuple[int, int]] = field(default_factory=set)
+    written: dict[bytes, int] = field(default_factory=dict)
+    """The numbers of resources, by their JSON as it came."""
 
     def merge(self, other: "News") -> None:
         self.series |= other.series
@@ -64,18 +71,20 @@ class News:
         self.patterns |= other.patterns
         self.fields |= other.fields
         self.described |= other.described
+        self.written |= other.written
 
 
 class Names:
     """What this process knows to be committed."""
 
     def __init__(self) -> None:
-        self._series: set[int] = set()
-        self._resources: set[int] = set()
-        self._patterns: set[int] = set()
+        self._series: dict[tuple[str, str, str], int] = {}
+        self._resources: dict[bytes, int] = {}
+        self._patterns: dict[tuple[int, str], int] = {}
         self._described: set[tuple[int, int]] = set()
         self._fields: dict[tuple[int, str], Field] = {}
         self._keys: dict[int, int] = {}
+        self._shapes: dict[int, dict[tuple[str, ...], Shape]] = {}
         self._totals: dict[str, int] | None = None
 
     @property
@@ -96,8 +105,12 @@ class Names:
         Raises:
             ValueError: there are too many series for another one.
         """
-        series = envelope.series_key(record.kind, record.name, record.service)
-        if series in self._series or series in news.series:
+        at = (record.kind, record.name, record.service)
+        known = self._series.get(at)
+        if known is not None:
+            return known
+        series = envelope.series_key(*at)
+        if series in news.series:
             return series
         if self._is_full(telemetry_series, MAX_SERIES, len(news.series)):
             raise ValueError(
@@ -117,10 +130,14 @@ class Names:
         """The number of what produced a record; 0 for nothing."""
         if not resource:
             return 0
+        written = _encoder.encode(resource)
+        known = self._resources.get(written)
+        if known is not None:
+            return known
         text = to_text(resource, sort=True)
         number = envelope.stable_hash(text)
-        if number not in self._resources:
-            news.resources[number] = {"resource": number, "attributes": text}
+        news.resources[number] = {"resource": number, "attributes": text}
+        news.written[written] = number
         return number
 
     def pattern(self, record: Record, series: int, news: News) -> int | None:
@@ -128,8 +145,11 @@ class Names:
         if not record.body or record.kind not in ("log", "event"):
             return None
         masked = mask(record.body)
+        known = self._patterns.get((series, masked))
+        if known is not None:
+            return known
         number = envelope.stable_hash(f"{series}\0{masked}")
-        if number in self._patterns or number in news.patterns:
+        if number in news.patterns:
             return number
         if self._is_full(telemetry_patterns, MAX_PATTERNS, len(news.patterns)):
             return None
@@ -145,8 +165,13 @@ class Names:
 
     def describe(self, record: Record, series: int, resource: int, news: News) -> None:
         """Note the record's attributes, so that `telemetry_fields` can tell of them."""
-        for key, value in record.attributes.items():
-            self._note(series, key, value, news)
+        attributes = record.attributes
+        if attributes and not self._is_known(series, attributes):
+            before = len(news.fields)
+            for key, value in attributes.items():
+                self._note(series, key, value, news)
+            if len(news.fields) == before:
+                self._learn(series, attributes)
         if resource and (series, resource) not in self._described:
             news.described.add((series, resource))
             for key, value in record.resource.items():
@@ -165,14 +190,52 @@ class Names:
         if self._totals is not None:
             self._totals[telemetry_series.name] += len(news.series)
             self._totals[telemetry_patterns.name] += len(news.patterns)
-        self._series |= news.series.keys()
-        _remember(self._resources, news.resources)
-        _remember(self._patterns, news.patterns)
-        _remember(self._described, news.described)
+        for row in news.series.values():
+            self._series[row["kind"], row["name"], row["service"]] = row["series"]
+        _make_room(self._resources)
+        self._resources.update(news.written)
+        _make_room(self._patterns)
+        for row in news.patterns.values():
+            self._patterns[row["series"], row["mask"]] = row["pattern"]
+        _make_room(self._described)
+        self._described |= news.described
+        if len(self._fields) > _MOST_FIELDS:
+            self._fields.clear()
+            self._shapes.clear()
         for at, new_field in news.fields.items():
             if at not in self._fields:
                 self._keys[at[0]] = self._keys.get(at[0], 0) + 1
             self._fields[at] = new_field
+            self._shapes.pop(at[0], None)
+
+    def _is_known(self, series: int, attributes: Attributes) -> bool:
+        """Whether nothing of these attributes would change what is known of the series."""
+        shapes = self._shapes.get(series)
+        shape = shapes.get(tuple(attributes)) if shapes else None
+        if shape is None:
+            return False
+        for (classes, examples), value in zip(shape, attributes.values(), strict=True):
+            if value.__class__ not in classes or (examples is not None and value not in examples):
+                return False
+        return True
+
+    def _learn(self, series: int, attributes: Attributes) -> None:
+        """Remember what would change nothing in attributes with these keys."""
+        known = [self._fields.get((series, key)) for key in attributes]
+        if any(one is None for one in known):
+            return
+        if len(self._shapes) > _MOST_SHAPES:
+            self._shapes.clear()
+        shapes = self._shapes.setdefault(series, {})
+        if len(shapes) < _SHAPES_EACH:
+            shapes[tuple(attributes)] = tuple(
+                (
+                    frozenset(chain.from_iterable(_CLASSES.get(name, ()) for name in one.types)),
+                    None if one.many else one.examples,
+                )
+                for one in known
+                if one is not None
+            )
 
     def _is_full(self, table: Table, most: int, new: int) -> bool:
         return self._totals is not None and self._totals[table.name] + new >= most
@@ -198,15 +261,21 @@ class Names:
 
 def to_text(value: Any, *, sort: bool = False) -> str:
     """`value` as JSON text that any database keeps: without NUL characters."""
+    if not value and value == {}:
+        return "{}"
     encoder = _sorting_encoder if sort else _encoder
     text = encoder.encode(value).decode("utf-8", "replace")
     return text.replace("\\u0000", "\N{REPLACEMENT CHARACTER}") if "\\u0000" in text else text
 
 
-def _remember(known: set[T], new: Iterable[T]) -> None:
+def _make_room(known: "dict[Any, Any] | set[Any]") -> None:
     if len(known) > _MEMORY:
         known.clear()
-    known.update(new)
+
+
+_CLASSES: dict[str, tuple[type, ...]] = {
+    "string": (str,), "boolean": (bool,), "number": (int, float), "null": (type(None),),
+}  # fmt: skip
 
 
 def _type_of(value: Any) -> str:

@@ -14,12 +14,12 @@ import numpy as np
 from sqlalchemy import Connection, Table, select, tuple_
 
 from mcp_hub.adapters.database.telemetry_schema import telemetry_pattern_counts, telemetry_rollups
-from mcp_hub.adapters.database.upsert import insert_for
+from mcp_hub.adapters.database.upsert import replace_rows
 from mcp_hub.adapters.records.port import Row
 from mcp_hub.services.telemetry import envelope, sketch
 
 MINUTE_NS = 60 * 10**9
-_KEPT = 20_000
+_KEPT = 5_000
 _AT_ONCE = 500
 
 Key = tuple[int, int]
@@ -70,30 +70,25 @@ class RollupWriter:
         `spans` says of each row whether it is a span's, whose measure is its duration.
         """
         update = self._added(connection, rows, spans)
-        _upsert(
+        sketches = sketch.encode([one.bins for one in update.rollups.values()])
+        replace_rows(
             connection,
             telemetry_rollups,
             [
-                {
-                    "minute": minute,
-                    "series": series,
-                    "writer": self._writer,
-                    "count": one.count,
-                    "errors": one.errors,
-                    "measured": one.measured,
-                    "sum": one.sum,
-                    "min": one.min,
-                    "max": one.max,
-                    "sketch": sketch.encode(one.bins),
-                }
-                for (minute, series), one in update.rollups.items()
+                (
+                    minute, series, self._writer, one.count, one.errors, one.measured, one.sum,
+                    one.min, one.max, text,
+                )
+                for ((minute, series), one), text in zip(
+                    update.rollups.items(), sketches, strict=True
+                )
             ],
-        )
-        _upsert(
+        )  # fmt: skip
+        replace_rows(
             connection,
             telemetry_pattern_counts,
             [
-                {"minute": minute, "pattern": pattern, "writer": self._writer, "count": count}
+                (minute, pattern, self._writer, count)
                 for (minute, pattern), count in update.counts.items()
             ],
         )
@@ -179,12 +174,3 @@ def _own(
                 table.c.writer == writer,
             )
         )
-
-
-def _upsert(connection: Connection, table: Table, values: list[dict[str, Any]]) -> None:
-    if not values:
-        return
-    keys = [column.name for column in table.primary_key]
-    insert = insert_for(connection, table)
-    changed = {name: insert.excluded[name] for name in values[0] if name not in keys}
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), values)

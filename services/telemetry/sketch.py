@@ -8,6 +8,7 @@ positive numbers, negative for negative ones.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,16 @@ def values_of(keys: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     return np.where(keys == 0, 0.0, np.sign(keys) * size)
 
 
-def encode(bins: Mapping[int, int]) -> bytes:
-    """Bins by key as bytes: 8 for each."""
-    array = np.empty(len(bins), BIN)
-    array["key"] = np.fromiter(bins.keys(), np.int32, len(bins))
-    array["count"] = np.fromiter(bins.values(), np.uint32, len(bins))
-    return array.tobytes()
+def encode(sketches: Sequence[Mapping[int, int]]) -> list[bytes]:
+    """The bins by key of each sketch as bytes: 8 for each bin."""
+    lengths = list(map(len, sketches))
+    array = np.empty(sum(lengths), BIN)
+    array["key"] = np.fromiter(chain.from_iterable(sketches), np.int32, len(array))
+    counts = chain.from_iterable(bins.values() for bins in sketches)
+    array["count"] = np.fromiter(counts, np.uint32, len(array))
+    text = array.tobytes()
+    ends = list(accumulate(length * BIN.itemsize for length in lengths))
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def decode(texts: Sequence[bytes]) -> tuple[Bins, NDArray[np.intp]]:

@@ -1,8 +1,7 @@
 """Training jobs for their users: submit, follow, cancel, retry."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -43,12 +42,13 @@ from mcp_hub.services.training.views import (
     Progress,
     Submitted,
 )
+from mcp_hub.services.training.waiting import Follower, Waits
 from mcp_hub.services.views import Error, Page, iso
 
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 50.0
-_LOOK_AGAIN_S = 2.0
+_ENQUEUE_S = 5.0
 
 _SAME_REQUEST = (
     "name", "type", "framework", "dataset_name", "dataset_version", "target", "config",
@@ -59,8 +59,6 @@ among them: a request that names none means the newest, which may be another by 
 
 WorkerStarter = Callable[[], Awaitable[None]]
 """Makes sure that some worker will take what is queued."""
-Follower = Callable[[JobView], Awaitable[None]]
-"""Is told of each change while somebody waits for a job."""
 
 
 class TrainingService:
@@ -84,6 +82,7 @@ class TrainingService:
         self._data = data
         self._default_timeout_s = default_timeout_s
         self._ensure_worker = ensure_worker
+        self._waits = Waits(bus, self._look)
 
     async def submit(self, submission: Submission, *, submitted_by: str) -> Submitted:
         """Queue a job. The same idempotency key and request give the same job again.
@@ -126,11 +125,9 @@ class TrainingService:
         """
         if not 0 <= wait_s <= MAX_WAIT_S:
             raise InvalidArgument(f"wait_s is {wait_s:g}; it must be from 0 to {MAX_WAIT_S:g}.")
-        view = await self._view(job_id)
-        if view.status in UNFINISHED:
-            await self._ensure_worker()
-            if wait_s:
-                view = await self._wait(view, wait_s, follow)
+        view = await self._look(job_id)
+        if wait_s and view.status in UNFINISHED:
+            view = await self._waits.until_ended(view, wait_s, follow)
         return view
 
     async def list(
@@ -227,54 +224,34 @@ class TrainingService:
         if any(counts.get(status) for status in UNFINISHED):
             await self._ensure_worker()
 
+    def end_waits(self) -> None:
+        """Have those who wait for jobs told at once how these stand: the process is to end."""
+        self._waits.end()
+
     async def _announce(self, job_id: str) -> None:
-        try:
-            await enqueue_ready(self._database, self._queue)
-        except Unavailable as error:
-            # The job is safe in its table, and the workers enqueue what the queue lacks.
-            logger.warning("%s waits until the queue is back: %s", job_id, error)
-        await self._tell(job_id)
-        await self._bus.publish(LIST_CHANGED)
+        # The job is safe in its table, and the workers enqueue what the queue lacks.
+        with anyio.move_on_after(_ENQUEUE_S) as waiting:
+            try:
+                await enqueue_ready(self._database, self._queue)
+            except Unavailable as error:
+                logger.warning("%s waits until the queue is back: %s", job_id, error)
+        if waiting.cancelled_caught:
+            logger.warning("%s waits until the queue answers", job_id)
+        await self._tell(job_id, LIST_CHANGED)
         await self._ensure_worker()
 
-    async def _tell(self, job_id: str) -> None:
-        await self._bus.publish(WORK_CHANGED)
-        await self._bus.publish(job_topic(job_id))
+    async def _tell(self, job_id: str, *topics: str) -> None:
+        # At once: a bus that does not answer holds up each notice.
+        async with anyio.create_task_group() as tasks:
+            for topic in (WORK_CHANGED, job_topic(job_id), *topics):
+                tasks.start_soon(self._bus.publish, topic)
 
-    async def _wait(self, view: JobView, wait_s: float, follow: Follower | None) -> JobView:
-        with anyio.move_on_after(wait_s):
-            async with self._changes(view.job_id) as changed:
-                while view.status not in TERMINAL:
-                    if follow is not None:
-                        await follow(view)
-                    before = view
-                    while view == before:
-                        # A notice may be lost with the process that should have sent it.
-                        with anyio.move_on_after(_LOOK_AGAIN_S):
-                            await changed()
-                        view = await self._view(view.job_id)
-                        if view.status in UNFINISHED:
-                            await self._ensure_worker()
+    async def _look(self, job_id: str) -> JobView:
+        """The job as it stands, with a worker for it on its way if it needs one."""
+        view = await self._view(job_id)
+        if view.status in UNFINISHED:
+            await self._ensure_worker()
         return view
-
-    @asynccontextmanager
-    async def _changes(self, job_id: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """What returns at the next notice about the job; never, while the bus is out of reach."""
-        async with AsyncExitStack() as stack:
-            try:
-                topics = await stack.enter_async_context(self._bus.subscribe())
-            except Unavailable as error:
-                logger.warning("Jobs are looked at instead of listened to: %s", error)
-                yield anyio.sleep_forever
-                return
-
-            async def changed() -> None:
-                async for topic in topics:
-                    if topic == job_topic(job_id):
-                        return
-                await anyio.sleep_forever()
-
-            yield changed
 
     async def _view(self, job_id: str) -> JobView:
         return await self._database.read(lambda c: job_view(c, jobs.get_job(c, job_id)))

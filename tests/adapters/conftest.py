@@ -23,6 +23,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = servers.start_mongodb(tmp_path_factory.mktemp("mongodb"))
+    yield server
+    server.stop()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A table of what was held to each port's contract: ports × implementations × tests."""
     counts: dict[tuple[str, str], Counter[str]] = {}

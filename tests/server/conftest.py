@@ -10,13 +10,14 @@ import pytest
 from mcp import Client
 
 from mcp_hub.server.app import HubServer, create_server
-from mcp_hub.server.composition import migrate, open_hub
+from mcp_hub.server.composition import open_hub
+from mcp_hub.server.migrating import migrate
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider
 from mcp_hub.services.training.submission import Submission
-from tests.adapters.conftest import s3_server
+from tests.adapters.conftest import mongodb_server, s3_server
 
-__all__ = ["s3_server"]
+__all__ = ["mongodb_server", "s3_server"]
 
 AddDataset = Callable[[str], Awaitable[None]]
 

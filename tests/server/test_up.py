@@ -54,6 +54,27 @@ async def test_what_is_missing_is_made_once(
     assert not any(SECRET_KEY in step.model_dump_json() for step in first)
 
 
+async def test_a_gridfs_bucket_is_made_once(tmp_path: Path, mongodb_server: Server) -> None:
+    url = mongodb_server.url.replace("/hub?", f"/up-{uuid4().hex[:12]}?")
+    settings = Settings(data_dir=tmp_path / "data", roots=[tmp_path], blobs_url=url)
+    for done in ("made", "found"):
+        (blobs,) = [step for step in await steps_of(settings) if step.what == "blobs"]
+        assert blobs.done == done
+        assert blobs.detail.startswith("MongoDB 8.")
+        assert SECRET_KEY not in blobs.model_dump_json()
+
+
+async def test_a_wrong_password_of_gridfs_is_said_without_it(
+    tmp_path: Path, mongodb_server: Server
+) -> None:
+    url = mongodb_server.url.replace(SECRET_KEY, "wrong-secret")
+    error = await failure_of(Settings(data_dir=tmp_path, roots=[tmp_path], blobs_url=url))
+    assert isinstance(error, Unavailable)
+    assert "authentication failed" in error.message
+    assert "wrong-secret" not in error.message
+    assert "blobs_url" in (error.hint or "")
+
+
 async def test_a_laptop_needs_no_server(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", roots=[tmp_path])
     steps = await steps_of(settings)

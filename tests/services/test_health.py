@@ -42,7 +42,23 @@ async def test_the_report_tells_each_adapter_apart(caplog: pytest.LogCaptureFixt
         "c": ("failing", "RuntimeError; the hub's log has details."),
         "d": ("failing", "No answer within 0.1 s."),
     }
+    assert report.adapters["b"].hint == "Start it."
     assert "secret" in caplog.text
+
+
+async def test_who_does_not_answer_is_told_with_the_place() -> None:
+    places = {"d": "redis://:***@cache"}
+    service = HealthService({"d": stuck}, count, places=places, deadline_s=0.1)
+    (told,) = (await service.check()).adapters.values()
+    assert told.detail == "No answer from redis://:***@cache within 0.1 s."
+    assert told.hint
+
+
+async def test_one_can_be_asked_without_the_others() -> None:
+    service = HealthService({"a": well, "d": stuck}, count, deadline_s=60)
+    with anyio.fail_after(5):
+        report = await service.check(only=["a"])
+    assert (report.status, list(report.adapters)) == ("ok", ["a"])
 
 
 async def test_all_are_asked_at_once_and_within_the_deadline() -> None:

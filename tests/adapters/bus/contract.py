@@ -41,6 +41,9 @@ class BusContract:
             await bus.publish("models://iris")
             assert notices.receive_nowait() == "models://iris"
 
+    async def test_says_what_it_is(self, bus: Bus) -> None:
+        assert await bus.check()
+
     async def test_tells_subscribers_of_other_hubs(self, bus: Bus, other: Bus) -> None:
         async with bus.subscribe() as notices:
             await other.publish("models://iris")

@@ -11,6 +11,7 @@ from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.ids import new_id
 from tests import servers
 from tests.adapters.bus.contract import BusContract, OpenBus
+from tests.proxy import Proxy
 from tests.servers import Server
 
 
@@ -61,4 +62,24 @@ async def test_without_redis_publishing_goes_on_and_subscribing_says_why(
         with pytest.raises(Unavailable, match="Redis at redis://"):
             async with bus.subscribe():
                 pass
+        with pytest.raises(Unavailable, match="Redis at redis://"):
+            await bus.check()
     assert "secret" not in caplog.text
+
+
+async def test_a_silent_redis_holds_a_notice_up_for_two_seconds(
+    redis_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        Proxy(redis_server.port).running() as proxy,
+        open_on_redis(f"redis://127.0.0.1:{proxy.port}/0", "p") as bus,
+    ):
+        await bus.publish("models://iris")
+        proxy.answers = False
+        with anyio.fail_after(4):
+            await bus.publish("models://wine")
+        assert "models://wine changed" in caplog.text
+        proxy.answers = True
+        caplog.clear()
+        await bus.publish("models://iris")
+    assert not caplog.text

@@ -74,6 +74,10 @@ class QueueContract:
         assert not await queue.cancel("job_1")
         assert await queue.claim("c", LONG) == []
 
+    async def test_says_what_it_is_and_how_many_wait(self, queue: Queue) -> None:
+        await queue.enqueue("job_1")
+        assert ", 1 waiting" in await queue.check()
+
     async def test_depth_counts_what_waits(self, queue: Queue) -> None:
         for number in range(4):
             await queue.enqueue(f"job_{number}")

@@ -394,7 +394,7 @@ async def test_says_what_to_do_when_redis_cannot_be_used(
     url = url.format(port=redis_server.port, free=servers.free_port())
     queue = BullQueue(url, "jobs")
     with anyio.fail_after(30):
-        for call in (queue.enqueue("job_1"), queue.claim("c", 1), queue.depth(), queue.events(0)):
+        for call in (queue.enqueue("job_1"), queue.claim("c", 1), queue.check(), queue.events(0)):
             with pytest.raises(Unavailable) as raised:
                 await call
             shown = json.dumps(raised.value.as_dict())

@@ -10,6 +10,7 @@ from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import workers
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.server import doctor
+from tests.servers import SECRET_KEY, Server
 
 from .conftest import Shell
 
@@ -44,6 +45,38 @@ def test_for_a_person(mcp_hub: Shell, folder: Path) -> None:
     assert "nothing in this release acts on it: registry.auto_version" in done.out
     assert done.out.endswith("Everything works.\n")
     assert done.err == ""
+
+
+def test_blobs_and_sources_in_mongodb(
+    mcp_hub: Shell, folder: Path, mongodb_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = folder / "crm_url"
+    url.write_text(mongodb_server.url)
+    monkeypatch.setenv("MCP_HUB_BLOBS_URL_FILE", str(url))
+    monkeypatch.setenv("MCP_HUB_DATA__SOURCES__CRM__URL_FILE", str(url))
+    monkeypatch.setenv("MCP_HUB_DATA__SOURCES__OLD__URL", f"mongodb://u:{SECRET_KEY}@127.0.0.1/")
+    done = mcp_hub("doctor", "--json")
+    assert done.status == 0
+    assert SECRET_KEY not in done.out + done.err
+    found = checks(done.out)
+    assert found["blobs"]["status"] == found["source crm"]["status"] == "ok"
+    assert "MongoDB 8." in found["blobs"]["detail"]
+    assert "hub:***@" in found["source crm"]["detail"]
+    # What the hub can do its work without is no fault of the hub's.
+    assert found["source old"]["status"] == "warning"
+    assert "names no database" in found["source old"]["detail"]
+    monkeypatch.setenv("MCP_HUB_DATA__CONNECTORS__MONGODB__ENABLED", "false")
+    old = checks(mcp_hub("doctor", "--json").out)["source crm"]
+    assert "switches off" in old["detail"]
+
+
+def test_mongodb_switched_on_without_a_source(mcp_hub: Shell, folder: Path) -> None:
+    earlier = {"mlPipeline": {"dataConnectors": {"mongodb": {"enabled": True}}}}
+    (folder / "mcp-hub.json").write_text(json.dumps(earlier))
+    found = checks(mcp_hub("doctor", "--config", "mcp-hub.json", "--json").out)["settings"]
+    assert found["status"] == "warning"
+    assert "no source is named" in found["detail"]
+    assert "[data.sources.NAME]" in found["hint"]
 
 
 def test_a_data_folder_that_cannot_be_written(mcp_hub: Shell, folder: Path) -> None:

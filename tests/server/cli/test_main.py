@@ -93,16 +93,27 @@ def test_help_starts_light(folder: Path) -> None:
     assert heavy_modules(program, folder) == []
 
 
-def test_migrate_says_what_it_did(mcp_hub: Shell) -> None:
-    assert mcp_hub("migrate").out.startswith("Applied 0001")
-    assert mcp_hub("migrate").out == "The schema is up to date.\n"
-
-
 def test_info_lists_every_setting_with_its_variable(mcp_hub: Shell) -> None:
     out = mcp_hub("info").out
     assert "training.concurrency = 2\n  Attempts that one worker runs at once" in out
     assert "MCP_HUB_TRAINING__CONCURRENCY; now from: MCP_HUB_TRAINING__CONCURRENCY" in out
     assert "nothing in this release acts on it" in out
+
+
+def test_a_profile_is_chosen_and_shown(mcp_hub: Shell, folder: Path) -> None:
+    file = folder / "mcp-hub.toml"
+    file.write_text("[profiles.team]\nport = 5\n[profiles.other]\nport = 6\n")
+    for arguments in (("--profile", "team", "info"), ("info", "--profile", "team")):
+        out = mcp_hub(*arguments).out
+        assert 'profile = "team"\n' in out
+        assert f"MCP_HUB_PORT; now from: {file}, profile team" in out
+    assert f"5  ({file}, profile team)" in mcp_hub("doctor", "--profile", "team").out
+    entry = mcp_hub("install", "json", "--profile", "team").out
+    assert '"--profile",\n        "team"' in entry
+    wrong = mcp_hub("info", "--profile", "taem")
+    assert (wrong.status, wrong.out) == (1, "")
+    assert f"error: command line: there is no profile 'taem' in {file}." in wrong.err
+    assert "Did you mean 'team'? Existing profiles: other, team." in wrong.err
 
 
 def test_a_worker_ends_when_it_is_idle(mcp_hub: Shell) -> None:

@@ -152,6 +152,26 @@ async def test_waiting_ends_with_the_wait(training: TrainingService, submit: Sub
             await training.status(job_id, wait_s=wrong)
 
 
+async def test_who_waits_is_told_at_once_when_waits_end(
+    training: TrainingService, submit: Submit
+) -> None:
+    job_id = await submit("succeed")
+    follows = anyio.Event()
+
+    async def follow(_view: JobView) -> None:
+        follows.set()
+
+    async def end() -> None:
+        await follows.wait()
+        training.end_waits()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(end)
+            assert (await training.status(job_id, wait_s=50, follow=follow)).status == "queued"
+        assert (await training.status(job_id, wait_s=50)).status == "queued"
+
+
 async def test_the_list_pages_through_every_job_once_newest_first(
     training: TrainingService, submit: Submit
 ) -> None:

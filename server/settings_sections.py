@@ -1,0 +1,205 @@
+"""The sections of the settings, each a frozen group of keys under one name."""
+
+import json
+import os
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+
+Scope = Literal["read", "write", "admin"]
+
+MONGODB = ("mongodb://", "mongodb+srv://")
+_SOURCE_NAME = re.compile(r"(?!file$)[a-z][a-z0-9_-]{1,63}")
+
+
+def split_by(separator: str) -> BeforeValidator:
+    """A list written in one variable: as JSON, or with `separator` between its items."""
+
+    def split(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [item.strip() for item in value.split(separator) if item.strip()]
+
+    return BeforeValidator(split)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingSettings(_Section):
+    """Jobs and the workers that run them; all times in seconds."""
+
+    enabled: bool = Field(True, description="Whether jobs can be submitted here")
+    concurrency: int = Field(
+        default_factory=lambda: min(4, os.cpu_count() or 1),
+        ge=1,
+        le=256,
+        description="Attempts that one worker runs at once",
+    )
+    default_timeout_s: float = Field(
+        3600, gt=0, description="Time an attempt may take, unless its job says otherwise"
+    )
+    autostart_worker: bool = Field(
+        True, description="Start a detached worker when a job is queued and none is alive"
+    )
+    idle_exit_s: float = Field(
+        60, ge=0, description="How long a detached worker waits for a further job"
+    )
+    lease_s: float = Field(30, gt=0, description="A worker silent for so long has lost its jobs")
+    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its leases")
+    poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for jobs")
+    max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept of each attempt")
+    attempt_memory_mb: int | None = Field(
+        None, ge=64, description="The most memory an attempt may take; no limit if unset"
+    )
+
+    @model_validator(mode="after")
+    def _beats_within_lease(self) -> Self:
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise ValueError(
+                f"heartbeat_s ({self.heartbeat_s:g}) must be at most half of lease_s "
+                f"({self.lease_s:g})"
+            )
+        return self
+
+
+class InferenceSettings(_Section):
+    cache_mb: int = Field(512, ge=1, description="Memory for models that are kept loaded")
+    threads: int = Field(1, ge=1, le=256, description="Threads of one prediction")
+
+
+class ConnectorSettings(_Section):
+    enabled: bool | None = Field(
+        None, description="false switches the sources of this kind off; unset, they are on"
+    )
+
+
+class ConnectorsSettings(_Section):
+    postgres: ConnectorSettings = ConnectorSettings()
+    mongodb: ConnectorSettings = ConnectorSettings()
+    redis: ConnectorSettings = ConnectorSettings()
+
+
+class SourceSettings(_Section):
+    """A server that data sets are read from, under a name that callers use instead of its URL."""
+
+    url: str = Field(
+        repr=False,
+        description="mongodb://user:password@host/db; `*` is the NAME in a source NAME:COLLECTION",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        if not url.startswith(MONGODB):
+            raise ValueError("must be mongodb://user:password@host/database")
+        return url
+
+
+class DataSettings(_Section):
+    max_mb: int = Field(1024, ge=1, description="The largest file that becomes a data set")
+    connectors: ConnectorsSettings = ConnectorsSettings()
+    sources: dict[str, SourceSettings] = Field({}, description="By the name that callers use")
+
+    @field_validator("sources")
+    @classmethod
+    def _named(cls, sources: dict[str, SourceSettings]) -> dict[str, SourceSettings]:
+        for name in sources:
+            if not _SOURCE_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} cannot name a source: a name has 2 to 64 lower-case letters, "
+                    "digits, hyphens and underscores, and begins with a letter"
+                )
+        return sources
+
+
+class RegistrySettings(_Section):
+    auto_version: bool = Field(True, description="Versions are always numbered automatically")
+
+
+def _http_url(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ValueError("must be http://… or https://…")
+    return url
+
+
+class TelemetryEndpoints(_Section):
+    metrics: str | None = Field(
+        None, repr=False, description="Prometheus's remote-write, or a Pushgateway"
+    )
+    logs: str | None = Field(None, repr=False, description="Loki, which gets log and events")
+
+    @field_validator("metrics", "logs")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        return _http_url(url)
+
+
+class RetentionSettings(_Section):
+    """Days for which telemetry is kept."""
+
+    event: float = Field(90, gt=0, description="Days that events are kept")
+    metric: float = Field(30, gt=0, description="Days that metrics are kept")
+    span: float = Field(14, gt=0, description="Days that spans are kept")
+    log: float = Field(30, gt=0, description="Days that logs are kept")
+    rollups: float = Field(90, gt=0, description="Days that counts and percentiles are kept")
+
+    @model_validator(mode="after")
+    def _rollups_longest(self) -> Self:
+        longest = max(self.event, self.metric, self.span, self.log)
+        if self.rollups < longest:
+            raise ValueError(
+                f"rollups ({self.rollups:g}) must be at least the longest of the kinds "
+                f"({longest:g})"
+            )
+        return self
+
+
+class TelemetrySettings(_Section):
+    enabled: bool = Field(True, description="Whether the hub records what it does itself")
+    collect_usage_metrics: bool = Field(True, description="Record what went well")
+    collect_error_metrics: bool = Field(True, description="Record what failed")
+    reporting_interval_s: float = Field(
+        60, gt=0, description="Seconds between reports to the endpoints"
+    )
+    endpoints: TelemetryEndpoints = TelemetryEndpoints()
+    retention_days: RetentionSettings = RetentionSettings()
+    alert_interval_s: float = Field(15, gt=0, description="Seconds between evaluations of alerts")
+    alertmanager_url: str | None = Field(
+        None, repr=False, description="The Alertmanager that is told of alerts"
+    )
+    webhook_url: str | None = Field(
+        None, repr=False, description="Gets alerts as JSON; a secret, never shown"
+    )
+    webhook_secret: str | None = Field(
+        None, repr=False, description="Signs what the webhook gets (Standard Webhooks)"
+    )
+
+    @field_validator("alertmanager_url", "webhook_url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        return _http_url(url)
+
+
+class TokenSettings(_Section):
+    """A bearer token of `mcp-hub serve`, and what it permits."""
+
+    token: SecretStr = Field(min_length=16)
+    scopes: Annotated[list[Scope], NoDecode, split_by(",")] = Field(["read"], min_length=1)
+
+
+class AuthSettings(_Section):
+    tokens: dict[str, TokenSettings] = Field({}, description="By the name kept in records")

@@ -1,0 +1,1 @@
+"""The telemetry protocols that others speak, each from its messages to records."""
