@@ -13,7 +13,9 @@ from mcp_hub.services.telemetry.own import OwnTelemetry
 from mcp_hub.services.telemetry.tracing import parse_traceparent
 from mcp_hub.tools.toolset import BoundTool
 
-_UNTRACED = ("/health", "/ready", "/metrics", "/v1/", "/loki/", "/api/telemetry/")
+_UNTRACED = (
+    "/health", "/ready", "/metrics", "/v1/", "/loki/", "/api/v1/write", "/api/telemetry/",
+)  # fmt: skip
 """Probes and scrapes come for ever; what brings telemetry must not become telemetry again."""
 _UNKNOWN = "unknown"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

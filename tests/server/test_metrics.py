@@ -16,6 +16,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from prometheus_client.parser import text_string_to_metric_families
 
+from mcp_hub.adapters.errors import InvalidArgument, NotFound
 from tests import servers
 from tests.processes import call, hub_environment, stdio_client
 from tests.receiving import receiving
@@ -276,6 +277,37 @@ async def test_what_an_endpoint_refuses_for_now_is_sent_later_and_told_by_health
         assert stream["level"] == "info"
         assert abs(int(time_ns) - time.time_ns()) < 120 * 10**9
         assert json.loads(line)["mcp_hub.job.framework"] == "probe"
+
+
+async def test_another_hub_takes_what_is_sent(tmp_path: Path, served: Served) -> None:
+    """Its Loki push and remote-write are read by other code than what writes them here."""
+    environment = hub_environment(
+        tmp_path, **PUSHED,
+        MCP_HUB_TELEMETRY__ENDPOINTS__METRICS=f"{served.url}/api/v1/write",
+        MCP_HUB_TELEMETRY__ENDPOINTS__LOGS=served.url,
+    )  # fmt: skip
+    async with (
+        stdio_client(environment) as sender,
+        Client(streamable_http_client(f"{served.url}/mcp")) as taker,
+    ):
+        await call(sender, "dataset_register", name="d", content="x,y\n1,2\n", format="csv")
+        submitted = {"name": "m", "type": "probe", "framework": "probe", "dataset": "d"}
+        await call(sender, "training_submit", **submitted)
+
+        async def taken() -> bool:
+            try:
+                logs = await call(
+                    taker, "telemetry_search", kind="log", service="mcp-hub", text="job.submitted"
+                )
+                calls = await call(
+                    taker, "telemetry_aggregate", measure=["max"], kind="metric",
+                    name="mcp_hub_tool_calls_total", where={"tool": "training_submit"},
+                )  # fmt: skip
+            except (InvalidArgument, NotFound):
+                return False  # no such record yet
+            return bool(logs["rows"]) and [row[-1] for row in calls["rows"]] == [1]
+
+        await eventually(taken, within_s=30)
 
 
 async def test_an_endpoint_that_is_not_there_is_in_nobodys_way(tmp_path: Path) -> None:
