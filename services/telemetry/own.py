@@ -101,6 +101,10 @@ class OwnTelemetry:
         return made
 
     @property
+    def _is_silent(self) -> bool:
+        return not (self._collected.usage or self._collected.errors)
+
+    @property
     def buffered(self) -> int:
         return len(self._buffer)
 
@@ -117,6 +121,11 @@ class OwnTelemetry:
         What it raises is the span's error, and is raised on.
         """
         above = parent or tracing.current()
+        if self._is_silent:
+            # No record will tell of a span here: the trace goes on with the one above.
+            with tracing.within(above):
+                yield Span(name, above or tracing.child_of(None))
+            return
         span = Span(name, tracing.child_of(above), dict(attributes or {}))
         began, started = time.time_ns(), time.perf_counter_ns()
         try:
@@ -195,7 +204,7 @@ class OwnTelemetry:
     @asynccontextmanager
     async def kept_by(self, ingest: "Ingest") -> AsyncIterator[None]:
         """Commit through `ingest` what is recorded, while the context lasts and at its end."""
-        if self._collected == Collected(usage=False, errors=False):
+        if self._is_silent:
             yield
             return
         try:
