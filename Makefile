@@ -33,9 +33,10 @@ format: $(VENV)/.installed-dev  ## Bring the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## Compare mcp-hub with a bare MCP server
+bench: install  ## Compare mcp-hub with a bare MCP server, search by meaning with full text
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/calls.py
+	$(BIN)/python benchmarks/retrieval.py --embedder wordllama
 
 clean:  ## Remove .venv and everything built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -50,5 +50,14 @@ async def job_types(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[
     return sorted({kind for framework in frameworks.items for kind in framework.types})
 
 
+async def telemetry_services(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
+    return await hub.telemetry.fields.services(typed)
+
+
+async def trace_ids(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
+    """The traces of the newest spans."""
+    return await hub.telemetry.traces.newest(typed)
+
+
 async def frameworks(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
     return [framework.name for framework in (await hub.training.frameworks()).items]

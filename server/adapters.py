@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.blobs.port import BlobStore
@@ -11,12 +12,18 @@ from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.embedder.port import Embedder
 from mcp_hub.adapters.errors import Denied, Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.adapters.records.port import RecordStore
+from mcp_hub.adapters.records.sandbox import Sandbox
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
+from mcp_hub.adapters.records.sqlite_sandbox import SqliteSandbox
 from mcp_hub.adapters.sources.port import DataSource
+from mcp_hub.adapters.stream.database import DatabaseStream
+from mcp_hub.adapters.stream.port import Stream
+from mcp_hub.adapters.vectors.port import Vectors
 from mcp_hub.server.settings import Settings
 
 JOBS_QUEUE = "mcp-hub-jobs"
@@ -53,6 +60,31 @@ async def open_adapters(settings: Settings) -> AsyncIterator[Adapters]:
         queue = _choose_queue(settings, database)
         stack.push_async_callback(queue.close)
         yield Adapters(database=database, blobs=blobs, queue=queue, bus=bus)
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What telemetry's templates are embedded by, and where the vectors are kept."""
+
+    embedder: Embedder
+    vectors: Vectors
+
+
+@asynccontextmanager
+async def open_meaning(settings: Settings, database: Database) -> AsyncIterator[Meaning]:
+    """The embedder and the vectors that `settings` choose; the model is loaded at first use.
+
+    Raises:
+        Unavailable: an adapter's package is not installed.
+    """
+    async with AsyncExitStack() as stack:
+        embedder = choose_embedder(settings)
+        stack.push_async_callback(embedder.close)
+        # Rows of different embedders cannot be compared.
+        collection = f"telemetry-{embedder.name.replace('/', '-')}"
+        vectors = choose_vectors(settings, database, collection)
+        stack.push_async_callback(vectors.close)
+        yield Meaning(embedder, vectors)
 
 
 def choose_database(settings: Settings) -> Database:
@@ -101,6 +133,52 @@ def choose_records(database: Database) -> RecordStore:
     with _extra("postgres"):
         from mcp_hub.adapters.records.postgresql import PostgresRecordStore
     return PostgresRecordStore()
+
+
+def choose_sandbox(settings: Settings, database: Database) -> Sandbox:
+    """What runs a SELECT of a caller's own on `database`."""
+    if database.dialect == "sqlite":
+        return SqliteSandbox(settings.database_path)
+    with _extra("postgres"):
+        from mcp_hub.adapters.records.postgresql_sandbox import PostgresSandbox
+    return PostgresSandbox(database)
+
+
+def choose_stream(settings: Settings, database: Database, name: str) -> Stream:
+    """Redis for a `redis_url`, else the database."""
+    if settings.redis_url is None:
+        return DatabaseStream(database, name)
+    with _extra("redis"):
+        from mcp_hub.adapters.stream.redis import RedisStream
+    return RedisStream(settings.redis_url, name)
+
+
+def choose_embedder(settings: Settings) -> Embedder:
+    """wordllama, whose weights are installed with it, or the model that the settings name."""
+    kind, _, model = settings.embedder.partition(":")
+    if kind == "onnx":
+        from mcp_hub.adapters.embedder.onnx import OnnxEmbedder
+
+        return OnnxEmbedder(Path(model).expanduser(), threads=settings.inference.threads)
+    if kind == "sentence-transformers":
+        from mcp_hub.adapters.embedder.sentence_transformer import SentenceTransformerEmbedder
+
+        folder = Path(model).expanduser()
+        return SentenceTransformerEmbedder(folder if folder.is_dir() else model)
+    from mcp_hub.adapters.embedder.wordllama import WordllamaEmbedder
+
+    return WordllamaEmbedder()
+
+
+def choose_vectors(settings: Settings, database: Database, collection: str) -> Vectors:
+    """The collection in Qdrant for a `vectors_url`, else in the database."""
+    if settings.vectors_url is None:
+        from mcp_hub.adapters.vectors.database import DatabaseVectors
+
+        return DatabaseVectors(database, collection)
+    with _extra("qdrant"):
+        from mcp_hub.adapters.vectors.qdrant import QdrantVectors
+    return QdrantVectors(settings.vectors_url, collection)
 
 
 def choose_sources(settings: Settings) -> dict[str, Callable[[], DataSource]]:

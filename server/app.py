@@ -43,6 +43,7 @@ from mcp_hub.resources.base import BoundPrompt, BoundResource, ResourceSet
 from mcp_hub.resources.data import DataResources
 from mcp_hub.resources.hub import HubResources
 from mcp_hub.resources.registry import RegistryResources
+from mcp_hub.resources.telemetry import TelemetryResources
 from mcp_hub.resources.training import TrainingResources
 from mcp_hub.server.client_log import ClientLog
 from mcp_hub.server.lazy_hub import LazyHub
@@ -84,6 +85,7 @@ _RESOURCES: dict[str, type[ResourceSet]] = {
         DataResources,
         RegistryResources,
         AlertResources,
+        TelemetryResources,
         HubResources,
     )
 }

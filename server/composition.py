@@ -9,11 +9,20 @@ from mcp_hub.adapters.database.migrating import revision
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import Conflict
 from mcp_hub.adapters.urls import without_secret
-from mcp_hub.server.adapters import Adapters, choose_records, choose_sources, open_adapters
+from mcp_hub.server.adapters import (
+    Adapters,
+    choose_records,
+    choose_sandbox,
+    choose_sources,
+    choose_stream,
+    open_adapters,
+    open_meaning,
+)
 from mcp_hub.server.lazy_hub import own_telemetry
 from mcp_hub.server.reporting import alerting, choose_senders
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
+from mcp_hub.services.background import in_background
 from mcp_hub.services.counting import count
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.health import HealthService
@@ -21,15 +30,23 @@ from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.correlating import Correlator
 from mcp_hub.services.telemetry.envelope import KINDS
 from mcp_hub.services.telemetry.facts import Facts, facts_of
 from mcp_hub.services.telemetry.fields import Fields
+from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
 from mcp_hub.services.telemetry.own import OwnTelemetry
+from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.retention import Kept, Retention
 from mcp_hub.services.telemetry.sealing import Sealing
 from mcp_hub.services.telemetry.searching import Searching
 from mcp_hub.services.telemetry.service import TelemetryService
+from mcp_hub.services.telemetry.similar import Similar
+from mcp_hub.services.telemetry.sql import Sql
+from mcp_hub.services.telemetry.streaming import StreamedIngest
+from mcp_hub.services.telemetry.templates import Templates
 from mcp_hub.services.telemetry.traces import Traces
 from mcp_hub.services.telemetry.upkeep import Upkeep
 from mcp_hub.services.training.execution import Limits
@@ -37,6 +54,8 @@ from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
 _MB = 1024 * 1024
+TELEMETRY_STREAM = "telemetry"
+"""The stream's name: on Redis, it is at the key `mcp-hub:stream:telemetry`."""
 
 
 @asynccontextmanager
@@ -51,7 +70,10 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
         upkeep = await stack.enter_async_context(_upkeep(settings, adapters))
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
-        ingest = Ingest(database, choose_records(database))
+        ingest = await stack.enter_async_context(_ingest(settings, adapters))
+        meaning = await stack.enter_async_context(open_meaning(settings, database))
+        templates = Templates(database)
+        patterns = Patterns(database, templates)
         await stack.enter_async_context(own.kept_by(ingest))
         aggregating = Aggregating(database)
         alerts = await stack.enter_async_context(
@@ -73,10 +95,16 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
                 ingest=ingest,
                 own=own,
                 alerts=alerts,
+                patterns=patterns,
+                funnels=Funnels(database, templates),
+                similar=Similar(templates, patterns, meaning.embedder, meaning.vectors),
                 aggregating=aggregating,
                 fields=Fields(database),
                 searching=Searching(database),
+                sql=Sql(choose_sandbox(settings, database), database.dialect),
                 traces=Traces(database),
+                anomalies=(anomalies := AnomalyFinder(database)),
+                correlator=Correlator(database, anomalies),
             ),
             health=HealthService(
                 {
@@ -85,6 +113,8 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
                     "queue": adapters.queue.check,
                     "bus": bus.check,
                     "telemetry": upkeep.check,
+                    **({"stream": ingest.check} if isinstance(ingest, StreamedIngest) else {}),
+                    **({"vectors": meaning.vectors.check} if settings.vectors_url else {}),
                     **{name: sender.check for name, sender in senders.items()},
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
@@ -105,8 +135,8 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
     async with AsyncExitStack() as stack:
         adapters = await stack.enter_async_context(open_adapters(settings))
         await stack.enter_async_context(_upkeep(settings, adapters))
+        ingest = await stack.enter_async_context(_ingest(settings, adapters))
         data = _data_service(settings, adapters)
-        ingest = Ingest(adapters.database, choose_records(adapters.database))
         await stack.enter_async_context(own.kept_by(ingest))
         aggregating = Aggregating(adapters.database)
         await stack.enter_async_context(
@@ -147,6 +177,22 @@ async def _upkeep(settings: Settings, adapters: Adapters) -> AsyncIterator[Upkee
     upkeep = Upkeep(database, Sealing(database), retention)
     async with upkeep.running():
         yield upkeep
+
+
+@asynccontextmanager
+async def _ingest(settings: Settings, adapters: Adapters) -> AsyncIterator[Ingest]:
+    """What takes telemetry in; by way of a stream, this process is one of those that write it."""
+    store = choose_records(adapters.database)
+    if settings.telemetry.ingest == "direct":
+        yield Ingest(adapters.database, store)
+        return
+    stream = choose_stream(settings, adapters.database, TELEMETRY_STREAM)
+    ingest = StreamedIngest(adapters.database, store, stream)
+    try:
+        async with in_background(ingest.consume):
+            yield ingest
+    finally:
+        await stream.close()
 
 
 def _data_service(settings: Settings, adapters: Adapters) -> DataService:

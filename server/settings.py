@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.adapters.urls import without_secret
+from mcp_hub.adapters.urls import without_secret, without_user
 from mcp_hub.server import settings_sources as sources
 from mcp_hub.server.settings_sections import (
     MONGODB,
@@ -52,7 +52,7 @@ WRITING: frozenset[str] = frozenset({"write", "admin"})
 TOOLSETS: tuple[ToolsetName, ...] = (
     "training", "data", "registry", "inference", "telemetry", "hub",
 )  # fmt: skip
-URLS = ("database_url", "redis_url", "blobs_url")
+URLS = ("database_url", "redis_url", "blobs_url", "vectors_url")
 """The settings that may hold a password. Each may be given in a file instead, whose path is in
 the setting's variable with `_FILE` added."""
 
@@ -60,13 +60,13 @@ _POSTGRESQL = ("postgresql://", "postgres://")
 _REDIS = ("redis://", "rediss://")
 
 _BLOBS = ("file:///", "s3://", *MONGODB)
-
 SECRETS = ("telemetry.webhook_url", "telemetry.webhook_secret")
 """The settings that are a secret as a whole, and never shown."""
 SECRET_FILES = (*URLS, "data.sources.*.url", *SECRETS)
 _MAY_HOLD_SECRETS = (
     *URLS, "telemetry.endpoints.metrics", "telemetry.endpoints.logs", "telemetry.alertmanager_url",
 )  # fmt: skip
+_QDRANT = ("http://", "https://")
 
 WITHOUT_EFFECT = (
     "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
@@ -113,6 +113,16 @@ class Settings(BaseSettings):
         repr=False,
         description="A folder, s3://key:secret@host/bucket or mongodb://user:password@host/db; "
         "blobs in data_dir if unset",
+    )
+    vectors_url: str | None = Field(
+        None,
+        repr=False,
+        description="A Qdrant server, https://KEY@host:6333, or a folder of its client's local "
+        "mode; the database if unset",
+    )
+    embedder: str = Field(
+        "wordllama",
+        description="What embeds texts: wordllama, onnx:FOLDER or sentence-transformers:NAME",
     )
     toolsets: Annotated[list[ToolsetName], NoDecode, split_by(",")] = Field(
         list(TOOLSETS), min_length=1, description="The groups of tools to expose"
@@ -180,6 +190,21 @@ class Settings(BaseSettings):
             )
         return url
 
+    @field_validator("vectors_url")
+    @classmethod
+    def _known_vectors(cls, url: str | None) -> str | None:
+        if url is not None and "://" in url and not url.startswith(_QDRANT):
+            raise ValueError("must be http://host:6333, https://KEY@host:6333 or a folder")
+        return url
+
+    @field_validator("embedder")
+    @classmethod
+    def _known_embedder(cls, name: str) -> str:
+        kind, _, model = name.partition(":")
+        if name != "wordllama" and not (kind in ("onnx", "sentence-transformers") and model):
+            raise ValueError("must be wordllama, onnx:FOLDER or sentence-transformers:NAME")
+        return name
+
     @property
     def database_path(self) -> Path:
         """The file of the embedded database."""
@@ -230,7 +255,8 @@ class Settings(BaseSettings):
         sources_urls = [f"data.sources.{name}.url" for name in self.data.sources]
         for key in (*_MAY_HOLD_SECRETS, *sources_urls):
             if values[key] is not None:
-                values[key] = without_secret(values[key])
+                hidden = without_user if key == "vectors_url" else without_secret
+                values[key] = hidden(values[key])
         for key in SECRETS:
             if values[key] is not None:
                 values[key] = "**********"

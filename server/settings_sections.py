@@ -177,6 +177,9 @@ class TelemetrySettings(_Section):
     )
     endpoints: TelemetryEndpoints = TelemetryEndpoints()
     retention_days: RetentionSettings = RetentionSettings()
+    ingest: Literal["direct", "stream"] = Field(
+        "direct", description="Accepted telemetry is in the database, or on a stream to be written"
+    )
     alert_interval_s: float = Field(15, gt=0, description="Seconds between evaluations of alerts")
     alertmanager_url: str | None = Field(
         None, repr=False, description="The Alertmanager that is told of alerts"

@@ -2,9 +2,10 @@
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from time import monotonic
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -33,10 +34,8 @@ async def lead(database: Database, name: str, *, lease_s: float = LEASE_S) -> As
     await lease.wait()
     logger.debug("This process leads %s", name)
     try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lease.keep, tasks.cancel_scope)
+        async with beside(lease.keep):
             yield
-            tasks.cancel_scope.cancel()
     finally:
         with anyio.move_on_after(lease_s / 3, shield=True):
             await lease.release()
@@ -55,6 +54,26 @@ async def run_as_leader(
         async with lead(database, name, lease_s=lease_s):
             await work()
             done = True
+
+
+@asynccontextmanager
+async def beside(
+    work: Callable[[anyio.CancelScope], Coroutine[Any, Any, None]],
+) -> AsyncIterator[None]:
+    """Run `work` while the body runs, which it may cancel by the scope that it is given.
+
+    What the body raises is raised as it is, not in a group.
+    """
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work, tasks.cancel_scope)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised below
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 class _Lease:

@@ -9,7 +9,7 @@ import anyio
 import numpy as np
 from anyio import to_thread
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, or_, select, update
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import vector_collections, vectors
@@ -67,6 +67,18 @@ class DatabaseVectors:
     async def delete(self, ids: Sequence[str]) -> None:
         if ids:
             await self._database.write(lambda connection: self._delete(connection, ids))
+
+    async def present(self, ids: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for start in range(0, len(ids), _IDS_PER_STATEMENT):
+            statement = select(vectors.c.id).where(
+                vectors.c.collection == self._collection,
+                vectors.c.id.in_(ids[start : start + _IDS_PER_STATEMENT]),
+            )
+            found |= await self._database.read(
+                partial(_ids, statement=statement), one_statement=True
+            )
+        return found
 
     async def search(
         self, vector: NDArray[np.float32], *, limit: int = 10, where: Where | None = None
@@ -192,6 +204,10 @@ class DatabaseVectors:
                     vectors.c.id.in_(ids[start : start + _IDS_PER_STATEMENT]),
                 )
             )
+
+
+def _ids(connection: Connection, statement: Select[str]) -> set[str]:
+    return set(connection.execute(statement).scalars())
 
 
 def _apply(known: Snapshot | None, changes: _Changes | None) -> Snapshot | None:

@@ -52,6 +52,10 @@ class Vectors(Protocol):
         """Remove the rows; removing what is not there is no error."""
         ...
 
+    async def present(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that have a row."""
+        ...
+
     async def search(
         self, vector: NDArray[np.float32], *, limit: int = 10, where: Where | None = None
     ) -> list[Hit]:

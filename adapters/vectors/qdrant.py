@@ -93,6 +93,18 @@ class QdrantVectors:
             )
             await self._of_collection("delete", points_selector=points, wait=True)
 
+    async def present(self, ids: Sequence[str]) -> set[str]:
+        if await self._known() is None:
+            return set()
+        found: set[str] = set()
+        for start in range(0, len(ids), _ROWS_PER_REQUEST):
+            points = {_point_id(id_): id_ for id_ in ids[start : start + _ROWS_PER_REQUEST]}
+            records = await self._of_collection(
+                "retrieve", ids=list(points), with_payload=False, with_vectors=False
+            )
+            found |= {points[str(record.id)] for record in records}
+        return found
+
     async def search(
         self, vector: NDArray[np.float32], *, limit: int = 10, where: Where | None = None
     ) -> list[Hit]:

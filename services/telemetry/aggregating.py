@@ -53,7 +53,7 @@ class Aggregating:
         question = await self._understood(asked, window)
         earlier = _earlier(window, question) if asked.compare else None
         periods = [window] if earlier is None else [window, earlier]
-        groups = Groups()
+        groups = Groups(len(question.groups))
         tallies = [Tally(question.measures) for _ in periods]
         page = partial(tabulated, question, window, tallies, groups, skipped, asked.limit)
         if not question.series:

@@ -18,7 +18,7 @@ _KEY_BITS = 22
 _KEY_MIDDLE = 1 << (_KEY_BITS - 1)
 _HELD_ROWS = 2_000_000
 """Rows that are held before they are added up, to bound the memory."""
-EXACT_VALUES = 4_000_000
+EXACT_VALUES = 1_000_000
 """Of more numbers than these, quantiles are a sketch's, within its accuracy."""
 
 
@@ -33,6 +33,14 @@ def compacted(cells: Cells) -> tuple[Cells, NDArray[np.intp]]:
     present[cells - first] = True
     places = np.cumsum(present) - 1
     return np.flatnonzero(present) + first, places[cells - first]
+
+
+def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The distinct `values` [n], sorted: by sorting, in a fraction of the time of `np.unique`."""
+    ordered = np.sort(values)
+    return (
+        ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered
+    )
 
 
 @dataclass(slots=True)

@@ -21,6 +21,8 @@ Array = NDArray[Any]
 _ALIGN = 8
 _UNSIGNED = (np.uint8, np.uint16, np.uint32)
 _COMPRESSED_FROM = 512
+_HUGE = 1 << 1023
+_PLAIN = {str, int, float, type(None)}
 
 _header = msgspec.json.Decoder(list[tuple[str, str, int]])
 
@@ -67,7 +69,13 @@ class Coded:
         if isinstance(self.values, NumberValues):
             return self.values.as_floats()
         return np.array(
-            [value if type(value) in (int, float) else np.nan for value in self.values], np.float64
+            [
+                value
+                if type(value) is float or (type(value) is int and -_HUGE < value < _HUGE)
+                else np.nan
+                for value in self.values
+            ],
+            np.float64,
         )
 
     def holds(self, test: Callable[[Any], bool]) -> NDArray[np.bool_]:
@@ -122,15 +130,41 @@ def coded_texts(texts: Iterable[str | None]) -> Coded:
     return raw.translated(None if text is None else decode(text) for text in raw.values)
 
 
-def joined(columns: Sequence[Coded]) -> Coded:
-    """The rows of several columns, one after another."""
-    known: dict[Any, int] = {None: 0}
-    kept: list[Any] = [None]
-    parts = []
-    for column in columns:
-        codes = np.array([_code(value, known, kept) for value in column.values], np.uint32)
-        parts.append(codes[column.codes])
-    return Coded(kept, np.concatenate(parts) if parts else np.empty(0, np.uint32))
+class Dictionary:
+    """Numbers for values, the same for equal ones of all columns; None is 0."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = [None]
+        self._known: dict[Any, int] = {None: 0}
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def numbers(self, column: Coded) -> NDArray[np.int64]:
+        """The number [n] of the value of each row."""
+        used = np.flatnonzero(np.bincount(column.codes, minlength=len(column.values)))
+        every = list(column.values)
+        values = every if len(used) == len(every) else [every[code] for code in used.tolist()]
+        numbers = np.zeros(len(every), np.int64)
+        numbers[used] = self._numbered(values)
+        return numbers[column.codes]
+
+    def _numbered(self, values: list[Any]) -> list[int]:
+        kinds = set(map(type, values))
+        if kinds <= _PLAIN:
+            # These are their own keys: whole lists at a time, which is several times as fast.
+            keys = values
+            for value in dict.fromkeys(values):
+                if value not in self._known:
+                    self._known[value] = len(self.values)
+                    self.values.append(value)
+        else:
+            keys = [*map(key_of, values)]
+            for key, value in zip(keys, values, strict=True):
+                if key not in self._known:
+                    self._known[key] = len(self.values)
+                    self.values.append(value)
+        return list(map(self._known.__getitem__, keys))
 
 
 def pack_coded(column: Coded) -> bytes:
@@ -162,10 +196,6 @@ def unpack_coded(data: bytes) -> Coded:
         else zlib.decompress(arrays["deflated"].tobytes())
     )
     return Coded([None, *msgspec.json.decode(text)], codes)
-
-
-def constant(value: Any, length: int) -> Coded:
-    return Coded([None, value], np.full(length, 0 if value is None else 1, np.uint8))
 
 
 def key_of(value: Any) -> Any:

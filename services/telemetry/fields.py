@@ -16,6 +16,7 @@ from mcp_hub.adapters.database.telemetry_schema import (
 )
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
+from mcp_hub.services.telemetry import presenting
 from mcp_hub.services.telemetry.filters import FIELDS
 from mcp_hub.services.telemetry.rollups import MINUTE_NS
 from mcp_hub.services.telemetry.views import FieldsView
@@ -23,6 +24,9 @@ from mcp_hub.services.telemetry.views import FieldsView
 DAY_MINUTES = 24 * 60
 
 _SERVICES_SHOWN = 5
+_SERVICES_LISTED = 200
+_USUAL_LIMIT = 30
+_CHARACTERS_ASKED = 200_000
 _KEYS_SHOWN = 12
 _EXAMPLES_SHOWN = 6
 _EXAMPLE_SHOWN = 60
@@ -37,7 +41,7 @@ class Fields:
         self._database = database
 
     async def fields(
-        self, name: str | None = None, *, limit: int = 30, cursor: str | None = None
+        self, name: str | None = None, *, limit: int | None = None, cursor: str | None = None
     ) -> FieldsView:
         """All names, those of the last day first and the commonest of them; or one name's fields.
 
@@ -45,12 +49,20 @@ class Fields:
             NotFound: there is no such name.
             InvalidArgument: the limit or the cursor is wrong.
         """
-        check_limit(limit)
+        rows = _USUAL_LIMIT if limit is None else check_limit(limit)
+        characters = presenting.CHARACTERS if limit is None else _CHARACTERS_ASKED
         if name is None:
-            return await self._overview(limit, cursor)
-        return await self._of(name, limit, cursor)
+            return await self._overview(rows, characters, cursor)
+        return await self._of(name, rows, characters, cursor)
 
-    async def _overview(self, limit: int, cursor: str | None) -> FieldsView:
+    async def services(self, prefix: str = "") -> list[str]:
+        """Services whose names begin so, whatever the case; at most 200."""
+        column = telemetry_series.c.service
+        begins = column.istartswith(prefix, autoescape=True)
+        query = select(column).where(begins).distinct().order_by(column).limit(_SERVICES_LISTED)
+        return await self._database.read(lambda c: list(c.execute(query).scalars()))
+
+    async def _overview(self, limit: int, characters: int, cursor: str | None) -> FieldsView:
         if cursor is None:
             until, after = time.time_ns() // MINUTE_NS + 1, None
         else:
@@ -72,10 +84,12 @@ class Fields:
             ]
             for row in shown
         ]
-        last = shown[-1] if more else None
+        count = presenting.room_for(rows, characters)
+        more = more or count < len(rows)
+        last = shown[count - 1] if more else None
         return FieldsView(
             columns=["name", "kind", "count_24h", "unit", "services", "attributes"],
-            rows=rows,
+            rows=rows[:count],
             truncated=more,
             next_cursor=encode_cursor(until, int(last.count), last.name, last.kind)
             if last
@@ -85,15 +99,16 @@ class Fields:
             else "Nothing was recorded yet: telemetry_record, or POST /v1/traces, logs, metrics.",
         )
 
-    async def _of(self, name: str, limit: int, cursor: str | None) -> FieldsView:
+    async def _of(self, name: str, limit: int, characters: int, cursor: str | None) -> FieldsView:
         after = decode_cursor(cursor, str)[0] if cursor else ""
         since = time.time_ns() // MINUTE_NS - DAY_MINUTES
         series = await self._database.read(lambda c: _series_of(c, name, since))
         rows = await self._database.read(lambda c: _attributes_of(c, name, after, limit + 1))
         found = await to_thread.run_sync(_merged, rows)
-        more = len(found) > limit
-        next_cursor = encode_cursor(found[limit - 1][0]) if more else None
-        shown = [[_as_field(key), *rest] for key, *rest in found[:limit]]
+        count = presenting.room_for(found[:limit], characters)
+        more = len(found) > count
+        next_cursor = encode_cursor(found[count - 1][0]) if more else None
+        shown = [[_as_field(key), *rest] for key, *rest in found[:count]]
         return FieldsView(
             columns=["field", "types", "examples", "more_values"],
             rows=shown,

@@ -33,7 +33,7 @@ from mcp_hub.adapters.database.telemetry_schema import (
     telemetry_series,
 )
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
-from mcp_hub.services.telemetry.filters import FIELDS, NEGATIVE, Condition, Filter, Scalar
+from mcp_hub.services.telemetry.filters import FIELDS, NEGATIVE, Condition, Field, Filter, Scalar
 from mcp_hub.services.telemetry.naming import MAX_KEYS
 
 Sql = ColumnElement[bool]
@@ -62,6 +62,24 @@ def conditions_on_records(filter: Filter, dialect: Dialect) -> list[Sql]:
 def conditions_on_series(filter: Filter, dialect: Dialect) -> list[Sql]:
     """The filter's conditions on kind, name and service, on rows of `telemetry_series`."""
     return [_whole(one, dialect) for one in filter.of("series").conditions]
+
+
+def text_at(field: Field, dialect: Dialect) -> ColumnElement[Any]:
+    """A field's value in each row of `telemetry_records`; an attribute's as text (SQLite: as the
+    JSON value it is), NULL where there is none."""
+    if field.source == "attribute":
+        return _Json(telemetry_records.c.attributes, field.key, dialect).text
+    if field.source == "record":
+        column: ColumnElement[Any] = telemetry_records.c[field.key]
+        return column
+    table = telemetry_series if field.source == "series" else telemetry_resources
+    same = telemetry_records.c[table.primary_key.columns.keys()[0]] == table.primary_key.columns[0]
+    value = (
+        table.c[field.key]
+        if field.source == "series"
+        else _Json(table.c.attributes, field.key, dialect).text
+    )
+    return select(value).where(same).scalar_subquery()
 
 
 def check_keys(connection: Connection, filter: Filter) -> None:

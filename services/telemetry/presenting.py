@@ -14,10 +14,13 @@ from mcp_hub.adapters.database.telemetry_schema import (
     telemetry_series,
 )
 from mcp_hub.services.telemetry.envelope import severity_name
+from mcp_hub.services.telemetry.naming import to_text
 
+CHARACTERS = 16_000
+"""Of the rows of a result, unless the caller says how many rows it wants."""
 BODY_SHOWN = 400
-VALUE_SHOWN = 200
-KEYS_SHOWN = 24
+VALUE_SHOWN = 120
+KEYS_SHOWN = 20
 
 _CONSTANTS = ("kind", "name", "service", "severity", "unit", "trace_id")
 _LAST = ("trace_id", "id")
@@ -102,6 +105,15 @@ def tabulated(
     }
     columns = [name for name in columns if name not in same]
     return columns, [[record.get(name) for name in columns] for record in records], same
+
+
+def room_for(rows: Sequence[Any], characters: int = CHARACTERS) -> int:
+    """How many of `rows` fit; the first in any case."""
+    for count, row in enumerate(rows):
+        characters -= len(to_text(row))
+        if characters < 0 and count:
+            return count
+    return len(rows)
 
 
 def _shared(row: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ FIRST_PIECE = 2_000
 _LARGEST_PIECE = 200_000
 _FAST_S, _SLOW_S = 0.1, 0.5
 _FEW_SERIES = 50
+_USUAL_LIMIT = 20
 _RARE_DIGITS = 6
 _NAMES_SHOWN = 5_000
 _LATEST = 2**63 - 1
@@ -78,6 +79,11 @@ class _Found:
     """Where to go on; None at the end."""
     timed_out: bool = False
 
+    def cut_to(self, count: int) -> None:
+        if count < len(self.records):
+            del self.records[count:], self.positions[count:]
+            self.more, self.timed_out = self.positions[-1], False
+
 
 class Searching:
     """Records by field and text, newest first."""
@@ -99,10 +105,11 @@ class Searching:
         until: str | float | None = None,
         where: Mapping[str, Any] | None = None,
         text: str | None = None,
-        limit: int = 20,
+        limit: int | None = None,
         cursor: str | None = None,
+        also: Filter | None = None,
     ) -> SearchResult:
-        """The newest records that fit all that is given.
+        """The newest records that fit all that is given; without a limit, as many as are soon read.
 
         Raises:
             InvalidArgument: an argument is wrong, or `where` names what no record has.
@@ -112,17 +119,20 @@ class Searching:
         named = parse_filter({key: value for key, value in given.items() if value is not None})
         oldest, position = _span(since, until, cursor)
         search = _Search(
-            named & parse_filter(where),
+            named & (also or Filter()) & parse_filter(where),
             parse_words(text),
             oldest,
-            check_limit(limit),
+            _USUAL_LIMIT if limit is None else check_limit(limit),
             position,
             self._piece,
         )
         await self._database.read(lambda connection: self._prepare(connection, search))
         if id := _id_sought(search.filter):
             return await self._one(search, id)
-        return await self._result(search, await self._scan(search, limit))
+        found = await self._scan(search, search.limit)
+        if limit is None:
+            found.cut_to(presenting.room_for(found.records))
+        return await self._result(search, found)
 
     async def _scan(self, search: _Search, limit: int) -> _Found:
         """The first records that fit, from the search's position on."""

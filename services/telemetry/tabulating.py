@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mcp_hub.services.pages import encode_cursor
 from mcp_hub.services.telemetry.asking import Buckets, Question
@@ -42,11 +43,10 @@ def tabulated(
     first = periods[0][0]
     by_size = np.where(np.isnan(first), np.inf, -first)
     group, bucket = np.divmod(cells, buckets.count)
-    # Time first, then the largest; what is equal, the same way at each page.
-    order = np.lexsort((groups.order()[group], by_size, bucket))
-    more = len(order) > skipped + limit
-    order = order[skipped : skipped + limit]
-    columns = _labels(question, groups, group[order], bucket[order])
+    order, more = _page(groups, group, bucket, by_size, skipped, limit)
+    columns = groups.values(group[order])
+    if buckets.width is not None:
+        columns.append(_times(buckets, bucket[order]))
     for place, measure in enumerate(question.measures):
         columns += _figures(measure, [one[place][order] for one in periods])
     # Built of what was counted here: to look at each value again would take the longest.
@@ -59,15 +59,27 @@ def tabulated(
     )
 
 
-def _labels(question: Question, groups: Groups, group: Cells, bucket: Cells) -> list[list[Any]]:
-    """The columns of the groups' values, and of the buckets' times."""
-    rows = groups.rows
-    columns = [
-        [rows[one][place] for one in group.tolist()] for place in range(len(question.groups))
-    ]
-    if question.buckets.width is not None:
-        columns.append(_times(question.buckets, bucket))
-    return columns
+def _page(
+    groups: Groups, group: Cells, bucket: Cells, by_size: Floats, skipped: int, limit: int
+) -> tuple[NDArray[np.intp], bool]:
+    """Which rows are shown, in order, and whether more follow.
+
+    By time first, then the largest; what is equal, by its text: the same way at each page.
+    """
+    last = skipped + limit
+    order = np.lexsort((by_size, bucket))
+    more = len(order) > last
+    if more:
+        # Those equal to the last one may belong before it.
+        ends_at = order[last - 1]
+        beyond = (bucket[order] == bucket[ends_at]) & (by_size[order] == by_size[ends_at])
+        order = order[: max(last, int(np.flatnonzero(beyond)[-1]) + 1)]
+    every, places = np.unique(group[order], return_inverse=True)
+    texts = list(map(repr, zip(*groups.values(every), strict=True))) or [""] * len(every)
+    ranks = np.empty(len(every), np.intp)
+    ranks[sorted(range(len(every)), key=texts.__getitem__)] = np.arange(len(every))
+    chosen = np.lexsort((ranks[places], by_size[order], bucket[order]))
+    return order[chosen[skipped:last]], more
 
 
 def _times(buckets: Buckets, bucket: Cells) -> list[str]:

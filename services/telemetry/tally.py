@@ -8,23 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_hub.adapters.errors import LimitExceeded
-from mcp_hub.services.telemetry.cells import Cells, Extremes, Floats, Numbers, Sums, compacted
-from mcp_hub.services.telemetry.columns import Coded, key_of
+from mcp_hub.services.telemetry.cells import (
+    Cells,
+    Extremes,
+    Floats,
+    Numbers,
+    Sums,
+    compacted,
+    distinct,
+)
+from mcp_hub.services.telemetry.columns import Coded, Dictionary
 from mcp_hub.services.telemetry.measures import Measure, Number
 
 MAX_GROUPS = 200_000
 MAX_UNIQUE = 5_000_000
 
+_VALUE_BITS = 32
+
 
 class Groups:
     """Numbers for the combinations of values that records are grouped by."""
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[Any, ...]] = []
-        self._known: dict[Any, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.rows)
+    def __init__(self, fields: int) -> None:
+        self._dictionaries = [Dictionary() for _ in range(fields)]
+        # Of two fields or more: for each further field, the pairs of what was before and it.
+        self._pairs: list[dict[int, int]] = [{} for _ in range(fields - 1)]
 
     def of(self, columns: Sequence[Coded], length: int) -> NDArray[np.int64]:
         """The group [n] of each row of the columns, one for each field.
@@ -32,36 +40,38 @@ class Groups:
         Raises:
             LimitExceeded: there are more than `MAX_GROUPS`.
         """
-        combined = np.zeros(length, np.int64)
-        # Of each combination seen here, the place of each field's value.
-        places: list[tuple[int, ...]] = [()]
-        for column in columns:
-            mixed = combined * (len(column.values) + 1) + column.codes
-            whole, combined = compacted(mixed)
-            pairs = zip(*divmod(whole, len(column.values) + 1), strict=True)
-            places = [(*places[before], int(place)) for before, place in pairs]
-        lists = [column.values for column in columns]
-        rows = (tuple(v[p] for v, p in zip(lists, one, strict=True)) for one in places)
-        return np.array([self.number(row) for row in rows], np.int64)[combined]
+        groups = np.zeros(length, np.int64)
+        for place, (column, dictionary) in enumerate(zip(columns, self._dictionaries, strict=True)):
+            numbers = dictionary.numbers(column)
+            if not place:
+                groups = numbers
+                self._check(len(dictionary))
+                continue
+            known = self._pairs[place - 1]
+            whole, places = compacted(groups << _VALUE_BITS | numbers)
+            ids = [known.setdefault(pair, len(known)) for pair in whole.tolist()]
+            self._check(len(known))
+            groups = np.array(ids, np.int64)[places]
+        return groups
 
-    def order(self) -> NDArray[np.intp]:
-        """Of each group its place among all, sorted by their texts."""
-        texts = [*map(repr, self.rows)]
-        places = np.empty(len(texts), np.intp)
-        places[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
-        return places
+    def values(self, groups: NDArray[np.int64]) -> list[list[Any]]:
+        """For each field, its value in each of the groups [n]."""
+        found = []
+        for place in range(len(self._dictionaries) - 1, -1, -1):
+            numbers = groups
+            if place:
+                pairs = np.fromiter(self._pairs[place - 1], np.int64)[groups]
+                groups, numbers = pairs >> _VALUE_BITS, pairs & ((1 << _VALUE_BITS) - 1)
+            values = self._dictionaries[place].values
+            found.append([values[number] for number in numbers.tolist()])
+        return found[::-1]
 
-    def number(self, row: tuple[Any, ...]) -> int:
-        """The number of the group with these values."""
-        number = self._known.setdefault(tuple(map(key_of, row)), len(self.rows))
-        if number == len(self.rows):
-            if number >= MAX_GROUPS:
-                raise LimitExceeded(
-                    f"There are more than {MAX_GROUPS:,} groups.",
-                    "Group by less, or narrow the question with where or the window.",
-                )
-            self.rows.append(row)
-        return number
+    def _check(self, count: int) -> None:
+        if count > MAX_GROUPS:
+            raise LimitExceeded(
+                f"There are more than {MAX_GROUPS:,} groups.",
+                "Group by less, or narrow the question with where or the window.",
+            )
 
 
 @dataclass(slots=True)
@@ -87,23 +97,18 @@ class NumberTally:
 class UniqueTally:
     """Of one field: which values each cell has."""
 
-    _known: dict[Any, int] = field(default_factory=dict)
+    _values: Dictionary = field(default_factory=Dictionary)
     _pairs: list[NDArray[np.int64]] = field(default_factory=list)
     _held: int = 0
 
     def add(self, cells: Cells, column: Coded) -> None:
-        used = np.unique(column.codes)
-        numbers = np.zeros(len(column.values), np.int64)
-        values = column.values
-        for code in used.tolist():
-            if code:
-                numbers[code] = self._known.setdefault(key_of(values[code]), len(self._known))
-        present = column.codes != 0
-        pairs = (cells[present] << 32) | numbers[column.codes[present]]
-        self._pairs.append(compacted(pairs)[0])
+        numbers = self._values.numbers(column)
+        present = numbers != 0
+        pairs = (cells[present] << _VALUE_BITS) | numbers[present]
+        self._pairs.append(distinct(pairs))
         self._held += len(self._pairs[-1])
         if self._held > MAX_UNIQUE:
-            self._pairs = [np.unique(np.concatenate(self._pairs))]
+            self._pairs = [distinct(np.concatenate(self._pairs))]
             self._held = len(self._pairs[0])
             if self._held > MAX_UNIQUE:
                 raise LimitExceeded(
@@ -115,9 +120,9 @@ class UniqueTally:
         """The cells, sorted, and how many distinct values each has."""
         if not self._pairs:
             return np.empty(0, np.int64), np.empty(0)
-        pairs = np.unique(np.concatenate(self._pairs))
-        cells, counts = np.unique(pairs >> 32, return_counts=True)
-        return cells, counts.astype(np.float64)
+        owners = distinct(np.concatenate(self._pairs)) >> _VALUE_BITS
+        cells, places = compacted(owners)
+        return cells, np.bincount(places, minlength=len(cells)).astype(np.float64)
 
 
 class Tally:

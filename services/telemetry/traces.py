@@ -31,6 +31,7 @@ _TEXT_SHOWN = 160
 _NAME_SHOWN = 80
 _SERVICES_SHOWN = 20
 _IDS_SHOWN = 5
+_RECORDS_LOOKED_AT = 1_000
 _FEWEST_DIGITS = 4
 _COLUMNS = [
     "depth", "start_ms", "duration_ms", "self_ms", "critical_ms", "service", "what", "marks",
@@ -118,6 +119,17 @@ class Traces:
         id = await self._database.read(lambda c: _whole_id(c, trace_id, self._database.dialect))
         rows = await self._database.read(lambda c: _records(c, id))
         return await to_thread.run_sync(_view, id, rows, span_id)
+
+    async def newest(self, prefix: str = "") -> list[str]:
+        """The ids of the newest traces, of those that begin so."""
+        return await self._database.read(lambda c: _newest(c, prefix.strip().lower()))
+
+
+def _newest(connection: Connection, prefix: str) -> list[str]:
+    column = telemetry_records.c.trace_id
+    records = select(column).order_by(telemetry_records.c.time.desc()).limit(_RECORDS_LOOKED_AT)
+    found = (bytes(id).hex() for id in connection.execute(records).scalars() if id is not None)
+    return [id for id in dict.fromkeys(found) if id.startswith(prefix)]
 
 
 def _whole_id(connection: Connection, trace_id: str, dialect: Any) -> bytes:

@@ -11,8 +11,7 @@ from sqlalchemy import Connection, func, select, text
 
 from mcp_hub.adapters.database.port import Database, Dialect
 from mcp_hub.adapters.database.telemetry_schema import telemetry_hours, telemetry_records
-from mcp_hub.services.background import in_background
-from mcp_hub.services.leading import run_as_leader
+from mcp_hub.services.leading import beside, run_as_leader
 from mcp_hub.services.telemetry.retention import Retention
 from mcp_hub.services.telemetry.sealing import Sealing
 
@@ -37,7 +36,7 @@ class Upkeep:
     @asynccontextmanager
     async def running(self, *, begin_s: float = _BEGIN_S) -> AsyncIterator[None]:
         """Do it in the background while the context lasts."""
-        async with in_background(partial(self._run, begin_s)):
+        async with beside(partial(self._run, begin_s)):
             yield
 
     async def check(self) -> str:
@@ -53,7 +52,7 @@ class Upkeep:
         since = datetime.fromtimestamp(lag.since // 10**9, UTC).strftime("%Y-%m-%dT%H:%MZ")
         return f"{stored}; {lag.waiting:,} wait to be sealed, the oldest since {since}"
 
-    async def _run(self, begin_s: float) -> None:
+    async def _run(self, begin_s: float, _scope: anyio.CancelScope) -> None:
         await anyio.sleep(begin_s)
         await run_as_leader(self._database, LEASE, self._work)
 

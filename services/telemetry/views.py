@@ -28,6 +28,14 @@ class Table(View):
     note: str | None = None
 
 
+class Findings(View):
+    """The best of what was found, best first, as rows under their columns' names."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    note: str | None = None
+
+
 class SearchResult(Table):
     same: dict[str, Any] | None = Field(
         default=None, description="Columns that are the same in every row, said once"
@@ -52,3 +60,20 @@ class FieldsView(Table):
     series: list[list[Any]] | None = Field(
         default=None, description="Of one name: kind, service, count_24h, unit"
     )
+
+
+class SqlResult(View):
+    columns: list[str]
+    rows: list[list[Any]]
+    truncated: bool
+    note: str | None
+
+
+class TelemetrySchema(View):
+    dialect: str = Field(description="The SQL that telemetry_sql takes: SQLite's or PostgreSQL's")
+    views: dict[str, dict[str, str]] = Field(description="What each is (under ''), and its columns")
+    examples: list[str]
+    where: str
+    fields: dict[str, str]
+    operators: list[str]
+    limits: str

@@ -57,6 +57,15 @@ def parse_window(
     return Window(begin, end)
 
 
+def parse_instant(name: str, value: str | float) -> int:
+    """Nanoseconds since the epoch, from what `parse_window` takes.
+
+    Raises:
+        InvalidArgument: it is no time.
+    """
+    return _instant(name, value, time.time_ns())
+
+
 def _instant(name: str, value: str | float, now: int) -> int:
     if isinstance(value, str):
         text = value.strip()

@@ -42,5 +42,27 @@ def test_every_queue_of_the_contest_is_timed() -> None:
     assert "synchronous=NORMAL" in told
 
 
+def test_aggregates_are_asked_beside_plain_sql() -> None:
+    result = json.loads(run("queries.py", "--records", "6000", "--calls", "2", "--json"))
+    assert result["sealed"] >= 22
+    assert len(result["questions"]) == 11
+    for question in result["questions"].values():
+        assert question["ratio"] > 0
+        assert question["error"] <= 0.01
+
+
+def test_planted_faults_are_counted() -> None:
+    told = run("faults.py", "--seeds", "1", "--first-seed", "1001")
+    assert "1 seeds: recall 1.000" in told
+    assert "cause in the first three" in told
+
+
 def test_for_a_person() -> None:
     assert "ratio" in run("calls.py", "--calls", "5", "--warm-up", "1")
+
+
+def test_search_by_meaning_finds_more_than_full_text() -> None:
+    [result] = json.loads(run("retrieval.py", "--embedder", "wordllama", "--json"))
+    assert (result["templates"], result["questions"]) == (200, 74)
+    assert result["hit_at_5"]["similar"] > 1.5 * result["hit_at_5"]["full text"]
+    assert "hit@5" in run("retrieval.py", "--embedder", "wordllama", "--part", "tuning")

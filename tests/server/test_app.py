@@ -95,7 +95,8 @@ async def test_read_only_exposes_only_what_changes_nothing(
         assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools)
         error = error_of(await client.call_tool("dataset_register", {"name": "x"}))
         assert error["code"] == "invalid_argument"
-        assert [p.name for p in (await client.list_prompts()).prompts] == ["diagnose_job"]
+        prompts = [p.name for p in (await client.list_prompts()).prompts]
+        assert prompts == ["diagnose_job", "investigate_incident"]
 
 
 @pytest.mark.parametrize("era", ERAS)

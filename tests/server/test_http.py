@@ -153,7 +153,8 @@ async def test_a_token_that_may_read_sees_and_calls_what_changes_nothing(
         tools = (await client.list_tools()).tools
         assert tools
         assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools)
-        assert [p.name for p in (await client.list_prompts()).prompts] == ["diagnose_job"]
+        prompts = [p.name for p in (await client.list_prompts()).prompts]
+        assert prompts == ["diagnose_job", "investigate_incident"]
         assert (await call(client, "dataset_list"))["items"] == []
         refused = await client.call_tool("dataset_register", {"name": "d", "content": "a\n1\n"})
         assert isinstance(refused, CallToolResult)

@@ -14,6 +14,7 @@ from mcp.types import (
 )
 
 from mcp_hub.services.hub import Hub
+from mcp_hub.services.telemetry.accepting import from_objects
 from tests.services import onnx_models
 
 from .conftest import AddDataset, submit
@@ -27,6 +28,7 @@ async def test_resources_name_the_newest_of_everything(
     listed = {str(r.uri): r for r in (await client.list_resources()).resources}
     assert listed.keys() == {
         "hub://health",
+        "hub://schema/telemetry",
         "datasets://flowers",
         f"training://jobs/{job_id}",
     }
@@ -46,6 +48,33 @@ async def test_a_template_reads_what_its_variables_name(
     logs = (await client.read_resource(f"training://jobs/{job_id}/logs")).contents[0]
     assert isinstance(logs, TextResourceContents)
     assert json.loads(logs.text)["job_id"] == job_id
+
+
+async def test_telemetry_is_read_and_investigated(client: Client, hub: Hub) -> None:
+    span = {"name": "GET /", "kind": "span", "service": "shop", "span_id": "ab" * 8,
+            "trace_id": "cd" * 16, "duration_ms": 5}  # fmt: skip
+    await hub.telemetry.ingest.record(from_objects([span], "event"))
+
+    async def read(uri: str) -> dict[str, Any]:
+        contents = (await client.read_resource(uri)).contents[0]
+        assert isinstance(contents, TextResourceContents)
+        found: dict[str, Any] = json.loads(contents.text)
+        return found
+
+    trace = await read(f"telemetry://traces/{'cd' * 16}")
+    assert (trace["spans"], trace["rows"][0][6]) == (1, "GET /")
+    schema = await read("hub://schema/telemetry")
+    assert "duration_ms" in schema["views"]["records"]
+    for example in schema["examples"]:
+        await hub.telemetry.sql.select(example)
+    prompt = await client.get_prompt("investigate_incident", {"symptom": "slow", "service": "shop"})
+    assert "'shop'" in prompt.messages[0].content.text  # type: ignore[union-attr]
+    services = PromptReference(type="ref/prompt", name="investigate_incident")
+    typed = await client.complete(services, {"name": "service", "value": "SH"})
+    assert typed.completion.values == ["shop"]
+    template = ResourceTemplateReference(type="ref/resource", uri="telemetry://traces/{trace_id}")
+    typed = await client.complete(template, {"name": "trace_id", "value": "cd"})
+    assert typed.completion.values == ["cd" * 16]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +106,12 @@ async def test_prompts_carry_what_they_are_about(
     await add_dataset("flowers")
     job_id = await submit(hub, "flowers")
     names = [prompt.name for prompt in (await client.list_prompts()).prompts]
-    assert names == ["train_model", "diagnose_job", "promote_model"]
+    assert names == [
+        "train_model",
+        "diagnose_job",
+        "promote_model",
+        "investigate_incident",
+    ]
     train = await client.get_prompt("train_model", {"dataset": "flowers", "target": "label"})
     text = train.messages[0].content.text  # type: ignore[union-attr]
     assert "flowers" in text

@@ -263,6 +263,8 @@ def test_an_unknown_key_in_a_variable_s_json(monkeypatch: pytest.MonkeyPatch) ->
         ("hub.toml", "[port]\nx = 1", "unknown key port.x"),
         ("hub.toml", "database_url = 'mysql://h/d'", "database_url: must be sqlite:///"),
         ("hub.toml", "blobs_url = 'ftp://host/x'", "blobs_url: must be a folder"),
+        ("hub.toml", "vectors_url = 'grpc://h'", "vectors_url: must be http://host:6333"),
+        ("hub.toml", "embedder = 'onnx'", "embedder: must be wordllama, onnx:FOLDER"),
         ("hub.yaml", "port: 1", "neither .toml nor .json"),
         (
             "hub.json",

@@ -96,3 +96,10 @@ async def test_the_work_of_one_that_lost_its_lease_is_cancelled(shared: Database
     assert ended
     held = await shared.read(lambda c: c.execute(select(leases.c.holder)).scalar_one())
     assert held == "thief"
+
+
+async def test_what_the_body_raises_is_raised_as_it_is(shared: Database) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with lead(shared, "a"):
+            raise ZeroDivisionError
+    assert await shared.read(lambda c: c.execute(select(leases)).all()) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Denied, HubError, InvalidArgument, TimedOut
 from mcp_hub.adapters.records.postgresql import PostgresRecordStore
-from mcp_hub.adapters.records.postgresql_sandbox import READER, PostgresSandbox, checked_select
+from mcp_hub.adapters.records.postgresql_sandbox import READER, PostgresSandbox
+from mcp_hub.adapters.records.postgresql_select import checked_select
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.adapters.records.sqlite_sandbox import SqliteSandbox
 from tests import servers
@@ -83,6 +85,37 @@ class TestPostgresSandbox(SandboxContract):
         sql = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT * FROM r"
         with pytest.raises(Denied, match="RECURSIVE"):
             await sandbox.select(sql, LIMITS)
+
+    async def test_rows_that_come_slowly_are_ended_in_time(
+        self, sandbox: PostgresSandbox, filled: None
+    ) -> None:
+        begin = time.monotonic()
+        with pytest.raises(TimedOut):
+            await sandbox.select(
+                "SELECT 1 FROM records a, records b, records c "
+                "WHERE md5(a.id || b.id || c.id) LIKE '0000%'",
+                SHORT,
+            )
+        assert time.monotonic() - begin < 3
+        assert (await sandbox.select("SELECT 1", LIMITS)).rows == [[1]]
+
+    async def test_what_grows_is_refused(self, sandbox: PostgresSandbox, filled: None) -> None:
+        for sql in (
+            "SELECT string_agg(body, '') FROM records",
+            "SELECT ARRAY(SELECT body FROM records)",
+            "SELECT replace(body, 'x', body) FROM records",
+            "SELECT " + "||".join(["body"] * 20) + " FROM records",
+            "SELECT 'x'::char(10000000)",
+            "SELECT lpad('x', 100000000)",
+        ):
+            with pytest.raises(Denied):
+                await sandbox.select(sql, LIMITS)
+
+    async def test_values_that_python_has_not_are_told(self, sandbox: PostgresSandbox) -> None:
+        with pytest.raises(InvalidArgument):
+            await sandbox.select("SELECT '200000-01-01'::date", LIMITS)
+        with pytest.raises(InvalidArgument):
+            await sandbox.select("SELECT 1 / 0", LIMITS)
 
     async def test_a_with_is_not_known_before_it(self, sandbox: PostgresSandbox) -> None:
         sql = "WITH a AS (SELECT * FROM jobs), jobs AS (SELECT 1) SELECT * FROM a"

@@ -55,7 +55,15 @@ class VectorsContract:
         assert await vectors.count() == 0
         assert await vectors.search(rows([1, 0])[0]) == []
         await vectors.delete(["nobody"])
+        assert await vectors.present(["nobody"]) == set()
         assert await vectors.check()
+
+    async def test_which_rows_are_present(self, vectors: Vectors) -> None:
+        ids = [f"row {number}" for number in range(600)]
+        await vectors.upsert(ids, random_rows(600, 2))
+        await vectors.delete(ids[:1])
+        assert await vectors.present(["absent", *ids]) == set(ids[1:])
+        assert await vectors.present([]) == set()
 
     async def test_the_nearest_come_first(self, vectors: Vectors) -> None:
         matrix = rows([0, 1], [5, 5], [-3, 0], [0.1, 0], [0, 0])

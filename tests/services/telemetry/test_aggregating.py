@@ -330,3 +330,45 @@ async def test_pages_are_of_one_window_and_complete(store: Database, ingest: Ing
         assert sum(count for _, count in seen) == 300
         assert len({name for name, _ in seen}) == len(seen) == (7 if group == "name" else 23)
         assert [count for _, count in seen] == sorted((c for _, c in seen), reverse=True)
+
+
+async def test_fields_that_are_in_no_column_are_read_from_the_table(
+    store: Database, ingest: Ingest
+) -> None:
+    old = time.time_ns() - 5 * HOUR_NS
+    some = [
+        Record(id=new_id(), kind="log", name="n", time=old + n, trace_id=bytes([n % 3] * 15 + [1]),
+               unit="By" if n % 2 else None, body=f"line {n}")
+        for n in range(12)
+    ]  # fmt: skip
+    await ingest.record(Batch(some, list(range(12))))
+    await Sealing(store).seal_due()
+    aggregating = Aggregating(store)
+    asked = Aggregate(measure=["count", "unique:trace_id"], group_by=["unit"], since="-1d")
+    assert sorted((await aggregating.aggregate(asked)).rows, key=str) == [
+        ["By", 6, 3], [None, 6, 3],
+    ]  # fmt: skip
+    asked = Aggregate(where={"body": {"contains": "line 1"}}, group_by=["trace_id"], since="-1d")
+    # Lines 1, 10 and 11.
+    first, third = (bytes([n] * 15 + [1]).hex() for n in (1, 2))
+    assert (await aggregating.aggregate(asked)).rows == [[first, 2], [third, 1]]
+
+
+async def test_quantiles_of_very_many_numbers_are_a_sketch_of_them(
+    store: Database, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_hub.services.telemetry.cells.EXACT_VALUES", 500)
+    monkeypatch.setattr("mcp_hub.services.telemetry.cells._HELD_ROWS", 300)
+    now = time.time_ns()
+    some = [
+        Record(id=new_id(), kind="event", name="n", time=now - n * 10**6,
+               attributes={"size": n * 1.5, "user": f"u{n % 7}"})
+        for n in range(2_000)
+    ]  # fmt: skip
+    await ingest.record(Batch(some, list(range(2_000))))
+    asked = Aggregate(measure=["p50:size", "p99:size", "max:size", "sum:size"], since="-1h")
+    row = (await Aggregating(store).aggregate(asked)).rows[0]
+    assert row == [
+        pytest.approx(999 * 1.5, rel=0.0051), pytest.approx(1979 * 1.5, rel=0.0051), 1999 * 1.5,
+        sum(n * 1.5 for n in range(2_000)),
+    ]  # fmt: skip

@@ -140,7 +140,7 @@ async def test_rows_are_short_and_one_record_is_whole(store: Database, ingest: I
     assert result.columns == ["time", "severity", "body", "attributes", "id"]
     assert len(result.rows[0][2]) < 450
     assert "(5,000 characters)" in result.rows[0][2]
-    assert result.rows[0][3]["…"] == "6 more"
+    assert result.rows[0][3]["…"] == "10 more"
     assert result.rows[1][1:] == [None, "short", {"a": [1, {"b": None}]}, None]
     assert "one record whole" in str(result.note)
     one = await searching.search(where={"id": result.rows[0][4]})
