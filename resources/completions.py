@@ -34,6 +34,10 @@ async def aliases(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[st
     return list(dict.fromkeys([*existing, *_USUAL_ALIASES]))
 
 
+async def alert_names(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
+    return await hub.telemetry.alerts.names(typed)
+
+
 async def job_ids(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
     """The ids of the newest jobs."""
     page = await hub.training.list(limit=_SEEN)

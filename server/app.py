@@ -38,6 +38,7 @@ from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 import mcp_hub
 from mcp_hub.adapters.errors import Denied, InvalidArgument, NotFound, names_hint
+from mcp_hub.resources.alerts import AlertResources
 from mcp_hub.resources.base import BoundPrompt, BoundResource, ResourceSet
 from mcp_hub.resources.data import DataResources
 from mcp_hub.resources.hub import HubResources
@@ -45,11 +46,14 @@ from mcp_hub.resources.registry import RegistryResources
 from mcp_hub.resources.telemetry import TelemetryResources
 from mcp_hub.resources.training import TrainingResources
 from mcp_hub.server.client_log import ClientLog
+from mcp_hub.server.lazy_hub import LazyHub
 from mcp_hub.server.notices import Notices
+from mcp_hub.server.observing import McpSpans
 from mcp_hub.server.protocol import answering, page
 from mcp_hub.server.settings import WRITING, Settings
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.pages import MAX_LIMIT
+from mcp_hub.tools.alerts import AlertTools
 from mcp_hub.tools.analytics import AnalyticsTools
 from mcp_hub.tools.data import DataTools
 from mcp_hub.tools.hub import HubAbout, HubTools, Limits
@@ -72,7 +76,7 @@ _TOOLSETS: dict[str, tuple[type[Toolset], ...]] = {
     "data": (DataTools,),
     "registry": (RegistryTools,),
     "inference": (InferenceTools,),
-    "telemetry": (TelemetryTools, AnalyticsTools),
+    "telemetry": (TelemetryTools, AnalyticsTools, AlertTools),
 }
 _RESOURCES: dict[str, type[ResourceSet]] = {
     resources.name: resources
@@ -80,6 +84,7 @@ _RESOURCES: dict[str, type[ResourceSet]] = {
         TrainingResources,
         DataResources,
         RegistryResources,
+        AlertResources,
         TelemetryResources,
         HubResources,
     )
@@ -116,12 +121,16 @@ def create_server(
         elif name != "training" or settings.training.enabled:
             toolsets += [group(hub) for group in _TOOLSETS[name]]
     names = list(dict.fromkeys(toolset.name for toolset in toolsets))
-    return HubServer(
+    server = HubServer(
         hub,
         tools=[tool for toolset in toolsets for tool in toolset.tools()],
         sets=[_RESOURCES[name](hub) for name in names if name in _RESOURCES],
         read_only=settings.read_only,
     )
+    if isinstance(hub, LazyHub):
+        spans = McpSpans(hub.own, server.tools, server.get_request_handler, transport)
+        server.middleware.append(spans)
+    return server
 
 
 def _about(settings: Settings, transport: Transport) -> HubAbout:

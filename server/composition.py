@@ -1,7 +1,7 @@
 """The composition root: the services over the adapters that the settings choose."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from mcp_hub import migrations
@@ -18,6 +18,8 @@ from mcp_hub.server.adapters import (
     open_adapters,
     open_meaning,
 )
+from mcp_hub.server.lazy_hub import own_telemetry
+from mcp_hub.server.reporting import alerting, choose_senders
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.worker_starter import WorkerStarter
 from mcp_hub.services.background import in_background
@@ -31,9 +33,11 @@ from mcp_hub.services.telemetry.aggregating import Aggregating
 from mcp_hub.services.telemetry.anomalies import AnomalyFinder
 from mcp_hub.services.telemetry.correlating import Correlator
 from mcp_hub.services.telemetry.envelope import KINDS
+from mcp_hub.services.telemetry.facts import Facts, facts_of
 from mcp_hub.services.telemetry.fields import Fields
 from mcp_hub.services.telemetry.funnels import Funnels
 from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.own import OwnTelemetry
 from mcp_hub.services.telemetry.patterns import Patterns
 from mcp_hub.services.telemetry.retention import Kept, Retention
 from mcp_hub.services.telemetry.sealing import Sealing
@@ -55,34 +59,46 @@ TELEMETRY_STREAM = "telemetry"
 
 
 @asynccontextmanager
-async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
-    """The services over the adapters that `settings` choose. Raises as `open_adapters`."""
-    async with (
-        open_adapters(settings) as adapters,
-        _upkeep(settings, adapters) as upkeep,
-        _ingest(settings, adapters) as ingest,
-        open_meaning(settings, adapters.database) as meaning,
-    ):
+async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> AsyncIterator[Hub]:
+    """The services over the adapters that `settings` choose. Raises as `open_adapters`.
+
+    What `own` has recorded of this process, or a new one in its place, is kept by the hub.
+    """
+    own = own or own_telemetry(settings)
+    async with AsyncExitStack() as stack:
+        adapters = await stack.enter_async_context(open_adapters(settings))
+        upkeep = await stack.enter_async_context(_upkeep(settings, adapters))
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
+        ingest = await stack.enter_async_context(_ingest(settings, adapters))
+        meaning = await stack.enter_async_context(open_meaning(settings, database))
         templates = Templates(database)
         patterns = Patterns(database, templates)
-        yield Hub(
+        await stack.enter_async_context(own.kept_by(ingest))
+        aggregating = Aggregating(database)
+        alerts = await stack.enter_async_context(
+            alerting(settings, database, ingest, bus, aggregating)
+        )
+        senders = choose_senders(settings, own, lambda: facts_of(hub))
+        hub = Hub(
             data=data,
-            training=_training_service(settings, adapters, data, autostart=True),
-            registry=RegistryService(database, blobs, bus, roots=settings.roots),
+            training=_training_service(settings, adapters, data, own, autostart=True),
+            registry=RegistryService(database, blobs, bus, roots=settings.roots, own=own),
             inference=InferenceService(
                 database,
                 blobs,
                 cache_bytes=settings.inference.cache_mb * _MB,
                 threads=settings.inference.threads,
+                own=own,
             ),
             telemetry=TelemetryService(
                 ingest=ingest,
+                own=own,
+                alerts=alerts,
                 patterns=patterns,
                 funnels=Funnels(database, templates),
                 similar=Similar(templates, patterns, meaning.embedder, meaning.vectors),
-                aggregating=Aggregating(database),
+                aggregating=aggregating,
                 fields=Fields(database),
                 searching=Searching(database),
                 sql=Sql(choose_sandbox(settings, database), database.dialect),
@@ -99,24 +115,39 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                     "telemetry": upkeep.check,
                     **({"stream": ingest.check} if isinstance(ingest, StreamedIngest) else {}),
                     **({"vectors": meaning.vectors.check} if settings.vectors_url else {}),
+                    **{name: sender.check for name, sender in senders.items()},
                 },
                 partial(count, database, worker_silence_s=settings.training.lease_s),
                 places=_places(settings),
             ),
             bus=bus,
         )
+        for sender in senders.values():
+            await stack.enter_async_context(sender.sending())
+        yield hub
 
 
 @asynccontextmanager
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
     training = settings.training
-    async with (
-        open_adapters(settings) as adapters,
-        _upkeep(settings, adapters),
-        _ingest(settings, adapters),
-    ):
+    own = own_telemetry(settings, "mcp-hub-worker")
+    async with AsyncExitStack() as stack:
+        adapters = await stack.enter_async_context(open_adapters(settings))
+        await stack.enter_async_context(_upkeep(settings, adapters))
+        ingest = await stack.enter_async_context(_ingest(settings, adapters))
         data = _data_service(settings, adapters)
+        await stack.enter_async_context(own.kept_by(ingest))
+        aggregating = Aggregating(adapters.database)
+        await stack.enter_async_context(
+            alerting(settings, adapters.database, ingest, adapters.bus, aggregating)
+        )
+
+        async def facts() -> Facts:
+            return Facts(ingest.counts, ingest.waiting, own.dropped)
+
+        for sender in choose_senders(settings, own, facts, "mcp-hub-worker").values():
+            await stack.enter_async_context(sender.sending())
         yield Worker(
             WorkerOptions(
                 concurrency=training.concurrency,
@@ -131,7 +162,8 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             blobs=adapters.blobs,
             queue=adapters.queue,
             bus=adapters.bus,
-            training=_training_service(settings, adapters, data, autostart=False),
+            training=_training_service(settings, adapters, data, own, autostart=False),
+            own=own,
         )
 
 
@@ -175,7 +207,7 @@ def _data_service(settings: Settings, adapters: Adapters) -> DataService:
 
 
 def _training_service(
-    settings: Settings, adapters: Adapters, data: DataService, *, autostart: bool
+    settings: Settings, adapters: Adapters, data: DataService, own: OwnTelemetry, *, autostart: bool
 ) -> TrainingService:
     enabled = autostart and settings.training.autostart_worker
     return TrainingService(
@@ -185,6 +217,7 @@ def _training_service(
         data,
         default_timeout_s=settings.training.default_timeout_s,
         ensure_worker=WorkerStarter(settings, adapters.database, enabled=enabled),
+        own=own,
     )
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server: MCP at /mcp for any number of clients, telemetry, /health and /ready."""
+"""The HTTP server: MCP at /mcp, telemetry, and how the hub is: /health, /ready, /metrics."""
 
 import errno
 import gc
@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,8 +28,11 @@ from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavail
 from mcp_hub.server.app import CreateServer, HubServer, create_server
 from mcp_hub.server.auth import RequireWriting, StaticTokens
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
+from mcp_hub.server.observing import HttpSpans
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.telemetry_routes import TelemetryRoutes
+from mcp_hub.services.telemetry.facts import facts_of
+from mcp_hub.services.telemetry.meters import CONTENT_TYPE, Meters
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +97,7 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
     )
     streams = _EventStreams(StreamableHTTPASGIApp(manager))
     endpoint: ASGIApp = streams
-    middleware = [Middleware(_HostGuard, settings=security)]
+    middleware = [Middleware(HttpSpans, own=hub.own), Middleware(_HostGuard, settings=security)]
     tokens = settings.auth.tokens
     if tokens:
         endpoint = RequireAuthMiddleware(endpoint, required_scopes=[])
@@ -125,8 +128,19 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
         status = "ready" if answers else "unavailable"
         return JSONResponse({"status": status}, status_code=200 if answers else 503)
 
+    meters = hub.own.observer(Meters)
+
+    async def metrics(request: Request) -> Response:
+        """For Prometheus; it scrapes with a token where there are tokens."""
+        if tokens and not request.user.is_authenticated:
+            challenge = {"www-authenticate": "Bearer"}
+            return Response("A token is needed.\n", status_code=401, headers=challenge)
+        facts = await facts_of(await hub()) if hub.opened else None
+        return Response(await meters.text(facts), headers={"content-type": CONTENT_TYPE})
+
     app = Starlette(
         routes=[
+            Route("/metrics", endpoint=metrics),
             Route("/mcp", endpoint=endpoint),
             Route("/health", endpoint=health),
             Route("/ready", endpoint=ready),

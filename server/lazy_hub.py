@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from mcp_hub.adapters.errors import HubError, Unavailable
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
+from mcp_hub.services.telemetry.own import SILENT, Collected, OwnTelemetry
 
 Opener = Callable[[], AbstractAsyncContextManager[Hub]]
 
@@ -31,7 +32,10 @@ class LazyHub:
     that is still there.
     """
 
-    def __init__(self, tasks: TaskGroup, load: Callable[[], Opener]) -> None:
+    def __init__(
+        self, tasks: TaskGroup, load: Callable[[], Opener], own: OwnTelemetry = SILENT
+    ) -> None:
+        self.own = own
         self._tasks = tasks
         self._load = load
         self._hub: Hub | None = None
@@ -91,13 +95,27 @@ class LazyHub:
 async def lazy_hub(settings: Settings) -> AsyncIterator[LazyHub]:
     """The hub that `settings` describe, closed when the context is left."""
 
+    own = own_telemetry(settings)
+
     def load() -> Opener:
         open_hub = import_module("mcp_hub.server.composition").open_hub
-        return lambda: open_hub(settings)
+        return lambda: open_hub(settings, own)
 
     async with anyio.create_task_group() as tasks:
-        hub = LazyHub(tasks, load)
+        hub = LazyHub(tasks, load, own)
         try:
             yield hub
         finally:
             hub.close()
+
+
+def own_telemetry(settings: Settings, service: str = "mcp-hub") -> OwnTelemetry:
+    """What a process of these settings records of itself."""
+    told = settings.telemetry
+    return OwnTelemetry(
+        Collected(
+            usage=told.enabled and told.collect_usage_metrics,
+            errors=told.enabled and told.collect_error_metrics,
+        ),
+        service=service,
+    )

@@ -60,18 +60,17 @@ _POSTGRESQL = ("postgresql://", "postgres://")
 _REDIS = ("redis://", "rediss://")
 
 _BLOBS = ("file:///", "s3://", *MONGODB)
+SECRETS = ("telemetry.webhook_url", "telemetry.webhook_secret")
+"""The settings that are a secret as a whole, and never shown."""
+SECRET_FILES = (*URLS, "data.sources.*.url", *SECRETS)
+_MAY_HOLD_SECRETS = (
+    *URLS, "telemetry.endpoints.metrics", "telemetry.endpoints.logs", "telemetry.alertmanager_url",
+)  # fmt: skip
 _QDRANT = ("http://", "https://")
-SECRET_FILES = (*URLS, "data.sources.*.url")
 
 WITHOUT_EFFECT = (
-    "telemetry.enabled",
-    "telemetry.collect",
-    "telemetry.reporting",
-    "telemetry.endpoints",
-    "data.connectors.postgres",
-    "data.connectors.redis",
-    "registry.auto_version",
-)
+    "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
+)  # fmt: skip
 """Settings that are read and checked, and that nothing in this release acts on."""
 
 
@@ -254,10 +253,13 @@ class Settings(BaseSettings):
         """Every value by its dotted key, JSON-ready, without any secret."""
         values = sources.flatten(self.model_dump(mode="json"))
         sources_urls = [f"data.sources.{name}.url" for name in self.data.sources]
-        for key in (*URLS, *sources_urls):
+        for key in (*_MAY_HOLD_SECRETS, *sources_urls):
             if values[key] is not None:
                 hidden = without_user if key == "vectors_url" else without_secret
                 values[key] = hidden(values[key])
+        for key in SECRETS:
+            if values[key] is not None:
+                values[key] = "**********"
         return values
 
     def environment(self) -> dict[str, str]:

@@ -130,9 +130,22 @@ class RegistrySettings(_Section):
     auto_version: bool = Field(True, description="Versions are always numbered automatically")
 
 
+def _http_url(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ValueError("must be http://… or https://…")
+    return url
+
+
 class TelemetryEndpoints(_Section):
-    metrics: str | None = Field(None, description="Where to send metrics")
-    logs: str | None = Field(None, description="Where to send logs")
+    metrics: str | None = Field(
+        None, repr=False, description="Prometheus's remote-write, or a Pushgateway"
+    )
+    logs: str | None = Field(None, repr=False, description="Loki, which gets log and events")
+
+    @field_validator("metrics", "logs")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        return _http_url(url)
 
 
 class RetentionSettings(_Section):
@@ -156,15 +169,32 @@ class RetentionSettings(_Section):
 
 
 class TelemetrySettings(_Section):
-    enabled: bool = Field(True, description="Whether the hub measures itself")
-    collect_usage_metrics: bool = Field(True, description="Count and time calls")
-    collect_error_metrics: bool = Field(True, description="Count errors")
-    reporting_interval_s: float = Field(60, gt=0, description="Seconds between reports")
+    enabled: bool = Field(True, description="Whether the hub records what it does itself")
+    collect_usage_metrics: bool = Field(True, description="Record what went well")
+    collect_error_metrics: bool = Field(True, description="Record what failed")
+    reporting_interval_s: float = Field(
+        60, gt=0, description="Seconds between reports to the endpoints"
+    )
     endpoints: TelemetryEndpoints = TelemetryEndpoints()
     retention_days: RetentionSettings = RetentionSettings()
     ingest: Literal["direct", "stream"] = Field(
         "direct", description="Accepted telemetry is in the database, or on a stream to be written"
     )
+    alert_interval_s: float = Field(15, gt=0, description="Seconds between evaluations of alerts")
+    alertmanager_url: str | None = Field(
+        None, repr=False, description="The Alertmanager that is told of alerts"
+    )
+    webhook_url: str | None = Field(
+        None, repr=False, description="Gets alerts as JSON; a secret, never shown"
+    )
+    webhook_secret: str | None = Field(
+        None, repr=False, description="Signs what the webhook gets (Standard Webhooks)"
+    )
+
+    @field_validator("alertmanager_url", "webhook_url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        return _http_url(url)
 
 
 class TokenSettings(_Section):

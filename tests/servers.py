@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import asyncpg
 import pytest
@@ -235,6 +236,26 @@ def start_s3(folder: Path) -> Server:
     return server
 
 
+def start_alertmanager(folder: Path) -> Server:
+    """Alertmanager, which keeps what it is told to itself."""
+    program = need("prometheus-alertmanager", "apt-get install prometheus-alertmanager")
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "alertmanager.yml"
+    config.write_text("route: {receiver: nobody, group_wait: 0s}\nreceivers: [{name: nobody}]\n")
+    port = free_port()
+    server = Server(
+        "Alertmanager",
+        f"http://127.0.0.1:{port}",
+        port,
+        [program, f"--config.file={config}", f"--storage.path={folder / 'data'}",
+         f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="],
+        folder / "alertmanager.log",
+        is_ready=lambda server: _answers(f"{server.url}/-/ready"),
+    )  # fmt: skip
+    server.start()
+    return server
+
+
 def start_mongodb(folder: Path) -> Server:
     """SecantusDB, MongoDB's protocol over its storage engine, with users and their roles.
 
@@ -273,8 +294,8 @@ _MONGODB_USERS = {
 }
 
 
-def start_prometheus(folder: Path, config: str) -> Server:
-    """Prometheus with the configuration `config` (YAML)."""
+def start_prometheus(folder: Path, config: str = "") -> Server:
+    """Prometheus with a configuration in YAML, where `{port}` is its own; takes remote-write."""
     program = need("prometheus", "apt-get install prometheus")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "prometheus.yml"
@@ -285,11 +306,35 @@ def start_prometheus(folder: Path, config: str) -> Server:
         f"http://127.0.0.1:{port}",
         port,
         [program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}",
-         f"--web.listen-address=127.0.0.1:{port}"],
+         f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver"],
         folder / "prometheus.log",
+        is_ready=lambda server: _answers(f"{server.url}/-/ready"),
     )  # fmt: skip
     server.start()
     return server
+
+
+def start_pushgateway(folder: Path) -> Server:
+    """Prometheus's Pushgateway."""
+    program = need("prometheus-pushgateway", "apt-get install prometheus-pushgateway")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    server = Server(
+        "Pushgateway",
+        f"http://127.0.0.1:{port}",
+        port,
+        [program, f"--web.listen-address=127.0.0.1:{port}"],
+        folder / "pushgateway.log",
+        is_ready=lambda server: _answers(f"{server.url}/-/ready"),
+    )
+    server.start()
+    return server
+
+
+def _answers(url: str) -> bool:
+    with suppress(OSError), urlopen(url, timeout=1):
+        return True
+    return False
 
 
 def _redis_is_ready(server: Server) -> bool:

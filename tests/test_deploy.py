@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from mcp_hub.server.app import create_server
 from mcp_hub.server.cli import _COMMANDS
 from mcp_hub.server.http import DRAIN_S, create_app
+from mcp_hub.server.lazy_hub import lazy_hub
 from mcp_hub.server.settings import URLS, Settings, known_keys, load_settings
 from mcp_hub.server.settings_sources import variable
 
@@ -84,10 +85,10 @@ def test_ports_are_the_default_one() -> None:
     assert published.endswith(f":{PORT}")
 
 
-def test_probes_ask_what_the_server_answers(tmp_path: Path) -> None:
+async def test_probes_ask_what_the_server_answers(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, roots=[tmp_path])
-    server = create_server(settings, hub=None)  # type: ignore[arg-type]
-    app: Starlette = create_app(settings, None, server)  # type: ignore[arg-type]
+    async with lazy_hub(settings) as hub:
+        app: Starlette = create_app(settings, hub, create_server(settings, hub))
     paths = {route.path for route in app.routes}  # type: ignore[attr-defined]
     (serve,) = (c for c in containers() if c["name"] == "serve")
     probes = {name: serve[f"{name}Probe"]["httpGet"] for name in ("readiness", "liveness")}

@@ -75,6 +75,8 @@ jobs = Table(
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
     Column("updated_at", BigInteger, nullable=False),
+    # The trace in which it was submitted, as the W3C's traceparent.
+    Column("traceparent", String(55)),
     UniqueConstraint("idempotency_key"),
     ForeignKeyConstraint(
         ["dataset_name", "dataset_version"], ["datasets.name", "datasets.version"]

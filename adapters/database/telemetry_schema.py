@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from mcp_hub.adapters.database.metadata import metadata
 
 # JSON that was written by the hub and is read by key: text, but where there is better.
-_JSON_TEXT = Text().with_variant(JSONB(), "postgresql")
+JSON_TEXT = Text().with_variant(JSONB(), "postgresql")
 
 telemetry_series = Table(
     "telemetry_series",
@@ -40,7 +40,7 @@ telemetry_resources = Table(
     "telemetry_resources",
     metadata,
     Column("resource", BigInteger, primary_key=True, autoincrement=False),
-    Column("attributes", _JSON_TEXT, nullable=False),
+    Column("attributes", JSON_TEXT, nullable=False),
 )
 
 telemetry_records = Table(
@@ -57,7 +57,7 @@ telemetry_records = Table(
     Column("value", Float),
     Column("unit", String(64)),
     Column("body", Text),
-    Column("attributes", _JSON_TEXT, nullable=False),
+    Column("attributes", JSON_TEXT, nullable=False),
     Column("resource", BigInteger, nullable=False),
     Column("pattern", BigInteger),
     Index("ix_telemetry_records_series_time", "series", "time"),
@@ -167,6 +167,8 @@ telemetry_alerts = Table(
     # Why the last evaluation or delivery failed, if it did.
     Column("problem", Text),
     Column("silenced_until", BigInteger),
+    # Whether the webhook was told last that it fires.
+    Column("notified", Boolean, nullable=False),
     Column("created_by", String(128), nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )

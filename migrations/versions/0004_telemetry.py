@@ -13,6 +13,7 @@ JSON_TEXT = sa.Text().with_variant(JSONB(), "postgresql")
 
 
 def upgrade() -> None:
+    op.add_column("jobs", sa.Column("traceparent", sa.String(length=55), nullable=True))
     op.create_table(
         "telemetry_series",
         sa.Column("series", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -136,6 +137,7 @@ def upgrade() -> None:
         sa.Column("evaluated_at", sa.BigInteger(), nullable=True),
         sa.Column("problem", sa.Text(), nullable=True),
         sa.Column("silenced_until", sa.BigInteger(), nullable=True),
+        sa.Column("notified", sa.Boolean(), nullable=False),
         sa.Column("created_by", sa.String(length=128), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_telemetry_alerts")),
@@ -161,3 +163,4 @@ def downgrade() -> None:
     op.drop_table("telemetry_records")
     op.drop_table("telemetry_resources")
     op.drop_table("telemetry_series")
+    op.drop_column("jobs", "traceparent")

@@ -38,7 +38,7 @@ def run(
     read_only: ReadOnly = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Serve MCP over HTTP at /mcp, with /health and /ready."""
+    """Serve MCP over HTTP at /mcp, with /health, /ready and /metrics."""
     settings = settings_for(
         ctx,
         host=host,

@@ -14,6 +14,7 @@ from mcp_hub.services.inference.sessions import SessionCache, SessionStats, esti
 from mcp_hub.services.inference.views import Prediction
 from mcp_hub.services.registry.versions import VersionReader
 from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, ModelView
+from mcp_hub.services.telemetry.own import SILENT, OwnTelemetry
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -25,9 +26,16 @@ class InferenceService:
     """Serves the ONNX models of the registry. Nothing is ever unpickled."""
 
     def __init__(
-        self, database: Database, blobs: BlobStore, *, cache_bytes: int, threads: int
+        self,
+        database: Database,
+        blobs: BlobStore,
+        *,
+        cache_bytes: int,
+        threads: int,
+        own: OwnTelemetry = SILENT,
     ) -> None:
         """Keep sessions of about `cache_bytes` in memory; run up to `threads` at once."""
+        self._own = own
         self._versions = VersionReader(database)
         self._blobs = blobs
         self._sessions: SessionCache[InferenceSession] = SessionCache(cache_bytes)
@@ -55,14 +63,19 @@ class InferenceService:
             LimitExceeded: there are more than 10,000 rows, or the answer would be too large.
             Unavailable: the model's file is missing, damaged, or not to be run here.
         """
-        if len(inputs) > MOST_ROWS:
-            raise LimitExceeded(
-                f"{len(inputs):,} rows were given; one call takes at most {MOST_ROWS:,}.",
-                f"Split the rows over calls of at most {MOST_ROWS:,} each.",
-            )
-        view = await self._versions.get(reference)
-        session = await self._session(view)
-        answer = await to_thread.run_sync(_answer, view, session, inputs, limiter=self._limiter)
+        with self._own.span("predict", {"mcp_hub.rows": len(inputs)}) as span:
+            if len(inputs) > MOST_ROWS:
+                raise LimitExceeded(
+                    f"{len(inputs):,} rows were given; one call takes at most {MOST_ROWS:,}.",
+                    f"Split the rows over calls of at most {MOST_ROWS:,} each.",
+                )
+            view = await self._versions.get(reference)
+            span.attributes |= {
+                "mcp_hub.model.name": view.name,
+                "mcp_hub.model.version": view.version,
+            }
+            session = await self._session(view)
+            answer = await to_thread.run_sync(_answer, view, session, inputs, limiter=self._limiter)
         return answer if probabilities else answer.model_copy(update={"probabilities": None})
 
     async def _session(self, view: ModelView) -> "InferenceSession":

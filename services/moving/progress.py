@@ -62,7 +62,7 @@ def mark(connection: Connection, table: str, source: str, at: Mark) -> None:
 def marks(connection: Connection) -> dict[str, Mark]:
     """How far each table is."""
     return {
-        row.table_name: Mark(json.loads(row.last_key) if row.last_key else None, row.rows_written)
+        row.table_name: Mark(_key_of(row.last_key) if row.last_key else None, row.rows_written)
         for row in connection.execute(select(_marks))
     }
 
@@ -76,10 +76,19 @@ def _write(connection: Connection, table: str, source: str, at: Mark) -> None:
     values = {
         "table_name": table,
         "source": source,
-        "last_key": json.dumps(list(at.key)) if at.key is not None else None,
+        "last_key": json.dumps(list(at.key), default=_hexadecimal) if at.key is not None else None,
         "rows_written": at.rows,
     }
     statement = insert_for(connection, _marks).values(values)
     connection.execute(
         statement.on_conflict_do_update(index_elements=[_marks.c.table_name], set_=values)
     )
+
+
+def _hexadecimal(part: bytes) -> dict[str, str]:
+    return {"hex": bytes(part).hex()}
+
+
+def _key_of(text: str) -> list[Any]:
+    parts = json.loads(text)
+    return [bytes.fromhex(part["hex"]) if isinstance(part, dict) else part for part in parts]

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, Connection, Row, Table, func, null, select, text, tuple_
 
 from mcp_hub.adapters.database.schema import metadata
+from mcp_hub.adapters.database.telemetry_schema import JSON_TEXT
 from mcp_hub.adapters.database.upsert import insert_for
 
 LEFT_OUT: Mapping[str, str] = {
@@ -23,6 +24,7 @@ RESET: Mapping[str, Mapping[str, Any]] = {"jobs": {"enqueued": False}}
 """Columns that say something of a table that stays behind, and what they become."""
 
 _HASH_BYTES = 16
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def moved_tables() -> list[Table]:
@@ -58,9 +60,10 @@ def write_rows(connection: Connection, table: Table, rows: Sequence[Row[Any]]) -
     """Insert rows, or make those of the same key equal to them."""
     columns = list(table.columns)
     reset = RESET.get(table.name, {})
+    dialect = connection.dialect.name
     values = [
         {
-            column.name: reset.get(column.name, _bindable(column, value))
+            column.name: reset.get(column.name, _bindable(column, value, dialect))
             for column, value in zip(columns, row, strict=True)
         }
         for row in rows
@@ -74,8 +77,15 @@ def write_rows(connection: Connection, table: Table, rows: Sequence[Row[Any]]) -
     connection.execute(statement, values)
 
 
-def _bindable(column: Column[Any], value: Any) -> Any:
-    """SQL's NULL for what is absent, and not JSON's, where the column may be NULL."""
+def _bindable(column: Column[Any], value: Any, dialect: str) -> Any:
+    """SQL's NULL for what is absent, and not JSON's, where the column may be NULL.
+
+    What is JSON in PostgreSQL and text in SQLite is given as each has it.
+    """
+    if column.type is JSON_TEXT:
+        if dialect == "postgresql":
+            return _parsed(value)
+        return value if isinstance(value, str) else _COMPACT.encode(value)
     absent = value is None and isinstance(column.type, JSON) and column.nullable
     return null() if absent else _keepable(value)
 
@@ -83,6 +93,26 @@ def _bindable(column: Column[Any], value: Any) -> Any:
 def _keepable(value: Any) -> Any:
     """Text without NUL, which a job may print into its log and PostgreSQL cannot keep."""
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def _parsed(value: Any) -> Any:
+    """The value of JSON, which is text in SQLite, without NUL."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value.replace("\\u0000", "\\ufffd"))
+
+
+def _comparable(column: Column[Any], value: Any) -> Any:
+    """The same for what each dialect writes in its own way."""
+    if column.type is not JSON_TEXT:
+        return _keepable(value)
+    # PostgreSQL writes 1e2 as 100.
+    return json.loads(json.dumps(_parsed(value)), parse_float=_whole_or_float)
+
+
+def _whole_or_float(text: str) -> int | float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def set_serial(connection: Connection, table: Table) -> None:
@@ -107,11 +137,11 @@ def digest_of(table: Table, rows: Iterable[Row[Any]]) -> int:
     accident; it is no defence against one who chooses the rows.
     """
     reset = RESET.get(table.name, {})
-    kept = [at for at, column in enumerate(table.columns) if column.name not in reset]
+    kept = [(at, c) for at, c in enumerate(table.columns) if c.name not in reset]
     total = 0
     for row in rows:
         canonical = json.dumps(
-            [_keepable(row[at]) for at in kept],
+            [_comparable(column, row[at]) for at, column in kept],
             sort_keys=True,
             separators=(",", ":"),
             default=_hexadecimal,

@@ -46,6 +46,7 @@ from mcp_hub.services.registry.views import (
     Signature,
 )
 from mcp_hub.services.roots import Roots
+from mcp_hub.services.telemetry.own import SILENT, OwnTelemetry
 from mcp_hub.services.views import Page
 
 Names = list[str]
@@ -60,8 +61,15 @@ class RegistryService:
     """
 
     def __init__(
-        self, database: Database, blobs: BlobStore, bus: Bus, *, roots: Sequence[Path]
+        self,
+        database: Database,
+        blobs: BlobStore,
+        bus: Bus,
+        *,
+        roots: Sequence[Path],
+        own: OwnTelemetry = SILENT,
     ) -> None:
+        self._own = own
         self._database = database
         self._blobs = blobs
         self._bus = bus
@@ -132,6 +140,10 @@ class RegistryService:
             description=described,
         )
         version = await self._database.write(partial(add_version, new=new))
+        self._own.event(
+            "model.registered",
+            {"mcp_hub.model.name": name, "mcp_hub.model.version": version},
+        )
         await self._publish(name, listed=version == 1)
         return await self.get(f"{name}:{version}")
 
@@ -166,6 +178,15 @@ class RegistryService:
                 reason=check_text(reason, "reason", LONGEST_REASON),
                 decided_by=decided_by,
             )
+        )
+        self._own.event(
+            "model.promotion",
+            {
+                "mcp_hub.model.name": decision.name,
+                "mcp_hub.model.version": decision.version,
+                "mcp_hub.model.alias": decision.alias,
+                "mcp_hub.promoted": decision.promoted,
+            },
         )
         if decision.promoted:
             await self._publish(decision.name)

@@ -100,6 +100,11 @@ class Ingest:
         self._waiting_records = 0
         self.counts = Counts()
 
+    @property
+    def waiting(self) -> int:
+        """Records that wait to be written now."""
+        return self._waiting_records
+
     async def record(self, batch: Batch) -> Accepted:
         """Commit the batch's records; those that were committed before, by time and id, count once.
 

@@ -38,8 +38,18 @@ def _description(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.id, "name": job.name, "type": job.type, "framework": job.framework,
         "dataset": f"{job.dataset_name}:{job.dataset_version}", "target": job.target,
-        "config": job.config,
+        "config": job.config, **({"traceparent": job.traceparent} if job.traceparent else {}),
     }  # fmt: skip
+
+
+def described(job: Job) -> dict[str, Any]:
+    """The job as the attributes of its telemetry."""
+    return {
+        "mcp_hub.job.id": job.id,
+        "mcp_hub.job.type": job.type,
+        "mcp_hub.job.framework": job.framework,
+        "mcp_hub.model.name": job.name,
+    }
 
 
 async def announce_ended(bus: Bus, job: Job, status: JobStatus) -> None:

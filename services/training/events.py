@@ -1,8 +1,10 @@
 """The reports of a job's process, parsed from the lines of its events file."""
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -10,6 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from mcp_hub.services.registry.views import Signature
 
 MAX_LINE_BYTES = 1_000_000
+READ_BYTES = 1 << 20
 _Key = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -153,3 +156,24 @@ class LineTail:
             lines.append(self._rest)
             self._rest = b""
         return [line.removesuffix(b"\r") for line in lines if line.strip()]
+
+
+class FileTail:
+    """Reads what was added to a file since the last time; `size` is what it had then."""
+
+    def __init__(self, path: Path) -> None:
+        self.lines = LineTail()
+        self.size = 0
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                self.size = file.seek(0, os.SEEK_END)
+                file.seek(self._offset)
+                data = file.read(READ_BYTES)
+        except FileNotFoundError:
+            return b""
+        self._offset += len(data)
+        return data

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -30,6 +29,7 @@ from mcp_hub.adapters.errors import (
 )
 from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
+from mcp_hub.services.telemetry import tracing
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.attempt import (
     EVENTS_FILE,
@@ -37,7 +37,7 @@ from mcp_hub.services.training.attempt import (
     STDOUT_FILE,
     TASK_FILE,
 )
-from mcp_hub.services.training.events import LineTail, Report
+from mcp_hub.services.training.events import READ_BYTES, FileTail, Report
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import AttemptProcess, Launcher, stop
@@ -51,7 +51,6 @@ T = TypeVar("T")
 _POLL_S = 0.2
 _PATIENCE_S = 120.0
 """How long an attempt waits for a server that does not answer before it is given up."""
-_READ_BYTES = 1 << 20
 _MAX_EVENT_BYTES = 100_000_000
 
 
@@ -72,7 +71,10 @@ class Outcome:
 
 
 class Execution:
-    """Runs one attempt: stages its folder, starts it, follows it, writes down how it ended."""
+    """Runs one attempt: stages its folder, starts it, follows it, writes down how it ended.
+
+    `outcome` and `version` tell of that and of what it registered, once it has.
+    """
 
     def __init__(
         self,
@@ -86,6 +88,8 @@ class Execution:
         announce: Callable[[str], Awaitable[None]],
     ) -> None:
         self.job = job
+        self.outcome: Outcome | None = None
+        self.version: int | None = None
         self._folder = folder
         self._database = database
         self._blobs = blobs
@@ -96,7 +100,7 @@ class Execution:
         self._seq = 1
         self._log_bytes = 0
         self._tails = {
-            name: _FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
+            name: FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
         }
         self._interrupted: Outcome | None = None
         self._interrupt = anyio.Event()
@@ -152,7 +156,8 @@ class Execution:
             "framework": job.framework, "target": job.target, "config": job.config,
             "dataset": f"{job.dataset_name}:{job.dataset_version}", "dataset_file": file,
             "dataset_format": dataset.format, "dataset_options": dataset.options,
-            "environment": {"MCP_HUB_JOB_ID": job.id, "MCP_HUB_ATTEMPT": str(job.attempt)},
+            "environment": {"MCP_HUB_JOB_ID": job.id, "MCP_HUB_ATTEMPT": str(job.attempt)}
+            | tracing.environment(),
             "memory_mb": self._limits.memory_mb,
         }  # fmt: skip
         await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
@@ -192,7 +197,7 @@ class Execution:
                 lambda: {name: tail.read() for name, tail in self._tails.items()}
             )
             self._check_output()
-            unread = any(len(chunk) == _READ_BYTES for chunk in chunks.values())
+            unread = any(len(chunk) == READ_BYTES for chunk in chunks.values())
             more = final and unread and self._interrupted is None
             for name, chunk in chunks.items():
                 lines = self._tails[name].lines.feed(chunk, final=final and not more)
@@ -263,6 +268,7 @@ class Execution:
                 outcome = Outcome("queued", error)
             except HubError as error:
                 outcome = Outcome("failed", error)
+        self.outcome = outcome
         values = {"failures": self.job.failures + (outcome.status == "failed")}
         status = outcome.status
         if status == "failed" and self._may_retry(outcome.error):
@@ -273,11 +279,11 @@ class Execution:
                 status = "failed"
         await self._record(Record(log=[("hub", _last_line(self.job.attempt, outcome, status))]))
 
-        def end(connection: Connection) -> JobStatus | None:
+        def end(connection: Connection) -> tuple[JobStatus | None, int | None]:
             if not jobs.holds(connection, self.job):
-                return None
+                return None, None
             model = (new.name, add_version(connection, new)) if new is not None else None
-            return jobs.end_attempt(
+            ended = jobs.end_attempt(
                 connection,
                 self.job,
                 status,
@@ -285,8 +291,9 @@ class Execution:
                 model=model,
                 values=values,
             )
+            return ended, model[1] if ended and model else None
 
-        ended = await patiently(lambda: self._database.write(end))
+        ended, self.version = await patiently(lambda: self._database.write(end))
         if ended is None:
             logger.warning("%s was taken from this worker before it ended", self.job.id)
         return ended or "running"
@@ -360,27 +367,6 @@ def _check_model(file: Path, signature: Signature) -> None:
     from mcp_hub.services.registry.inspection import check_signature
 
     check_signature(file.read_bytes(), signature)
-
-
-class _FileTail:
-    """Reads what was added to a file since the last time; `size` is what it had then."""
-
-    def __init__(self, path: Path) -> None:
-        self.lines = LineTail()
-        self.size = 0
-        self._path = path
-        self._offset = 0
-
-    def read(self) -> bytes:
-        try:
-            with self._path.open("rb") as file:
-                self.size = file.seek(0, os.SEEK_END)
-                file.seek(self._offset)
-                data = file.read(_READ_BYTES)
-        except FileNotFoundError:
-            return b""
-        self._offset += len(data)
-        return data
 
 
 def _dataset_row(connection: Connection, job: Job) -> Any:

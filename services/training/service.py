@@ -16,10 +16,13 @@ from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
+from mcp_hub.services.telemetry import tracing
+from mcp_hub.services.telemetry.own import SILENT, OwnTelemetry
 from mcp_hub.services.training import jobs, reports
 from mcp_hub.services.training.announcing import (
     LIST_CHANGED,
     WORK_CHANGED,
+    described,
     enqueue_ready,
     job_topic,
 )
@@ -70,7 +73,9 @@ class TrainingService:
         *,
         default_timeout_s: float,
         ensure_worker: WorkerStarter,
+        own: OwnTelemetry = SILENT,
     ) -> None:
+        self._own = own
         self._database = database
         self._queue = queue
         self._bus = bus
@@ -88,6 +93,7 @@ class TrainingService:
         """
         job, added = await self.record(submission, submitted_by=submitted_by)
         if added:
+            self._own.event("job.submitted", described(job))
             await self._announce(job.id)
         note = None if added else "This idempotency key was used before: this is that job."
         return Submitted(job_id=job.id, status=job.status, note=note)
@@ -97,6 +103,7 @@ class TrainingService:
         framework = load_framework(submission.framework)
         dataset = await self._data.get(submission.dataset)
         config = check_submission(submission, framework, dataset)
+        trace = tracing.current()
         values = {
             "id": new_id("job"), "name": submission.name, "type": submission.type,
             "framework": submission.framework, "dataset_name": dataset.name,
@@ -104,6 +111,7 @@ class TrainingService:
             "priority": submission.priority, "max_retries": submission.max_retries,
             "timeout_s": submission.timeout_s or self._default_timeout_s,
             "idempotency_key": submission.idempotency_key, "submitted_by": submitted_by,
+            "traceparent": trace.traceparent if trace else None,
         }  # fmt: skip
         parents = list(dict.fromkeys(submission.depends_on))
         return await self._database.write(lambda c: _add(c, values, parents))
@@ -205,6 +213,10 @@ class TrainingService:
             .limit(limit)
         )
         return await self._database.read(lambda c: c.execute(statement).scalars().all())
+
+    async def waiting(self) -> int:
+        """Messages in the queue that no worker has taken."""
+        return await self._queue.depth()
 
     async def resume(self) -> None:
         """Have a worker take what an earlier hub left queued."""

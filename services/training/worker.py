@@ -21,11 +21,14 @@ from mcp_hub.adapters.database.schema import workers
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Claim, Queue, SharedQueue
+from mcp_hub.services.telemetry import tracing
+from mcp_hub.services.telemetry.own import SILENT, OwnTelemetry
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.adoption import Adoption
 from mcp_hub.services.training.announcing import (
     WORK_CHANGED,
     announce_ended,
+    described,
     enqueue_ready,
     job_topic,
 )
@@ -36,6 +39,7 @@ from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.liveness import bury, this_host
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.states import TERMINAL, UNFINISHED
+from mcp_hub.services.training.views import JobStatus
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +78,9 @@ class Worker:
         queue: Queue,
         bus: Bus,
         training: TrainingService | None = None,
+        own: OwnTelemetry = SILENT,
     ) -> None:
+        self._own = own
         self.id = new_id("worker")
         self._options = options
         self._limits = limits
@@ -218,7 +224,7 @@ class Worker:
     async def _execute(self, execution: Execution, claim: Claim) -> None:
         job = execution.job
         try:
-            status = await execution.run()
+            status = await self._run(execution)
             if status in TERMINAL:
                 await self._settle(claim, job.id)
             else:
@@ -235,6 +241,30 @@ class Worker:
         finally:
             del self._running[job.id, job.attempt]
             self._look.set()
+
+    async def _run(self, execution: Execution) -> JobStatus:
+        """Run an attempt as a span of the trace in which its job was submitted."""
+        job = execution.job
+        attributes = described(job) | {"mcp_hub.job.attempt": job.attempt, "span.kind": "consumer"}
+        submitted_in = tracing.parse_traceparent(job.traceparent)
+        with self._own.span("job.attempt", attributes, parent=submitted_in) as span:
+            status = await execution.run()
+            outcome = execution.outcome
+            if outcome is not None and outcome.status not in ("succeeded", "cancelled"):
+                span.fail(outcome.error.code if outcome.error else outcome.status)
+            span.attributes["mcp_hub.job.status"] = status
+            if execution.version is not None:
+                self._own.event(
+                    "model.registered",
+                    described(job) | {"mcp_hub.model.version": execution.version},
+                )
+            if status in TERMINAL:
+                self._own.event(
+                    "job.ended",
+                    described(job) | {"mcp_hub.job.status": status},
+                    error=None if status in ("succeeded", "cancelled") else span.error or status,
+                )
+        return status
 
     async def _announce(self, job_id: str) -> None:
         await self._bus.publish(job_topic(job_id))

@@ -1,3 +1,4 @@
+import re
 from functools import partial
 from pathlib import Path
 
@@ -111,10 +112,15 @@ def _differences(connection: Connection) -> list[object]:
 
 
 def _definitions(connection: Connection) -> dict[str, list[str]]:
-    """Each table's and index's definition, as lines in a fixed order."""
+    """Each table's and index's definition, as lines in a fixed order.
+
+    SQLite writes a column that was added later behind the last one, on the same line.
+    """
     query = text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     return {
-        name: sorted(" ".join(line.split()).rstrip(",") for line in sql.splitlines())
+        name: sorted(
+            " ".join(line.split()).rstrip(",") for line in re.split(r"\n|, (?=\w+ [A-Z]+)", sql)
+        )
         for name, sql in connection.execute(query)
         if name != "alembic_version"
     }

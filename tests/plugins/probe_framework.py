@@ -156,6 +156,7 @@ def close_output(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
 
 def show_environment(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     inherited = Path("/proc/self/environ").read_bytes().decode().split("\0")
+    print(f"TRACEPARENT={os.environ.get('TRACEPARENT')}")
     run.param("variables", sorted({*os.environ, *(line.split("=")[0] for line in inherited)}))
     succeed(task, config, run)
 

@@ -36,12 +36,13 @@ def test_a_sound_hub(mcp_hub: Shell, folder: Path) -> None:
 
 
 def test_for_a_person(mcp_hub: Shell, folder: Path) -> None:
-    (folder / "mcp-hub.json").write_text('{"telemetry": {"reportingInterval": 5000}}')
+    (folder / "mcp-hub.json").write_text(
+        '{"mlPipeline": {"modelRegistry": {"autoVersion": false}}}'
+    )
     done = mcp_hub("doctor", "--config", "mcp-hub.json")
     assert done.status == 0
-    shown = rf"telemetry.reporting_interval_s +5\.0 +\({folder / 'mcp-hub.json'}\)"
-    assert re.search(shown, done.out)
-    assert "nothing in this release acts on it: telemetry.reporting_interval_s" in done.out
+    assert re.search(rf"registry.auto_version +no  \({folder / 'mcp-hub.json'}\)", done.out)
+    assert "nothing in this release acts on it: registry.auto_version" in done.out
     assert done.out.endswith("Everything works.\n")
     assert done.err == ""
 

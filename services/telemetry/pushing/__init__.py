@@ -1,0 +1,1 @@
+"""The hub's own metrics and log, sent to where the settings say."""
