@@ -37,6 +37,8 @@ from mcp_hub.services.telemetry.windows import Window
 
 _PAGE = 8_192
 _SERIES_NAMED = 500
+_RECORDS_AT_ONCE = 300_000
+"""Of sealed hours that are read in one transaction, to bound the memory."""
 
 Packed = Mapping[str, bytes]
 
@@ -65,41 +67,49 @@ class RecordCounting:
             async for rows in self._pages(window):
                 yield rows, False
             return
-        for hour, span in _spans(await self._database.read(partial(_sealed, window)), window):
-            if hour is not None:
-                found = await self._database.read(partial(self._hour, hour))
-                if found is not None:
-                    yield found, True
-                    continue
-            async for rows in self._pages(Window(*span)):
-                yield rows, False
+        sealed = await self._database.read(partial(_sealed, window))
+        for hours, span in _spans(sealed, window):
+            found = await self._database.read(partial(self._hours, hours)) if hours else {}
+            for parts in found.values():
+                yield parts, True
+            # What is sealed no more, or never was.
+            for begin, end in _without(span, sorted(found)):
+                async for rows in self._pages(Window(begin, end)):
+                    yield rows, False
 
-    def _hour(self, hour: int, connection: Connection) -> list[Packed] | None:
-        """The sealed parts of an hour; None if it is not sealed any more."""
+    def _hours(self, hours: Sequence[int], connection: Connection) -> dict[int, list[Packed]]:
+        """The wanted columns of the sealed parts of these hours; only of those that are sealed."""
         table = telemetry_hours.c
-        sealed = select(table.hour).where(table.hour == hour, table.sealed_version == table.version)
-        if connection.execute(sealed).first() is None:
-            return None
+        still = select(table.hour).where(
+            table.hour >= hours[0],
+            table.hour <= hours[-1],
+            table.sealed_version == table.version,
+        )
+        found: dict[int, list[Packed]] = {h: [] for h in connection.execute(still).scalars()}
         wanted = ["time", *self._question.columns(with_filter=True)]
-        parts = self._columns(connection, hour, wanted)
+        parts = self._columns(connection, hours, wanted)
         attributes = [name for name in wanted if name.startswith(ATTRIBUTE)]
         if any(name not in part for part in parts.values() for name in attributes):
-            for at, columns in self._columns(connection, hour, [REST]).items():
+            for at, columns in self._columns(connection, hours, [REST]).items():
                 parts[at].update(columns)
-        return list(parts.values())
+        for (hour, _, _), columns in parts.items():
+            if hour in found:
+                found[hour].append(columns)
+        return found
 
     def _columns(
-        self, connection: Connection, hour: int, names: Iterable[str]
-    ) -> dict[tuple[str, int], dict[str, bytes]]:
+        self, connection: Connection, hours: Sequence[int], names: Iterable[str]
+    ) -> dict[tuple[int, str, int], dict[str, bytes]]:
         table = telemetry_segments.c
-        found: dict[tuple[str, int], dict[str, bytes]] = {}
-        wanted = select(table.kind, table.part, table.column, table.data).where(
+        found: dict[tuple[int, str, int], dict[str, bytes]] = {}
+        wanted = select(table.hour, table.kind, table.part, table.column, table.data).where(
             table.kind.in_(self._question.kinds),
-            table.hour == hour,
+            table.hour >= hours[0],
+            table.hour <= hours[-1],
             table.column.in_(list(names)),
         )
-        for kind, part, name, data in connection.execute(wanted):
-            found.setdefault((kind, part), {})[name] = bytes(data)
+        for hour, kind, part, name, data in connection.execute(wanted):
+            found.setdefault((hour, kind, part), {})[name] = bytes(data)
         return found
 
     async def _pages(self, window: Window) -> AsyncIterator[Sequence[Any]]:
@@ -221,32 +231,57 @@ def _is_error(severity: Any) -> bool:
     return severity is not None and severity >= envelope.ERROR
 
 
-def _sealed(window: Window, connection: Connection) -> list[int]:
+def _sealed(window: Window, connection: Connection) -> list[tuple[int, int]]:
+    """The sealed hours of a window, and how many records each has."""
     table = telemetry_hours.c
-    return list(
-        connection.execute(
-            select(table.hour)
-            .where(
-                table.hour >= window.since // HOUR_NS,
-                table.hour <= (window.until - 1) // HOUR_NS,
-                table.sealed_version == table.version,
-            )
-            .order_by(table.hour)
-        ).scalars()
+    rows = connection.execute(
+        select(table.hour, table.records)
+        .where(
+            table.hour >= window.since // HOUR_NS,
+            table.hour <= (window.until - 1) // HOUR_NS,
+            table.sealed_version == table.version,
+        )
+        .order_by(table.hour)
     )
+    return [(row.hour, row.records) for row in rows]
 
 
-def _spans(sealed: Sequence[int], window: Window) -> Iterable[tuple[int | None, tuple[int, int]]]:
-    """The window in sealed hours, and in spans (ns) of no sealed hour; None is their hour."""
+def _spans(
+    sealed: Sequence[tuple[int, int]], window: Window
+) -> Iterable[tuple[list[int], tuple[int, int]]]:
+    """The window in spans (ns) of adjoining sealed hours, few enough to be read at once, and of
+    none."""
     begin = window.since
-    for hour in sealed:
-        if hour * HOUR_NS > begin:
-            yield None, (begin, hour * HOUR_NS)
-        end = min((hour + 1) * HOUR_NS, window.until)
-        yield hour, (max(begin, hour * HOUR_NS), end)
+    hours: list[int] = []
+    held = 0
+    for hour, records in sealed:
+        adjoins = bool(hours) and hour == hours[-1] + 1
+        if hours and not (adjoins and held + records <= _RECORDS_AT_ONCE):
+            end = (hours[-1] + 1) * HOUR_NS
+            yield hours, (begin, end)
+            begin, hours, held = end, [], 0
+        if not hours and hour * HOUR_NS > begin:
+            yield [], (begin, hour * HOUR_NS)
+            begin = hour * HOUR_NS
+        hours.append(hour)
+        held += records
+    if hours:
+        end = min((hours[-1] + 1) * HOUR_NS, window.until)
+        yield hours, (begin, end)
         begin = end
     if begin < window.until:
-        yield None, (begin, window.until)
+        yield [], (begin, window.until)
+
+
+def _without(span: tuple[int, int], hours: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """What of the span (ns) is in none of the hours, sorted."""
+    begin, end = span
+    for hour in hours:
+        if hour * HOUR_NS > begin:
+            yield begin, hour * HOUR_NS
+        begin = max(begin, (hour + 1) * HOUR_NS)
+    if begin < end:
+        yield begin, end
 
 
 def _fetched(statement: Any, connection: Connection) -> Sequence[Any]:
