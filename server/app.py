@@ -78,17 +78,14 @@ _TOOLSETS: dict[str, tuple[type[Toolset], ...]] = {
     "inference": (InferenceTools,),
     "telemetry": (TelemetryTools, AnalyticsTools, AlertTools),
 }
-_RESOURCES: dict[str, type[ResourceSet]] = {
-    resources.name: resources
-    for resources in (
-        TrainingResources,
-        DataResources,
-        RegistryResources,
-        AlertResources,
-        TelemetryResources,
-        HubResources,
-    )
-}
+_RESOURCES: tuple[type[ResourceSet], ...] = (
+    TrainingResources,
+    DataResources,
+    RegistryResources,
+    TelemetryResources,
+    AlertResources,
+    HubResources,
+)
 _FIXED_LISTS: tuple[CacheableMethod, ...] = (
     "server/discover",
     "tools/list",
@@ -124,7 +121,7 @@ def create_server(
     server = HubServer(
         hub,
         tools=[tool for toolset in toolsets for tool in toolset.tools()],
-        sets=[_RESOURCES[name](hub) for name in names if name in _RESOURCES],
+        sets=[group(hub) for group in _RESOURCES if group.name in names],
         read_only=settings.read_only,
     )
     if isinstance(hub, LazyHub):
