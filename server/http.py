@@ -97,7 +97,11 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
     )
     streams = _EventStreams(StreamableHTTPASGIApp(manager))
     endpoint: ASGIApp = streams
-    middleware = [Middleware(HttpSpans, own=hub.own), Middleware(_HostGuard, settings=security)]
+    middleware = [
+        Middleware(_TrimmedHeaders),
+        Middleware(HttpSpans, own=hub.own),
+        Middleware(_HostGuard, settings=security),
+    ]
     tokens = settings.auth.tokens
     if tokens:
         endpoint = RequireAuthMiddleware(endpoint, required_scopes=[])
@@ -287,6 +291,18 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _TrimmedHeaders:
+    """Takes blanks off the ends of header values (RFC 9110, 5.5), where llhttp leaves some."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+        await self._app(scope, receive, send)
 
 
 class _HostGuard:

@@ -19,6 +19,7 @@ from mcp import Client
 
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.urls import without_secret
+from mcp_hub.migrations import HEAD
 from mcp_hub.server.app import create_server
 from mcp_hub.server.http import create_app
 from mcp_hub.server.lazy_hub import lazy_hub
@@ -207,9 +208,11 @@ async def test_health_names_each_server_its_version_and_no_secret(
     async with running(tmp_path, urls) as hub:
         report = await hub.health()
         adapters = report["adapters"]
-        assert states(report) == dict.fromkeys(("database", "blobs", "queue", "bus"), "ok")
+        assert states(report) == dict.fromkeys(
+            ("database", "blobs", "queue", "bus", "telemetry"), "ok"
+        )
         assert adapters["database"]["detail"].startswith("PostgreSQL ")
-        assert "schema 0003" in adapters["database"]["detail"]
+        assert f"schema {HEAD}" in adapters["database"]["detail"]
         assert adapters["blobs"]["detail"].startswith("SeaweedFS")
         assert adapters["queue"]["detail"].startswith("BullMQ on Redis ")
         assert adapters["bus"]["detail"].startswith("Redis ")
@@ -296,6 +299,7 @@ async def test_a_silent_redis_keeps_nobody_long(
         report = await hub.health()
         assert states(report) == {
             "database": "ok", "blobs": "ok", "queue": "failing", "bus": "failing",
+            "telemetry": "ok",
         }  # fmt: skip
         for name in ("queue", "bus"):
             named(report, name, urls["redis_url"])
