@@ -2,7 +2,8 @@
 
 Each seed is a day of several services with one fault of each kind, and another day of the same
 seed without any. What counts as found and as a false alarm is stated in
-tests/services/telemetry/scoring.py, how the traffic comes about in traffic.py beside it. The cause
+tests/services/telemetry/anomalies/scoring.py, how the traffic comes about in traffic.py beside it.
+The cause
 of a fault that began with a deployment is that deployment, else the fault's own signal; the
 question is asked some minutes after its begin, and if others suffer, in half of the cases about one
 of them.
@@ -20,12 +21,12 @@ import anyio
 
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
-from mcp_hub.services.telemetry.anomalies import AnomalyFinder
-from mcp_hub.services.telemetry.correlating import Correlator
+from mcp_hub.services.telemetry.anomalies.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.anomalies.correlating import Correlator
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.services.telemetry.experiment import Outcome, run_quiet, run_seed
-from tests.services.telemetry.traffic import FAULTS
+from tests.services.telemetry.anomalies.experiment import Outcome, run_quiet, run_seed
+from tests.services.telemetry.anomalies.traffic import FAULTS
 
 RECALL_FLOOR = 0.9
 FALSE_ALARMS_CEILING = 1.0

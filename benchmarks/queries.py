@@ -28,10 +28,10 @@ from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.records.postgresql import PostgresRecordStore
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
-from mcp_hub.services.telemetry.aggregate import Aggregate
-from mcp_hub.services.telemetry.aggregating import Aggregating
-from mcp_hub.services.telemetry.ingest import Ingest
-from mcp_hub.services.telemetry.sealing import Sealing
+from mcp_hub.services.telemetry.aggregates.aggregate import Aggregate
+from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
+from mcp_hub.services.telemetry.intake.ingest import Ingest
+from mcp_hub.services.telemetry.storage.sealing import Sealing
 
 CALL_MS = 50.0
 """What calls by name, service and time take at most, at their p95."""

@@ -4,8 +4,8 @@ import math
 import random
 from collections.abc import Iterator
 
-from mcp_hub.services.telemetry.accepting import Batch
 from mcp_hub.services.telemetry.envelope import Record, new_id
+from mcp_hub.services.telemetry.intake.accepting import Batch
 
 DAY_NS = 24 * 3600 * 10**9
 SERVICES = [

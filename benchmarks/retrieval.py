@@ -25,14 +25,14 @@ from mcp_hub.adapters.embedder.sentence_transformer import SentenceTransformerEm
 from mcp_hub.adapters.embedder.wordllama import WordllamaEmbedder
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.adapters.vectors.database import DatabaseVectors
-from mcp_hub.services.telemetry import similar
-from mcp_hub.services.telemetry.accepting import from_objects
-from mcp_hub.services.telemetry.bm25 import Bm25
-from mcp_hub.services.telemetry.ingest import Ingest
-from mcp_hub.services.telemetry.masking import mask
-from mcp_hub.services.telemetry.patterns import Patterns
-from mcp_hub.services.telemetry.similar import Similar, text_of
-from mcp_hub.services.telemetry.templates import Templates
+from mcp_hub.services.telemetry.intake.accepting import from_objects
+from mcp_hub.services.telemetry.intake.ingest import Ingest
+from mcp_hub.services.telemetry.intake.masking import mask
+from mcp_hub.services.telemetry.templates import similar
+from mcp_hub.services.telemetry.templates.bm25 import Bm25
+from mcp_hub.services.telemetry.templates.patterns import Patterns
+from mcp_hub.services.telemetry.templates.similar import Similar, text_of
+from mcp_hub.services.telemetry.templates.templates import Templates
 
 DATA = Path(__file__).parent / "data"
 AT = 5

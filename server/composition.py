@@ -29,26 +29,26 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
-from mcp_hub.services.telemetry.aggregating import Aggregating
-from mcp_hub.services.telemetry.anomalies import AnomalyFinder
-from mcp_hub.services.telemetry.correlating import Correlator
+from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
+from mcp_hub.services.telemetry.anomalies.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.anomalies.correlating import Correlator
 from mcp_hub.services.telemetry.envelope import KINDS
-from mcp_hub.services.telemetry.facts import Facts, facts_of
-from mcp_hub.services.telemetry.fields import Fields
-from mcp_hub.services.telemetry.funnels import Funnels
-from mcp_hub.services.telemetry.ingest import Ingest
-from mcp_hub.services.telemetry.own import OwnTelemetry
-from mcp_hub.services.telemetry.patterns import Patterns
-from mcp_hub.services.telemetry.retention import Kept, Retention
-from mcp_hub.services.telemetry.sealing import Sealing
-from mcp_hub.services.telemetry.searching import Searching
+from mcp_hub.services.telemetry.intake.ingest import Ingest
+from mcp_hub.services.telemetry.intake.streaming import StreamedIngest
+from mcp_hub.services.telemetry.own.facts import Facts, facts_of
+from mcp_hub.services.telemetry.own.own import OwnTelemetry
+from mcp_hub.services.telemetry.records.fields import Fields
+from mcp_hub.services.telemetry.records.searching import Searching
+from mcp_hub.services.telemetry.records.sql import Sql
+from mcp_hub.services.telemetry.records.traces import Traces
 from mcp_hub.services.telemetry.service import TelemetryService
-from mcp_hub.services.telemetry.similar import Similar
-from mcp_hub.services.telemetry.sql import Sql
-from mcp_hub.services.telemetry.streaming import StreamedIngest
-from mcp_hub.services.telemetry.templates import Templates
-from mcp_hub.services.telemetry.traces import Traces
-from mcp_hub.services.telemetry.upkeep import Upkeep
+from mcp_hub.services.telemetry.storage.retention import Kept, Retention
+from mcp_hub.services.telemetry.storage.sealing import Sealing
+from mcp_hub.services.telemetry.storage.upkeep import Upkeep
+from mcp_hub.services.telemetry.templates.funnels import Funnels
+from mcp_hub.services.telemetry.templates.patterns import Patterns
+from mcp_hub.services.telemetry.templates.similar import Similar
+from mcp_hub.services.telemetry.templates.templates import Templates
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions

@@ -31,8 +31,8 @@ from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.observing import HttpSpans
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.telemetry_routes import TelemetryRoutes
-from mcp_hub.services.telemetry.facts import facts_of
-from mcp_hub.services.telemetry.meters import CONTENT_TYPE, Meters
+from mcp_hub.services.telemetry.own.facts import facts_of
+from mcp_hub.services.telemetry.own.meters import CONTENT_TYPE, Meters
 
 logger = logging.getLogger(__name__)
 

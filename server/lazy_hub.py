@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from mcp_hub.adapters.errors import HubError, Unavailable
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
-from mcp_hub.services.telemetry.own import SILENT, Collected, OwnTelemetry
+from mcp_hub.services.telemetry.own.own import SILENT, Collected, OwnTelemetry
 
 Opener = Callable[[], AbstractAsyncContextManager[Hub]]
 

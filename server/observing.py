@@ -9,8 +9,8 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_hub.services.telemetry.own import OwnTelemetry
-from mcp_hub.services.telemetry.tracing import parse_traceparent
+from mcp_hub.services.telemetry.own.own import OwnTelemetry
+from mcp_hub.services.telemetry.own.tracing import parse_traceparent
 from mcp_hub.tools.toolset import BoundTool
 
 _UNTRACED = (

@@ -8,14 +8,14 @@ from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.background import in_background
-from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
 from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Webhook
 from mcp_hub.services.telemetry.alerts.evaluating import Evaluator
 from mcp_hub.services.telemetry.alerts.measuring import Measuring
 from mcp_hub.services.telemetry.alerts.service import AlertService
-from mcp_hub.services.telemetry.facts import Facts
-from mcp_hub.services.telemetry.ingest import Ingest
-from mcp_hub.services.telemetry.own import OwnTelemetry
+from mcp_hub.services.telemetry.intake.ingest import Ingest
+from mcp_hub.services.telemetry.own.facts import Facts
+from mcp_hub.services.telemetry.own.own import OwnTelemetry
 from mcp_hub.services.telemetry.pushing.sending import Sender
 
 
@@ -29,7 +29,7 @@ def choose_senders(
     told = settings.telemetry
     senders: dict[str, Sender[Any]] = {}
     if told.enabled and told.endpoints.metrics is not None:
-        from mcp_hub.services.telemetry.meters import Meters
+        from mcp_hub.services.telemetry.own.meters import Meters
         from mcp_hub.services.telemetry.pushing.metrics import MetricsSender
 
         senders["metrics endpoint"] = MetricsSender(

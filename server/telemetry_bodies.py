@@ -9,7 +9,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded
-from mcp_hub.services.telemetry.ingest import RETRY_AFTER_S, Overloaded
+from mcp_hub.services.telemetry.intake.ingest import RETRY_AFTER_S, Overloaded
 from mcp_hub.services.telemetry.protocols.compression import DECODINGS
 
 T = TypeVar("T")

@@ -24,9 +24,15 @@ from mcp_hub.adapters.errors import (
 )
 from mcp_hub.server.telemetry_bodies import Bodies, Unsupported, encoding_of, type_of
 from mcp_hub.services.hub import HubProvider
-from mcp_hub.services.telemetry.accepting import Batch, Rejected, from_json, from_lines, too_many
 from mcp_hub.services.telemetry.envelope import Kind
-from mcp_hub.services.telemetry.ingest import MAX_WAITING, RETRY_AFTER_S, Accepted
+from mcp_hub.services.telemetry.intake.accepting import (
+    Batch,
+    Rejected,
+    from_json,
+    from_lines,
+    too_many,
+)
+from mcp_hub.services.telemetry.intake.ingest import MAX_WAITING, RETRY_AFTER_S, Accepted
 from mcp_hub.services.telemetry.protocols import (
     loki,
     otlp,

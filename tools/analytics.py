@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mcp_hub.services.telemetry.anomaly_views import Anomalies, Correlation
-from mcp_hub.services.telemetry.choices import Sensitivity
+from mcp_hub.services.telemetry.anomalies.anomaly_views import Anomalies, Correlation
+from mcp_hub.services.telemetry.anomalies.choices import Sensitivity
 from mcp_hub.services.telemetry.envelope import Kind
 from mcp_hub.services.telemetry.views import Findings, Table
 from mcp_hub.services.telemetry.windows import parse_duration, parse_instant, parse_window

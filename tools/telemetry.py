@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_hub.services.telemetry.accepting import from_objects
-from mcp_hub.services.telemetry.aggregate import Aggregate
+from mcp_hub.services.telemetry.aggregates.aggregate import Aggregate
 from mcp_hub.services.telemetry.envelope import Kind
+from mcp_hub.services.telemetry.intake.accepting import from_objects
 from mcp_hub.services.telemetry.views import (
     FieldsView,
     Recorded,

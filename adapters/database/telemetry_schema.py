@@ -148,7 +148,7 @@ telemetry_segments = Table(
     Column("hour", Integer, primary_key=True, autoincrement=False),
     Column("part", Integer, primary_key=True, autoincrement=False),
     Column("column", String(280), primary_key=True),
-    # As services/telemetry/columns.py packs it.
+    # As services/telemetry/storage/columns.py packs it.
     Column("data", LargeBinary, nullable=False),
 )
 

@@ -12,7 +12,7 @@ from mcp_hub.server.cli.options import Config, DataDir, Json, new_app, settings_
 from mcp_hub.server.cli.output import CopyProgress, console
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import Settings
-from mcp_hub.services.telemetry.importing import Imported, OnProgress, import_file
+from mcp_hub.services.telemetry.intake.importing import Imported, OnProgress, import_file
 
 app = new_app()
 

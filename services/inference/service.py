@@ -14,7 +14,7 @@ from mcp_hub.services.inference.sessions import SessionCache, SessionStats, esti
 from mcp_hub.services.inference.views import Prediction
 from mcp_hub.services.registry.versions import VersionReader
 from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, ModelView
-from mcp_hub.services.telemetry.own import SILENT, OwnTelemetry
+from mcp_hub.services.telemetry.own.own import SILENT, OwnTelemetry
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -46,7 +46,7 @@ from mcp_hub.services.registry.views import (
     Signature,
 )
 from mcp_hub.services.roots import Roots
-from mcp_hub.services.telemetry.own import SILENT, OwnTelemetry
+from mcp_hub.services.telemetry.own.own import SILENT, OwnTelemetry
 from mcp_hub.services.views import Page
 
 Names = list[str]

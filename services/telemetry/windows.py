@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.telemetry.accepting import parse_time
+from mcp_hub.services.telemetry.intake.accepting import parse_time
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"-?(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")

@@ -29,7 +29,7 @@ from mcp_hub.adapters.errors import (
 )
 from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
-from mcp_hub.services.telemetry import tracing
+from mcp_hub.services.telemetry.own import tracing
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.attempt import (
     EVENTS_FILE,

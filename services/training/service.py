@@ -16,8 +16,8 @@ from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
-from mcp_hub.services.telemetry import tracing
-from mcp_hub.services.telemetry.own import SILENT, OwnTelemetry
+from mcp_hub.services.telemetry.own import tracing
+from mcp_hub.services.telemetry.own.own import SILENT, OwnTelemetry
 from mcp_hub.services.training import jobs, reports
 from mcp_hub.services.training.announcing import (
     LIST_CHANGED,

@@ -21,8 +21,8 @@ from mcp_hub.adapters.database.schema import workers
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Claim, Queue, SharedQueue
-from mcp_hub.services.telemetry import tracing
-from mcp_hub.services.telemetry.own import SILENT, OwnTelemetry
+from mcp_hub.services.telemetry.own import tracing
+from mcp_hub.services.telemetry.own.own import SILENT, OwnTelemetry
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.adoption import Adoption
 from mcp_hub.services.training.announcing import (

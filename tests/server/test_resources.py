@@ -14,7 +14,7 @@ from mcp.types import (
 )
 
 from mcp_hub.services.hub import Hub
-from mcp_hub.services.telemetry.accepting import from_objects
+from mcp_hub.services.telemetry.intake.accepting import from_objects
 from tests.services import onnx_models
 
 from .conftest import AddDataset, submit

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import Settings
-from mcp_hub.services.telemetry.accepting import from_objects
+from mcp_hub.services.telemetry.intake.accepting import from_objects
 from tests import servers
 from tests.waiting import eventually
 

@@ -6,9 +6,9 @@ from typing import Any
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.records.postgresql import PostgresRecordStore
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
-from mcp_hub.services.telemetry.accepting import from_objects
 from mcp_hub.services.telemetry.envelope import Kind
-from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.intake.accepting import from_objects
+from mcp_hub.services.telemetry.intake.ingest import Ingest
 from mcp_hub.services.telemetry.views import Table
 from mcp_hub.services.telemetry.windows import Window
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.adapters.stream.redis import RedisStream
-from mcp_hub.services.telemetry.streaming import StreamedIngest
+from mcp_hub.services.telemetry.intake.streaming import StreamedIngest
 
 
 async def consume(path: str, url: str, prefix: str) -> None:

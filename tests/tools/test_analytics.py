@@ -13,11 +13,11 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.server.adapters import open_meaning
 from mcp_hub.server.app import HubServer
 from mcp_hub.server.settings import Settings
-from mcp_hub.services.telemetry.funnels import Funnels
-from mcp_hub.services.telemetry.patterns import Patterns
-from mcp_hub.services.telemetry.searching import Searching
-from mcp_hub.services.telemetry.similar import Similar
-from mcp_hub.services.telemetry.templates import Templates
+from mcp_hub.services.telemetry.records.searching import Searching
+from mcp_hub.services.telemetry.templates.funnels import Funnels
+from mcp_hub.services.telemetry.templates.patterns import Patterns
+from mcp_hub.services.telemetry.templates.similar import Similar
+from mcp_hub.services.telemetry.templates.templates import Templates
 from mcp_hub.tools.analytics import AnalyticsTools
 from mcp_hub.tools.telemetry import TelemetryTools
 from tests.processes import call

@@ -12,10 +12,10 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import InvalidArgument, NotFound
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.server.app import HubServer
-from mcp_hub.services.telemetry.accepting import from_objects
-from mcp_hub.services.telemetry.anomalies import AnomalyFinder
-from mcp_hub.services.telemetry.correlating import Correlator
-from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.anomalies.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.anomalies.correlating import Correlator
+from mcp_hub.services.telemetry.intake.accepting import from_objects
+from mcp_hub.services.telemetry.intake.ingest import Ingest
 from mcp_hub.tools.analytics import AnalyticsTools
 from tests.processes import call
 

@@ -14,13 +14,13 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.adapters.records.sqlite_sandbox import SqliteSandbox
 from mcp_hub.services.hub import Hub
-from mcp_hub.services.telemetry.aggregating import Aggregating
-from mcp_hub.services.telemetry.fields import Fields
-from mcp_hub.services.telemetry.ingest import Ingest
-from mcp_hub.services.telemetry.searching import Searching
+from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
+from mcp_hub.services.telemetry.intake.ingest import Ingest
+from mcp_hub.services.telemetry.records.fields import Fields
+from mcp_hub.services.telemetry.records.searching import Searching
+from mcp_hub.services.telemetry.records.sql import Sql
+from mcp_hub.services.telemetry.records.traces import Traces
 from mcp_hub.services.telemetry.service import TelemetryService
-from mcp_hub.services.telemetry.sql import Sql
-from mcp_hub.services.telemetry.traces import Traces
 from mcp_hub.tools.telemetry import TelemetryTools
 
 Call = Callable[..., Awaitable[tuple[dict[str, Any], bool]]]

@@ -10,7 +10,6 @@ from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import InvalidArgument, Unavailable
 from mcp_hub.services.leading import run_as_leader
-from mcp_hub.services.telemetry.accepting import Batch, make_record
 from mcp_hub.services.telemetry.alerts import store
 from mcp_hub.services.telemetry.alerts.delivering import (
     RESEND_S,
@@ -24,7 +23,8 @@ from mcp_hub.services.telemetry.alerts.measuring import Measuring
 from mcp_hub.services.telemetry.alerts.rules import Rule
 from mcp_hub.services.telemetry.alerts.states import AlertState, Transition, step
 from mcp_hub.services.telemetry.alerts.store import Alert
-from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.intake.accepting import Batch, make_record
+from mcp_hub.services.telemetry.intake.ingest import Ingest
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from mcp_hub.services.telemetry.aggregate import Aggregate
-from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.aggregates.aggregate import Aggregate
+from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
 from mcp_hub.services.telemetry.alerts.rules import MINUTE_NS, Rule, is_broken
 
 WINDOWS_BEFORE = 24

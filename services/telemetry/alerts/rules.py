@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.telemetry.aggregates.measures import parse_measures
 from mcp_hub.services.telemetry.envelope import Kind
-from mcp_hub.services.telemetry.filters import parse_filter
-from mcp_hub.services.telemetry.measures import parse_measures
+from mcp_hub.services.telemetry.filtering.filters import parse_filter
 from mcp_hub.services.telemetry.windows import parse_duration
 from mcp_hub.services.views import View
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from mcp_hub.services.telemetry.accepting import Batch, Rejected, make_record
 from mcp_hub.services.telemetry.envelope import Attributes, Record
+from mcp_hub.services.telemetry.intake.accepting import Batch, Rejected, make_record
 from mcp_hub.services.telemetry.protocols import messages
 from mcp_hub.services.telemetry.protocols.otlp import Origin, id_of
 from mcp_hub.services.telemetry.protocols.otlp_logs import severity_of_text

@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from mcp_hub.services.telemetry import envelope
-from mcp_hub.services.telemetry.accepting import Batch, Rejected
 from mcp_hub.services.telemetry.envelope import Attributes, Record
+from mcp_hub.services.telemetry.intake.accepting import Batch, Rejected
 from mcp_hub.services.telemetry.protocols import messages, otlp_json
 
 T = TypeVar("T")

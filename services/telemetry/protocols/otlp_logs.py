@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from mcp_hub.services.telemetry import envelope
-from mcp_hub.services.telemetry.accepting import Batch, make_record
 from mcp_hub.services.telemetry.envelope import Record
-from mcp_hub.services.telemetry.naming import to_text
+from mcp_hub.services.telemetry.intake.accepting import Batch, make_record
+from mcp_hub.services.telemetry.intake.naming import to_text
 from mcp_hub.services.telemetry.protocols.otlp import (
     Origin,
     Source,

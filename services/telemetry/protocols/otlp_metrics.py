@@ -21,8 +21,8 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
-from mcp_hub.services.telemetry.accepting import Batch, make_record
 from mcp_hub.services.telemetry.envelope import Attributes, Record
+from mcp_hub.services.telemetry.intake.accepting import Batch, make_record
 from mcp_hub.services.telemetry.protocols.otlp import (
     Origin,
     Source,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mcp_hub.services.telemetry import envelope
-from mcp_hub.services.telemetry.accepting import Batch, make_record
 from mcp_hub.services.telemetry.envelope import Attributes, Record
+from mcp_hub.services.telemetry.intake.accepting import Batch, make_record
 from mcp_hub.services.telemetry.protocols.otlp import (
     Source,
     attributes_of,

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from mcp_hub.services.telemetry.accepting import Batch, Rejected, make_record
 from mcp_hub.services.telemetry.envelope import Attributes, Record
+from mcp_hub.services.telemetry.intake.accepting import Batch, Rejected, make_record
 from mcp_hub.services.telemetry.protocols import messages
 from mcp_hub.services.telemetry.protocols.otlp import Origin
 

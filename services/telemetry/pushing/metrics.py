@@ -6,8 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote, urlsplit
 
-from mcp_hub.services.telemetry.facts import Facts
-from mcp_hub.services.telemetry.meters import CONTENT_TYPE, Meters
+from mcp_hub.services.telemetry.own.facts import Facts
+from mcp_hub.services.telemetry.own.meters import CONTENT_TYPE, Meters
 from mcp_hub.services.telemetry.pushing import remote_write
 from mcp_hub.services.telemetry.pushing.sending import Sender, request
 

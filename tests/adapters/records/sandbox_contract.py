@@ -13,8 +13,8 @@ from mcp_hub.adapters.errors import Denied, HubError, InvalidArgument, TimedOut
 from mcp_hub.adapters.records.port import RecordStore
 from mcp_hub.adapters.records.sandbox import MAX_SQL, Limits, Sandbox
 from mcp_hub.adapters.records.views import VIEWS
-from mcp_hub.services.telemetry.accepting import from_objects
-from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.intake.accepting import from_objects
+from mcp_hub.services.telemetry.intake.ingest import Ingest
 
 LIMITS = Limits(rows=100, characters=20_000, cell=2_000, timeout_s=10)
 SHORT = Limits(rows=100, characters=20_000, cell=2_000, timeout_s=1)

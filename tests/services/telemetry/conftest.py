@@ -11,7 +11,7 @@ from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.records.postgresql import PostgresRecordStore
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
-from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.intake.ingest import Ingest
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

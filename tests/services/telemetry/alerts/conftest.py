@@ -9,8 +9,8 @@ import pytest
 
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.services.telemetry.accepting import from_objects
-from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.intake.accepting import from_objects
+from mcp_hub.services.telemetry.intake.ingest import Ingest
 from tests import servers
 from tests.receiving import Receiver, receiving
 from tests.servers import Server

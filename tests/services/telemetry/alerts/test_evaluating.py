@@ -17,14 +17,14 @@ from sqlalchemy import Connection, select
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import telemetry_records, telemetry_series
-from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
 from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Webhook
 from mcp_hub.services.telemetry.alerts.evaluating import Evaluator, alert_topic
 from mcp_hub.services.telemetry.alerts.measuring import Measuring
 from mcp_hub.services.telemetry.alerts.rules import MINUTE_NS
 from mcp_hub.services.telemetry.alerts.service import AlertService
 from mcp_hub.services.telemetry.alerts.views import AlertView
-from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.intake.ingest import Ingest
 from tests.receiving import Receiver
 from tests.servers import Server, need
 from tests.waiting import eventually

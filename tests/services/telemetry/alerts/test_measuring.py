@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.services.telemetry.accepting import from_objects
-from mcp_hub.services.telemetry.aggregating import Aggregating
+from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
 from mcp_hub.services.telemetry.alerts.measuring import Measuring
 from mcp_hub.services.telemetry.alerts.rules import MINUTE_NS, parse_rule
-from mcp_hub.services.telemetry.ingest import Ingest
+from mcp_hub.services.telemetry.intake.accepting import from_objects
+from mcp_hub.services.telemetry.intake.ingest import Ingest
 
 VALUES = [float(n) for n in range(1, 101)]
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_hub.adapters.errors import LimitExceeded
-from mcp_hub.services.telemetry import accepting
-from mcp_hub.services.telemetry.accepting import Batch
+from mcp_hub.services.telemetry.intake import accepting
+from mcp_hub.services.telemetry.intake.accepting import Batch
 from mcp_hub.services.telemetry.protocols import (
     compression,
     loki,

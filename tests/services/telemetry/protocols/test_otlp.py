@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from mcp_hub.services.telemetry.accepting import Batch
+from mcp_hub.services.telemetry.intake.accepting import Batch
 from mcp_hub.services.telemetry.protocols import otlp, otlp_logs, otlp_metrics, otlp_traces
 from mcp_hub.services.telemetry.protocols.otlp import Origin, Signal
 

@@ -1,0 +1,1 @@
+"""Counts, sums and percentiles by groups and buckets of time."""

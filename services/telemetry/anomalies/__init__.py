@@ -1,0 +1,1 @@
+"""What deviates, and what else changed around an instant."""

@@ -1,0 +1,1 @@
+"""The where-language: which records a question is about."""

@@ -1,0 +1,1 @@
+"""What comes in: from what a sender says to rows that are committed."""

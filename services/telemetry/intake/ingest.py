@@ -1,0 +1,317 @@
+"""Where every record enters: accepted means committed, and what comes at once shares a transaction.
+
+While one transaction is written, the records that arrive wait; the next takes them all. How many
+may wait is bounded: what is more is refused at once, for the sender to try again.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import anyio
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import IntegrityError
+
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.telemetry_schema import telemetry_hours, telemetry_records
+from mcp_hub.adapters.database.upsert import insert_for
+from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.adapters.records.port import RecordStore, Row
+from mcp_hub.services.telemetry import envelope
+from mcp_hub.services.telemetry.intake.accepting import Batch, Rejected
+from mcp_hub.services.telemetry.intake.naming import Names, News, to_text
+from mcp_hub.services.telemetry.intake.rollups import RollupWriter
+
+MAX_WAITING = 50_000
+"""Records that are being taken in at once in one process."""
+RETRY_AFTER_S = 1
+HOUR_NS = 3600 * 10**9
+SETTLED_NS = 10 * 60 * 10**9
+"""Records that come so long after their hour has ended are told to its sealing."""
+
+_PER_TRANSACTION = 5_000
+_OWN_TRANSACTION = 200
+"""So many records begin a transaction beside another; fewer wait to share the next."""
+_ON_THE_LOOP = 100
+"""So many records are prepared at once; more, in a thread."""
+_TRIES = 5
+_REPEATED_WITHIN_NS = 48 * HOUR_NS
+
+
+class Overloaded(Unavailable):
+    """More telemetry arrives than can be written; to be sent again after `RETRY_AFTER_S`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a batch: records committed now, repeated, and refused by their places."""
+
+    accepted: int
+    repeated: int
+    rejected: list[Rejected]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    rows: list[Row] = field(default_factory=list)
+    spans: list[bool] = field(default_factory=list)
+    news: News = field(default_factory=News)
+    may_be_repeated: list[bytes] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    all_new: bool = True
+
+
+@dataclass(slots=True)
+class _Waiting:
+    prepared: _Prepared
+    turn: anyio.Event = field(default_factory=anyio.Event)
+    lane: RollupWriter | None = None
+    """What it is to write with, when its turn comes to write and not only to be done."""
+    repeated: int = 0
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What this process has taken in since it started."""
+
+    accepted: int = 0
+    repeated: int = 0
+    refused: int = 0
+    """Records turned away because too many were waiting."""
+
+
+class Ingest:
+    """The one writer of telemetry records of a process."""
+
+    def __init__(self, database: Database, store: RecordStore) -> None:
+        self._database = database
+        self._store = store
+        self._names = Names()
+        # SQLite has one writer at a time. PostgreSQL works on one transaction while the rows of
+        # another are sent; no two share a row of the rollups, as no two processes do.
+        lanes = 1 if database.dialect == "sqlite" else 2
+        self._free = [RollupWriter() for _ in range(lanes)]
+        self._idle = lanes
+        self._queue: deque[_Waiting] = deque()
+        self._waiting_records = 0
+        self.counts = Counts()
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait to be written now."""
+        return self._waiting_records
+
+    async def record(self, batch: Batch) -> Accepted:
+        """Commit the batch's records; those that were committed before, by time and id, count once.
+
+        Raises:
+            Overloaded: too many records wait already.
+            Unavailable: the database does not answer.
+        """
+        records = batch.records
+        if not records:
+            return Accepted(0, 0, batch.rejected)
+        if self._waiting_records and self._waiting_records + len(records) > MAX_WAITING:
+            self.counts.refused += len(records)
+            raise Overloaded(
+                f"{self._waiting_records:,} telemetry records wait to be written.",
+                f"Send these again after {RETRY_AFTER_S} s.",
+            )
+        self._waiting_records += len(records)
+        try:
+            return await self._recorded(batch)
+        finally:
+            self._waiting_records -= len(records)
+
+    async def _recorded(self, batch: Batch) -> Accepted:
+        if not self._names.counted:
+            await self._database.read(self._names.count)
+        if len(batch.records) <= _ON_THE_LOOP:
+            prepared = self._prepare(batch)
+        else:
+            prepared = await to_thread.run_sync(self._prepare, batch)
+        rejected = sorted([*batch.rejected, *prepared.rejected], key=lambda one: one.index)
+        if not prepared.rows:
+            return Accepted(0, 0, rejected)
+        waiting = _Waiting(prepared)
+        await self._committed(waiting)
+        accepted = len(prepared.rows) - waiting.repeated
+        self.counts.accepted += accepted
+        self.counts.repeated += waiting.repeated
+        return Accepted(accepted, waiting.repeated, rejected)
+
+    def _prepare(self, batch: Batch) -> _Prepared:
+        prepared = _Prepared()
+        news = prepared.news
+        for place, record in zip(batch.places, batch.records, strict=True):
+            try:
+                series = self._names.series(record, news)
+                attributes = to_text(record.attributes)
+                if len(attributes) > envelope.MAX_ATTRIBUTES_BYTES:
+                    raise ValueError(
+                        f"attributes have {len(attributes):,} characters; they have at most "
+                        f"{envelope.MAX_ATTRIBUTES_BYTES:,}"
+                    )
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                prepared.rejected.append(Rejected(place, str(error)))
+                continue
+            resource = self._names.resource(record.resource, news)
+            self._names.describe(record, series, resource, news)
+            if not record.is_new:
+                prepared.all_new = False
+            if record.may_be_repeated:
+                prepared.may_be_repeated.append(record.id)
+            prepared.spans.append(record.kind == "span")
+            # As `Row(…)` does it, without its call.
+            row = (
+                record.time, record.id, series, record.severity, record.trace_id,
+                record.span_id, record.parent_id, record.duration_ns, record.value,
+                record.unit, record.body, attributes, resource,
+                self._names.pattern(record, series, news) if record.body else None,
+            )  # fmt: skip
+            prepared.rows.append(tuple.__new__(Row, row))
+        return prepared
+
+    async def _committed(self, waiting: _Waiting) -> None:
+        """Return when `waiting` is committed, by this task or by one that came before."""
+        self._queue.append(waiting)
+        many = len(waiting.prepared.rows) >= _OWN_TRANSACTION
+        try:
+            if len(self._free) == self._idle or (self._free and many):
+                waiting.lane = self._free.pop()
+            else:
+                await waiting.turn.wait()
+            if waiting.lane is not None:
+                await self._write_waiting(waiting.lane, waiting)
+        except anyio.get_cancelled_exc_class():
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+                if waiting.lane is not None:
+                    self._pass_on(waiting.lane)
+            raise
+        if waiting.error is not None:
+            raise waiting.error
+
+    async def _write_waiting(self, lane: RollupWriter, first: _Waiting) -> None:
+        # Whoever writes the batch must not take the others along when it is cancelled.
+        with anyio.CancelScope(shield=True):
+            # Tasks that became ready together come together: let them.
+            await checkpoint()
+            batch = self._taken(first)
+            try:
+                await self._write(lane, batch)
+            except Exception as error:  # noqa: BLE001 - each caller raises it
+                lane.forget()
+                for waiting in batch:
+                    waiting.error = error
+        for waiting in batch:
+            waiting.turn.set()
+        self._pass_on(lane)
+
+    def _taken(self, first: _Waiting) -> list[_Waiting]:
+        """`first` and, of those that wait, as many as one transaction takes."""
+        self._queue.remove(first)
+        batch = [first]
+        size = len(first.prepared.rows)
+        others = [waiting for waiting in self._queue if waiting.lane is None]
+        for waiting in others:
+            size += len(waiting.prepared.rows)
+            if size > _PER_TRANSACTION:
+                break
+            self._queue.remove(waiting)
+            batch.append(waiting)
+        return batch
+
+    def _pass_on(self, lane: RollupWriter) -> None:
+        """Let the first that waits write the next batch."""
+        for waiting in self._queue:
+            if waiting.lane is None:
+                waiting.lane = lane
+                waiting.turn.set()
+                return
+        self._free.append(lane)
+
+    async def _write(self, lane: RollupWriter, batch: list[_Waiting]) -> None:
+        rows = [row for waiting in batch for row in waiting.prepared.rows]
+        spans = [span for waiting in batch for span in waiting.prepared.spans]
+        all_new = all(waiting.prepared.all_new for waiting in batch)
+        doubtful = {id for waiting in batch for id in waiting.prepared.may_be_repeated}
+        news = News()
+        for waiting in batch:
+            news.merge(waiting.prepared.news)
+        settled = time.time_ns() - SETTLED_NS
+        late = {
+            row.time // HOUR_NS for row in rows if row.time // HOUR_NS * HOUR_NS + HOUR_NS < settled
+        }
+
+        def work(connection: Connection) -> tuple[set[int], object]:
+            self._names.write(connection, news)
+            repeated = _repeated(connection, rows, doubtful)
+            new = [place for place in range(len(rows)) if place not in repeated]
+            if new:
+                there = self._store.insert(
+                    connection, [rows[place] for place in new], all_new=all_new
+                )
+                repeated |= {new[place] for place in there}
+                new = [place for place in new if place not in repeated]
+            update = lane.write(
+                connection, [rows[place] for place in new], [spans[place] for place in new]
+            )
+            _note_late(connection, late)
+            return repeated, update
+
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                repeated, update = await self._database.write(work)
+                break
+            except IntegrityError:
+                # Another process has just committed some of the same records.
+                if not tries_left:
+                    raise
+        self._names.kept(news)
+        lane.kept(update)  # type: ignore[arg-type]
+        first = 0
+        for waiting in batch:
+            last = first + len(waiting.prepared.rows)
+            waiting.repeated = sum(first <= place < last for place in repeated)
+            first = last
+
+
+def _repeated(connection: Connection, rows: Sequence[Row], doubtful: set[bytes]) -> set[int]:
+    """The places of rows whose ids were chosen by the sender, and sent before at another time."""
+    if not doubtful:
+        return set()
+    known = {
+        bytes(id)
+        for id in connection.execute(
+            select(telemetry_records.c.id).where(
+                telemetry_records.c.id.in_(doubtful),
+                telemetry_records.c.time > time.time_ns() - _REPEATED_WITHIN_NS,
+            )
+        ).scalars()
+    }
+    places = set()
+    for place, row in enumerate(rows):
+        if row.id in doubtful:
+            if row.id in known:
+                places.add(place)
+            known.add(row.id)
+    return places
+
+
+def _note_late(connection: Connection, hours: set[int]) -> None:
+    """Let the sealing of these hours know that they have changed."""
+    if not hours:
+        return
+    table = telemetry_hours
+    insert = insert_for(connection, table)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["hour"], set_={"version": table.c.version + 1}
+        ),
+        [{"hour": hour, "version": 1, "records": 0, "bytes": 0} for hour in sorted(hours)],
+    )

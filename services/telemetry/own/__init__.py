@@ -1,0 +1,1 @@
+"""The hub's telemetry of itself, and its metrics."""

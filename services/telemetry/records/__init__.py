@@ -1,0 +1,1 @@
+"""Questions to single records: search, fields, traces, SQL."""

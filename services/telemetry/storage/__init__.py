@@ -1,0 +1,1 @@
+"""What is kept in columns, for how long, and who sees to it."""

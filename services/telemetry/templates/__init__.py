@@ -1,0 +1,1 @@
+"""What texts say, what means the same, and what follows what."""
