@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -24,6 +25,8 @@ from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.accepting import Batch, Rejected
 from mcp_hub.services.telemetry.naming import Names, News, to_text
 from mcp_hub.services.telemetry.rollups import RollupWriter
+
+T = TypeVar("T")
 
 MAX_WAITING = 50_000
 """Records that are being taken in at once in one process."""
@@ -245,21 +248,18 @@ class Ingest:
             news.merge(waiting.prepared.news)
         settled = time.time_ns() - SETTLED_NS
         late = {
-            row.time // HOUR_NS for row in rows if row.time // HOUR_NS * HOUR_NS + HOUR_NS < settled
+            hour for hour in {row.time // HOUR_NS for row in rows} if (hour + 1) * HOUR_NS < settled
         }
 
         def work(connection: Connection) -> tuple[set[int], object]:
             self._names.write(connection, news)
             repeated = _repeated(connection, rows, doubtful)
-            new = [place for place in range(len(rows)) if place not in repeated]
+            new, places = _without(rows, repeated)
             if new:
-                there = self._store.insert(
-                    connection, [rows[place] for place in new], all_new=all_new
-                )
-                repeated |= {new[place] for place in there}
-                new = [place for place in new if place not in repeated]
+                there = self._store.insert(connection, new, all_new=all_new)
+                repeated |= {places[place] for place in there}
             update = lane.write(
-                connection, [rows[place] for place in new], [spans[place] for place in new]
+                connection, _without(rows, repeated)[0], _without(spans, repeated)[0]
             )
             _note_late(connection, late)
             return repeated, update
@@ -279,6 +279,14 @@ class Ingest:
             last = first + len(waiting.prepared.rows)
             waiting.repeated = sum(first <= place < last for place in repeated)
             first = last
+
+
+def _without(items: Sequence[T], places: set[int]) -> tuple[Sequence[T], Sequence[int]]:
+    """The items but for those at `places`, and where each was."""
+    if not places:
+        return items, range(len(items))
+    kept = [place for place in range(len(items)) if place not in places]
+    return [items[place] for place in kept], kept
 
 
 def _repeated(connection: Connection, rows: Sequence[Row], doubtful: set[bytes]) -> set[int]:

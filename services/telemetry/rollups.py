@@ -6,8 +6,10 @@ all writers up.
 """
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from mcp_hub.adapters.database.telemetry_schema import telemetry_pattern_counts,
 from mcp_hub.adapters.database.upsert import replace_rows
 from mcp_hub.adapters.records.port import Row
 from mcp_hub.services.telemetry import envelope, sketch
+from mcp_hub.services.telemetry.sketch import Sketch
 
 MINUTE_NS = 60 * 10**9
 _KEPT = 5_000
@@ -26,7 +29,7 @@ Key = tuple[int, int]
 """A minute since the epoch, and a series or a pattern."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Rollup:
     """What is known of the records of one series in one minute."""
 
@@ -36,19 +39,24 @@ class Rollup:
     sum: float = 0.0
     min: float | None = None
     max: float | None = None
-    bins: dict[int, int] = field(default_factory=dict)
+    sketch: Sketch = field(default_factory=Sketch)
 
-    def copy(self) -> "Rollup":
+    def plus(
+        self, count: int, errors: int, measures: Sequence[float], keys: Iterable[int]
+    ) -> "Rollup":
+        """This and `count` further records, with their measures and the keys of those."""
+        if not measures:
+            return replace(self, count=self.count + count, errors=self.errors + errors)
+        least, most = min(measures), max(measures)
         return Rollup(
-            self.count, self.errors, self.measured, self.sum, self.min, self.max, dict(self.bins)
+            self.count + count,
+            self.errors + errors,
+            self.measured + len(measures),
+            self.sum + sum(measures),
+            least if self.min is None else min(least, self.min),
+            most if self.max is None else max(most, self.max),
+            self.sketch.plus(keys),
         )
-
-    def add(self, value: float, key: int) -> None:
-        self.measured += 1
-        self.sum += value
-        self.min = value if self.min is None or value < self.min else self.min
-        self.max = value if self.max is None or value > self.max else self.max
-        self.bins[key] = self.bins.get(key, 0) + 1
 
 
 class RollupWriter:
@@ -70,18 +78,15 @@ class RollupWriter:
         `spans` says of each row whether it is a span's, whose measure is its duration.
         """
         update = self._added(connection, rows, spans)
-        sketches = sketch.encode([one.bins for one in update.rollups.values()])
         replace_rows(
             connection,
             telemetry_rollups,
             [
                 (
                     minute, series, self._writer, one.count, one.errors, one.measured, one.sum,
-                    one.min, one.max, text,
+                    one.min, one.max, one.sketch.encode(),
                 )
-                for ((minute, series), one), text in zip(
-                    update.rollups.items(), sketches, strict=True
-                )
+                for (minute, series), one in update.rollups.items()
             ],
         )  # fmt: skip
         replace_rows(
@@ -108,50 +113,47 @@ class RollupWriter:
         self, connection: Connection, rows: Sequence[Row], spans: Sequence[bool]
     ) -> "Update":
         update = Update({}, {})
-        minutes = [row.time // MINUTE_NS for row in rows]
-        self._recall(connection, rows, minutes)
-        measures = [
-            row.duration_ns if span else row.value for row, span in zip(rows, spans, strict=True)
+        if not rows:
+            return update
+        columns: Any = Row(*zip(*rows, strict=True))
+        minutes = [time // MINUTE_NS for time in columns.time]
+        keys = list(zip(minutes, columns.series, strict=True))
+        found = [
+            (minute, pattern)
+            for minute, pattern in zip(minutes, columns.pattern, strict=True)
+            if pattern is not None
         ]
-        known = np.array([0.0 if value is None else value for value in measures], np.float64)
-        keys = sketch.keys_of(known).tolist()
-        for row, minute, measure, key in zip(rows, minutes, measures, keys, strict=True):
-            at = (minute, row.series)
-            rollup = update.rollups.get(at)
-            if rollup is None:
-                before = self._rollups.get(at)
-                rollup = update.rollups[at] = before.copy() if before else Rollup()
-            rollup.count += 1
-            if row.severity is not None and row.severity >= envelope.ERROR:
-                rollup.errors += 1
-            if measure is not None:
-                rollup.add(measure, key)
-            if row.pattern is not None:
-                where = (minute, row.pattern)
-                update.counts[where] = (update.counts.get(where) or self._counts.get(where, 0)) + 1
+        self._recall(connection, set(keys), set(found))
+        for at, count in Counter(found).items():
+            update.counts[at] = self._counts.get(at, 0) + count
+        errors = Counter(
+            at
+            for at, severity in zip(keys, columns.severity, strict=True)
+            if severity is not None and severity >= envelope.ERROR
+        )
+        measures = _measures(keys, spans, columns)
+        bins = _bins(measures)
+        for at, count in Counter(keys).items():
+            before = self._rollups.get(at) or Rollup()
+            update.rollups[at] = before.plus(
+                count, errors[at], measures.get(at, ()), bins.get(at, ())
+            )
         return update
 
-    def _recall(self, connection: Connection, rows: Sequence[Row], minutes: list[int]) -> None:
+    def _recall(self, connection: Connection, keys: set[Key], patterns: set[Key]) -> None:
         """Read what this process wrote once and has forgotten since."""
         if not self._forgot:
             return
         table = telemetry_rollups
-        wanted = {(m, row.series) for m, row in zip(minutes, rows, strict=True)}
-        for found in _own(
-            connection, table, table.c.series, self._writer, wanted - {*self._rollups}
-        ):
-            bins, _ = sketch.decode([bytes(found.sketch)])
+        wanted = keys - {*self._rollups}
+        for found in _own(connection, table, table.c.series, self._writer, wanted):
             self._rollups[found.minute, found.series] = Rollup(
                 found.count, found.errors, found.measured, found.sum, found.min, found.max,
-                dict(zip(bins["key"].tolist(), bins["count"].tolist(), strict=True)),
+                Sketch(bytes(found.sketch)),
             )  # fmt: skip
         table = telemetry_pattern_counts
-        wanted = {
-            (m, r.pattern) for m, r in zip(minutes, rows, strict=True) if r.pattern is not None
-        }
-        for found in _own(
-            connection, table, table.c.pattern, self._writer, wanted - {*self._counts}
-        ):
+        wanted = patterns - {*self._counts}
+        for found in _own(connection, table, table.c.pattern, self._writer, wanted):
             self._counts[found.minute, found.pattern] = found.count
 
 
@@ -161,6 +163,29 @@ class Update:
 
     rollups: dict[Key, Rollup]
     counts: dict[Key, int]
+
+
+def _measures(keys: Sequence[Key], spans: Sequence[bool], columns: Any) -> dict[Key, list[float]]:
+    """The measures of the records that have one, by their rollup."""
+    measures: defaultdict[Key, list[float]] = defaultdict(list)
+    for at, span, duration, value in zip(
+        keys, spans, columns.duration_ns, columns.value, strict=True
+    ):
+        measure = duration if span else value
+        if measure is not None:
+            measures[at].append(measure)
+    return measures
+
+
+def _bins(measures: Mapping[Key, Sequence[float]]) -> dict[Key, list[int]]:
+    """The sketches' keys of all measures, at once."""
+    numbers = np.fromiter(chain.from_iterable(measures.values()), np.float64)
+    keys = sketch.keys_of(numbers).tolist()
+    ends = accumulate(map(len, measures.values()))
+    return {
+        at: keys[end - len(values) : end]
+        for (at, values), end in zip(measures.items(), ends, strict=True)
+    }
 
 
 def _own(
