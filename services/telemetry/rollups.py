@@ -8,10 +8,11 @@ all writers up.
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any
 
+import msgspec
 import numpy as np
 from sqlalchemy import Connection, Table, select, tuple_
 
@@ -29,8 +30,7 @@ Key = tuple[int, int]
 """A minute since the epoch, and a series or a pattern."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rollup:
+class Rollup(msgspec.Struct, frozen=True):
     """What is known of the records of one series in one minute."""
 
     count: int = 0
@@ -39,14 +39,16 @@ class Rollup:
     sum: float = 0.0
     min: float | None = None
     max: float | None = None
-    sketch: Sketch = field(default_factory=Sketch)
+    sketch: Sketch = msgspec.field(default_factory=Sketch)
 
     def plus(
         self, count: int, errors: int, measures: Sequence[float], keys: Iterable[int]
     ) -> "Rollup":
         """This and `count` further records, with their measures and the keys of those."""
         if not measures:
-            return replace(self, count=self.count + count, errors=self.errors + errors)
+            return msgspec.structs.replace(
+                self, count=self.count + count, errors=self.errors + errors
+            )
         least, most = min(measures), max(measures)
         return Rollup(
             self.count + count,
@@ -115,7 +117,7 @@ class RollupWriter:
         update = Update({}, {})
         if not rows:
             return update
-        columns: Any = Row(*zip(*rows, strict=True))
+        columns: Any = Row._make(zip(*rows, strict=True))
         minutes = [time // MINUTE_NS for time in columns.time]
         keys = list(zip(minutes, columns.series, strict=True))
         found = [
@@ -123,7 +125,8 @@ class RollupWriter:
             for minute, pattern in zip(minutes, columns.pattern, strict=True)
             if pattern is not None
         ]
-        self._recall(connection, set(keys), set(found))
+        if self._forgot:
+            self._recall(connection, set(keys), set(found))
         for at, count in Counter(found).items():
             update.counts[at] = self._counts.get(at, 0) + count
         errors = Counter(
@@ -142,8 +145,6 @@ class RollupWriter:
 
     def _recall(self, connection: Connection, keys: set[Key], patterns: set[Key]) -> None:
         """Read what this process wrote once and has forgotten since."""
-        if not self._forgot:
-            return
         table = telemetry_rollups
         wanted = keys - {*self._rollups}
         for found in _own(connection, table, table.c.series, self._writer, wanted):

@@ -66,7 +66,8 @@ class Sketch:
                 cells[place + 1] += 1
             else:
                 places[key] = end
-                cells.extend((key, 1))
+                cells.append(key)
+                cells.append(1)
                 end += 2
         return more
 
