@@ -24,7 +24,7 @@ from mcp_hub.adapters.records.port import RecordStore, Row
 from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.accepting import Batch, Rejected
 from mcp_hub.services.telemetry.naming import Names, News, to_text
-from mcp_hub.services.telemetry.rollups import RollupWriter
+from mcp_hub.services.telemetry.rollups import RollupWriter, Totals, totals_of
 
 T = TypeVar("T")
 
@@ -65,6 +65,7 @@ class _Prepared:
     may_be_repeated: list[bytes] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     all_new: bool = True
+    totals: Totals = field(init=False)
 
 
 @dataclass(slots=True)
@@ -177,6 +178,7 @@ class Ingest:
                 self._names.pattern(record, series, news) if record.body else None,
             )  # fmt: skip
             prepared.rows.append(tuple.__new__(Row, row))
+        prepared.totals = totals_of(prepared.rows, prepared.spans)
         return prepared
 
     async def _committed(self, waiting: _Waiting) -> None:
@@ -239,17 +241,15 @@ class Ingest:
         self._free.append(lane)
 
     async def _write(self, lane: RollupWriter, batch: list[_Waiting]) -> None:
-        rows = [row for waiting in batch for row in waiting.prepared.rows]
-        spans = [span for waiting in batch for span in waiting.prepared.spans]
+        rows = _rows(batch)
         all_new = all(waiting.prepared.all_new for waiting in batch)
         doubtful = {id for waiting in batch for id in waiting.prepared.may_be_repeated}
         news = News()
         for waiting in batch:
             news.merge(waiting.prepared.news)
         settled = time.time_ns() - SETTLED_NS
-        late = {
-            hour for hour in {row.time // HOUR_NS for row in rows} if (hour + 1) * HOUR_NS < settled
-        }
+        hours = {minute // 60 for waiting in batch for minute, _ in waiting.prepared.totals.counts}
+        late = {hour for hour in hours if (hour + 1) * HOUR_NS < settled}
 
         def work(connection: Connection) -> tuple[set[int], object]:
             self._names.write(connection, news)
@@ -258,9 +258,7 @@ class Ingest:
             if new:
                 there = self._store.insert(connection, new, all_new=all_new)
                 repeated |= {places[place] for place in there}
-            update = lane.write(
-                connection, _without(rows, repeated)[0], _without(spans, repeated)[0]
-            )
+            update = lane.write(connection, _totals(batch, repeated))
             _note_late(connection, late)
             return repeated, update
 
@@ -279,6 +277,20 @@ class Ingest:
             last = first + len(waiting.prepared.rows)
             waiting.repeated = sum(first <= place < last for place in repeated)
             first = last
+
+
+def _rows(batch: Sequence[_Waiting]) -> Sequence[Row]:
+    if len(batch) == 1:
+        return batch[0].prepared.rows
+    return [row for waiting in batch for row in waiting.prepared.rows]
+
+
+def _totals(batch: Sequence[_Waiting], repeated: set[int]) -> Sequence[Totals]:
+    """What the batch's rows but for those at the places `repeated` add to the rollups."""
+    if not repeated:
+        return [waiting.prepared.totals for waiting in batch]
+    spans = [span for waiting in batch for span in waiting.prepared.spans]
+    return [totals_of(_without(_rows(batch), repeated)[0], _without(spans, repeated)[0])]
 
 
 def _without(items: Sequence[T], places: set[int]) -> tuple[Sequence[T], Sequence[int]]:

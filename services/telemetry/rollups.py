@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -61,6 +61,68 @@ class Rollup(msgspec.Struct, frozen=True):
         )
 
 
+class Totals(NamedTuple):
+    """What some records add to the rollups: numbers of records, and their measures."""
+
+    counts: Counter[Key]
+    errors: Counter[Key]
+    measures: Mapping[Key, Sequence[float]]
+    keys: Mapping[Key, Sequence[int]]
+    """The sketches' keys of the measures."""
+    patterns: Counter[Key]
+
+
+def totals_of(rows: Sequence[Row], spans: Sequence[bool]) -> Totals:
+    """What `rows` add, of which `spans` says whether each is a span, whose measure is its duration.
+
+    To be called where the rows were made: another thread would have to fetch them.
+    """
+    columns: Any = (
+        Row._make(zip(*rows, strict=True)) if rows else Row._make([()] * len(Row._fields))
+    )
+    minutes = [time // MINUTE_NS for time in columns.time]
+    at = list(zip(minutes, columns.series, strict=True))
+    measures = _measures(at, spans, columns)
+    return Totals(
+        Counter(at),
+        Counter(
+            one
+            for one, severity in zip(at, columns.severity, strict=True)
+            if severity is not None and severity >= envelope.ERROR
+        ),
+        measures,
+        _keys(measures),
+        Counter(
+            (minute, pattern)
+            for minute, pattern in zip(minutes, columns.pattern, strict=True)
+            if pattern is not None
+        ),
+    )
+
+
+def _measures(at: Sequence[Key], spans: Sequence[bool], columns: Any) -> dict[Key, list[float]]:
+    """The measures of the records that have one, by their rollup."""
+    measures: defaultdict[Key, list[float]] = defaultdict(list)
+    for one, span, duration, value in zip(
+        at, spans, columns.duration_ns, columns.value, strict=True
+    ):
+        measure = duration if span else value
+        if measure is not None:
+            measures[one].append(measure)
+    return measures
+
+
+def _keys(measures: Mapping[Key, Sequence[float]]) -> dict[Key, list[int]]:
+    """The sketches' keys of all measures, at once."""
+    numbers = np.fromiter(chain.from_iterable(measures.values()), np.float64)
+    keys = sketch.keys_of(numbers).tolist()
+    ends = accumulate(map(len, measures.values()))
+    return {
+        at: keys[end - len(values) : end]
+        for (at, values), end in zip(measures.items(), ends, strict=True)
+    }
+
+
 class RollupWriter:
     """The rollups of this process's records. What it remembers is what it last committed."""
 
@@ -74,12 +136,9 @@ class RollupWriter:
         """Begin rows of their own: whether the last ones were committed is not known."""
         self.__init__()  # type: ignore[misc]
 
-    def write(self, connection: Connection, rows: Sequence[Row], spans: Sequence[bool]) -> "Update":
-        """Add `rows` to the rollups in the caller's transaction; `kept` is to follow its commit.
-
-        `spans` says of each row whether it is a span's, whose measure is its duration.
-        """
-        update = self._added(connection, rows, spans)
+    def write(self, connection: Connection, totals: Iterable[Totals]) -> "Update":
+        """Add `totals` to the rollups in the caller's transaction, whose commit `kept` follows."""
+        update = self._added(connection, totals)
         replace_rows(
             connection,
             telemetry_rollups,
@@ -111,36 +170,19 @@ class RollupWriter:
                 del known[next(iter(known))]
                 self._forgot = True
 
-    def _added(
-        self, connection: Connection, rows: Sequence[Row], spans: Sequence[bool]
-    ) -> "Update":
+    def _added(self, connection: Connection, totals: Iterable[Totals]) -> "Update":
         update = Update({}, {})
-        if not rows:
-            return update
-        columns: Any = Row._make(zip(*rows, strict=True))
-        minutes = [time // MINUTE_NS for time in columns.time]
-        keys = list(zip(minutes, columns.series, strict=True))
-        found = [
-            (minute, pattern)
-            for minute, pattern in zip(minutes, columns.pattern, strict=True)
-            if pattern is not None
-        ]
-        if self._forgot:
-            self._recall(connection, set(keys), set(found))
-        for at, count in Counter(found).items():
-            update.counts[at] = self._counts.get(at, 0) + count
-        errors = Counter(
-            at
-            for at, severity in zip(keys, columns.severity, strict=True)
-            if severity is not None and severity >= envelope.ERROR
-        )
-        measures = _measures(keys, spans, columns)
-        bins = _bins(measures)
-        for at, count in Counter(keys).items():
-            before = self._rollups.get(at) or Rollup()
-            update.rollups[at] = before.plus(
-                count, errors[at], measures.get(at, ()), bins.get(at, ())
-            )
+        for more in totals:
+            if self._forgot:
+                self._recall(connection, {*more.counts}, {*more.patterns})
+            for at, count in more.patterns.items():
+                known = update.counts.get(at) or self._counts.get(at, 0)
+                update.counts[at] = known + count
+            for at, count in more.counts.items():
+                before = update.rollups.get(at) or self._rollups.get(at) or Rollup()
+                update.rollups[at] = before.plus(
+                    count, more.errors[at], more.measures.get(at, ()), more.keys.get(at, ())
+                )
         return update
 
     def _recall(self, connection: Connection, keys: set[Key], patterns: set[Key]) -> None:
@@ -164,29 +206,6 @@ class Update:
 
     rollups: dict[Key, Rollup]
     counts: dict[Key, int]
-
-
-def _measures(keys: Sequence[Key], spans: Sequence[bool], columns: Any) -> dict[Key, list[float]]:
-    """The measures of the records that have one, by their rollup."""
-    measures: defaultdict[Key, list[float]] = defaultdict(list)
-    for at, span, duration, value in zip(
-        keys, spans, columns.duration_ns, columns.value, strict=True
-    ):
-        measure = duration if span else value
-        if measure is not None:
-            measures[at].append(measure)
-    return measures
-
-
-def _bins(measures: Mapping[Key, Sequence[float]]) -> dict[Key, list[int]]:
-    """The sketches' keys of all measures, at once."""
-    numbers = np.fromiter(chain.from_iterable(measures.values()), np.float64)
-    keys = sketch.keys_of(numbers).tolist()
-    ends = accumulate(map(len, measures.values()))
-    return {
-        at: keys[end - len(values) : end]
-        for (at, values), end in zip(measures.items(), ends, strict=True)
-    }
 
 
 def _own(
