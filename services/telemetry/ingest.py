@@ -23,7 +23,8 @@ from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.records.port import RecordStore, Row
 from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.accepting import Batch, Rejected
-from mcp_hub.services.telemetry.naming import Names, News, to_text
+from mcp_hub.services.telemetry.envelope import Record
+from mcp_hub.services.telemetry.naming import Names, News, to_text, to_texts
 from mcp_hub.services.telemetry.rollups import RollupWriter, Totals, totals_of
 
 T = TypeVar("T")
@@ -151,10 +152,12 @@ class Ingest:
     def _prepare(self, batch: Batch) -> _Prepared:
         prepared = _Prepared()
         news = prepared.news
-        for place, record in zip(batch.places, batch.records, strict=True):
+        for place, record, text in zip(
+            batch.places, batch.records, _attributes(batch.records), strict=True
+        ):
             try:
                 series = self._names.series(record, news)
-                attributes = to_text(record.attributes)
+                attributes = text if text is not None else to_text(record.attributes)
                 if len(attributes) > envelope.MAX_ATTRIBUTES_BYTES:
                     raise ValueError(
                         f"attributes have {len(attributes):,} characters; they have at most "
@@ -277,6 +280,14 @@ class Ingest:
             last = first + len(waiting.prepared.rows)
             waiting.repeated = sum(first <= place < last for place in repeated)
             first = last
+
+
+def _attributes(records: Sequence[Record]) -> Sequence[str | None]:
+    """The attributes of all records as JSON; None of each, where some cannot be encoded."""
+    try:
+        return to_texts([record.attributes for record in records])
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return [None] * len(records)
 
 
 def _rows(batch: Sequence[_Waiting]) -> Sequence[Row]:
