@@ -26,7 +26,7 @@ from mcp_hub.server.telemetry_bodies import Bodies, Unsupported, encoding_of, ty
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.telemetry.accepting import Batch, Rejected, from_json, from_lines, too_many
 from mcp_hub.services.telemetry.envelope import Kind
-from mcp_hub.services.telemetry.ingest import MAX_WAITING, RETRY_AFTER_S, Accepted
+from mcp_hub.services.telemetry.ingest import MAX_WAITING, RETRY_AFTER_S, Accepted, Commit
 from mcp_hub.services.telemetry.protocols import (
     loki,
     otlp,
@@ -169,12 +169,18 @@ class TelemetryRoutes:
         """What became of the records that `decode` finds in the body."""
         if encoding is None:
             encoding = encoding_of(request)
-        with self._bodies.holding(request) as body:
-            batch = await body.decode(decode, encoding)
+        ingest = (await self._hub()).telemetry.ingest
+        await ingest.ready()
+
+        def decode_and_prepare(data: bytes) -> Commit:
+            batch = decode(data)
             if len(batch.records) > MAX_WAITING:
                 raise too_many(MAX_WAITING)
-            hub = await self._hub()
-            return await hub.telemetry.ingest.record(batch)
+            return ingest.prepare(batch)
+
+        with self._bodies.holding(request) as body:
+            commit = await body.decode(decode_and_prepare, encoding)
+            return await commit()
 
 
 class _Recorded(msgspec.Struct):

@@ -6,8 +6,9 @@ may wait is bounded: what is more is refused at once, for the sender to try agai
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -56,6 +57,9 @@ class Accepted:
     accepted: int
     repeated: int
     rejected: list[Rejected]
+
+
+Commit = Callable[[], Awaitable[Accepted]]
 
 
 @dataclass(slots=True)
@@ -117,37 +121,59 @@ class Ingest:
             Overloaded: too many records wait already.
             Unavailable: the database does not answer.
         """
-        records = batch.records
-        if not records:
+        if not batch.records:
             return Accepted(0, 0, batch.rejected)
-        if self._waiting_records and self._waiting_records + len(records) > MAX_WAITING:
-            self.counts.refused += len(records)
-            raise Overloaded(
-                f"{self._waiting_records:,} telemetry records wait to be written.",
-                f"Send these again after {RETRY_AFTER_S} s.",
-            )
-        self._waiting_records += len(records)
-        try:
-            return await self._recorded(batch)
-        finally:
-            self._waiting_records -= len(records)
-
-    async def _recorded(self, batch: Batch) -> Accepted:
-        if not self._names.counted:
-            await self._database.read(self._names.count)
+        self._check_room(len(batch.records))
+        await self._count_names()
         if len(batch.records) <= _ON_THE_LOOP:
             prepared = self._prepare(batch)
         else:
             prepared = await to_thread.run_sync(self._prepare, batch)
-        rejected = sorted([*batch.rejected, *prepared.rejected], key=lambda one: one.index)
-        if not prepared.rows:
+        return await self._commit(prepared, batch.rejected)
+
+    async def ready(self) -> None:
+        """See how much is named already; to be awaited before `prepare`.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        await self._count_names()
+
+    def prepare(self, batch: Batch) -> Commit:
+        """All of `record` that needs no database, in any thread; what is returned does the rest.
+
+        For who makes the batch in a thread: what is at hand there need not be fetched by another.
+        """
+        return partial(self._commit, self._prepare(batch), batch.rejected)
+
+    async def _count_names(self) -> None:
+        if not self._names.counted:
+            await self._database.read(self._names.count)
+
+    async def _commit(self, prepared: _Prepared, refused: list[Rejected]) -> Accepted:
+        rejected = sorted([*refused, *prepared.rejected], key=lambda one: one.index)
+        count = len(prepared.rows)
+        if not count:
             return Accepted(0, 0, rejected)
-        waiting = _Waiting(prepared)
-        await self._committed(waiting)
-        accepted = len(prepared.rows) - waiting.repeated
+        self._check_room(count)
+        self._waiting_records += count
+        try:
+            waiting = _Waiting(prepared)
+            await self._committed(waiting)
+        finally:
+            self._waiting_records -= count
+        accepted = count - waiting.repeated
         self.counts.accepted += accepted
         self.counts.repeated += waiting.repeated
         return Accepted(accepted, waiting.repeated, rejected)
+
+    def _check_room(self, records: int) -> None:
+        if self._waiting_records and self._waiting_records + records > MAX_WAITING:
+            self.counts.refused += records
+            raise Overloaded(
+                f"{self._waiting_records:,} telemetry records wait to be written.",
+                f"Send these again after {RETRY_AFTER_S} s.",
+            )
 
     def _prepare(self, batch: Batch) -> _Prepared:
         prepared = _Prepared()
