@@ -38,8 +38,6 @@ SETTLED_NS = 10 * 60 * 10**9
 """Records that come so long after their hour has ended are told to its sealing."""
 
 _PER_TRANSACTION = 5_000
-_OWN_TRANSACTION = 200
-"""So many records begin a transaction beside another; fewer wait to share the next."""
 _ON_THE_LOOP = 100
 """So many records are prepared at once; more, in a thread."""
 _TRIES = 5
@@ -77,8 +75,8 @@ class _Prepared:
 class _Waiting:
     prepared: _Prepared
     turn: anyio.Event = field(default_factory=anyio.Event)
-    lane: RollupWriter | None = None
-    """What it is to write with, when its turn comes to write and not only to be done."""
+    writes: bool = False
+    """Its turn came to write and not only to be done."""
     repeated: int = 0
     error: Exception | None = None
 
@@ -100,11 +98,10 @@ class Ingest:
         self._database = database
         self._store = store
         self._names = Names()
-        # SQLite has one writer at a time. PostgreSQL works on one transaction while the rows of
-        # another are sent; no two share a row of the rollups, as no two processes do.
-        lanes = 1 if database.dialect == "sqlite" else 2
-        self._free = [RollupWriter() for _ in range(lanes)]
-        self._idle = lanes
+        self._rollups = RollupWriter()
+        # One transaction at a time, also on PostgreSQL: two at once would each be smaller, and the
+        # rollups' rows, which each writes, cost more than is gained.
+        self._is_writing = False
         self._queue: deque[_Waiting] = deque()
         self._waiting_records = 0
         self.counts = Counts()
@@ -213,63 +210,59 @@ class Ingest:
     async def _committed(self, waiting: _Waiting) -> None:
         """Return when `waiting` is committed, by this task or by one that came before."""
         self._queue.append(waiting)
-        many = len(waiting.prepared.rows) >= _OWN_TRANSACTION
         try:
-            if len(self._free) == self._idle or (self._free and many):
-                waiting.lane = self._free.pop()
-            else:
+            if self._is_writing:
                 await waiting.turn.wait()
-            if waiting.lane is not None:
-                await self._write_waiting(waiting.lane, waiting)
+            else:
+                self._is_writing = waiting.writes = True
+            if waiting.writes:
+                await self._write_waiting(waiting)
         except anyio.get_cancelled_exc_class():
             if waiting in self._queue:
                 self._queue.remove(waiting)
-                if waiting.lane is not None:
-                    self._pass_on(waiting.lane)
+                if waiting.writes:
+                    self._pass_on()
             raise
         if waiting.error is not None:
             raise waiting.error
 
-    async def _write_waiting(self, lane: RollupWriter, first: _Waiting) -> None:
+    async def _write_waiting(self, first: _Waiting) -> None:
         # Whoever writes the batch must not take the others along when it is cancelled.
         with anyio.CancelScope(shield=True):
             # Tasks that became ready together come together: let them.
             await checkpoint()
             batch = self._taken(first)
             try:
-                await self._write(lane, batch)
+                await self._write(batch)
             except Exception as error:  # noqa: BLE001 - each caller raises it
-                lane.forget()
+                self._rollups.forget()
                 for waiting in batch:
                     waiting.error = error
         for waiting in batch:
             waiting.turn.set()
-        self._pass_on(lane)
+        self._pass_on()
 
     def _taken(self, first: _Waiting) -> list[_Waiting]:
         """`first` and, of those that wait, as many as one transaction takes."""
         self._queue.remove(first)
         batch = [first]
         size = len(first.prepared.rows)
-        others = [waiting for waiting in self._queue if waiting.lane is None]
-        for waiting in others:
-            size += len(waiting.prepared.rows)
+        while self._queue:
+            size += len(self._queue[0].prepared.rows)
             if size > _PER_TRANSACTION:
                 break
-            self._queue.remove(waiting)
-            batch.append(waiting)
+            batch.append(self._queue.popleft())
         return batch
 
-    def _pass_on(self, lane: RollupWriter) -> None:
+    def _pass_on(self) -> None:
         """Let the first that waits write the next batch."""
-        for waiting in self._queue:
-            if waiting.lane is None:
-                waiting.lane = lane
-                waiting.turn.set()
-                return
-        self._free.append(lane)
+        if self._queue:
+            self._queue[0].writes = True
+            self._queue[0].turn.set()
+        else:
+            self._is_writing = False
 
-    async def _write(self, lane: RollupWriter, batch: list[_Waiting]) -> None:
+    async def _write(self, batch: list[_Waiting]) -> None:
         rows = _rows(batch)
         all_new = all(waiting.prepared.all_new for waiting in batch)
         doubtful = {id for waiting in batch for id in waiting.prepared.may_be_repeated}
@@ -287,7 +280,7 @@ class Ingest:
             if new:
                 there = self._store.insert(connection, new, all_new=all_new)
                 repeated |= {places[place] for place in there}
-            update = lane.write(connection, _totals(batch, repeated))
+            update = self._rollups.write(connection, _totals(batch, repeated))
             _note_late(connection, late)
             return repeated, update
 
@@ -300,7 +293,7 @@ class Ingest:
                 if not tries_left:
                     raise
         self._names.kept(news)
-        lane.kept(update)  # type: ignore[arg-type]
+        self._rollups.kept(update)  # type: ignore[arg-type]
         first = 0
         for waiting in batch:
             last = first + len(waiting.prepared.rows)
