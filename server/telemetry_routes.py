@@ -32,7 +32,7 @@ from mcp_hub.services.telemetry.intake.accepting import (
     from_lines,
     too_many,
 )
-from mcp_hub.services.telemetry.intake.ingest import MAX_WAITING, RETRY_AFTER_S, Accepted
+from mcp_hub.services.telemetry.intake.ingest import MAX_WAITING, RETRY_AFTER_S, Accepted, Commit
 from mcp_hub.services.telemetry.protocols import (
     loki,
     otlp,
@@ -175,12 +175,18 @@ class TelemetryRoutes:
         """What became of the records that `decode` finds in the body."""
         if encoding is None:
             encoding = encoding_of(request)
-        with self._bodies.holding(request) as body:
-            batch = await body.decode(decode, encoding)
+        ingest = (await self._hub()).telemetry.ingest
+        await ingest.ready()
+
+        def decode_and_prepare(data: bytes) -> Commit:
+            batch = decode(data)
             if len(batch.records) > MAX_WAITING:
                 raise too_many(MAX_WAITING)
-            hub = await self._hub()
-            return await hub.telemetry.ingest.record(batch)
+            return ingest.prepare(batch)
+
+        with self._bodies.holding(request) as body:
+            commit = await body.decode(decode_and_prepare, encoding)
+            return await commit()
 
 
 class _Recorded(msgspec.Struct):

@@ -39,7 +39,7 @@ Attributes = dict[str, Any]
 """Keys and JSON values; dots in a key are part of it."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A valid record. Times and durations are nanoseconds, `time` since the epoch, UTC."""
 
     id: bytes

@@ -7,8 +7,8 @@ adding their bins. Here a bin is a key that sorts as its numbers do: 0 for zero,
 positive numbers, negative for negative ones.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import accumulate, chain
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,16 +43,37 @@ def values_of(keys: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     return np.where(keys == 0, 0.0, np.sign(keys) * size)
 
 
-def encode(sketches: Sequence[Mapping[int, int]]) -> list[bytes]:
-    """The bins by key of each sketch as bytes: 8 for each bin."""
-    lengths = list(map(len, sketches))
-    array = np.empty(sum(lengths), BIN)
-    array["key"] = np.fromiter(chain.from_iterable(sketches), np.int32, len(array))
-    counts = chain.from_iterable(bins.values() for bins in sketches)
-    array["count"] = np.fromiter(counts, np.uint32, len(array))
-    text = array.tobytes()
-    ends = list(accumulate(length * BIN.itemsize for length in lengths))
-    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+class Sketch:
+    """The bins of one sketch as they are encoded, to which others can be added."""
+
+    __slots__ = ("_cells", "_places")
+
+    def __init__(self, encoded: bytes = b"") -> None:
+        # Key, count, key, count, …
+        self._cells = array("i", encoded)
+        # Where each key is. Two sketches may share it, so that it is only a hint.
+        self._places = {key: place * 2 for place, key in enumerate(self._cells[::2])}
+
+    def plus(self, keys: Iterable[int]) -> "Sketch":
+        """A sketch that has the numbers of these keys too; this one stays as it is."""
+        more = Sketch.__new__(Sketch)
+        more._cells = cells = self._cells[:]
+        more._places = places = self._places
+        end = len(cells)
+        for key in keys:
+            place = places.get(key, end)
+            if place < end and cells[place] == key:
+                cells[place + 1] += 1
+            else:
+                places[key] = end
+                cells.append(key)
+                cells.append(1)
+                end += 2
+        return more
+
+    def encode(self) -> bytes:
+        """8 bytes for each bin, as `decode` takes them."""
+        return self._cells.tobytes()
 
 
 def decode(texts: Sequence[bytes]) -> tuple[Bins, NDArray[np.intp]]:

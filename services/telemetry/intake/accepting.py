@@ -196,6 +196,31 @@ def make_record(
     Raises:
         ValueError: it is none; the message says what is wrong and what would be right.
     """
+    return _record(
+        kind, name, time_ns, id, service, severity, trace_id, span_id, parent_id, duration_ns,
+        value, unit, body, attributes, resource, may_be_repeated,
+    )  # fmt: skip
+
+
+def _record(
+    kind: Kind,
+    name: str,
+    time_ns: int,
+    id: bytes | None,
+    service: str | None,
+    severity: int | None,
+    trace_id: bytes | None,
+    span_id: bytes | None,
+    parent_id: bytes | None,
+    duration_ns: int | None,
+    value: float | None,
+    unit: str | None,
+    body: str | None,
+    attributes: Attributes | None,
+    resource: Attributes | None,
+    may_be_repeated: bool,
+) -> Record:
+    """`make_record` by position, which takes half the time."""
     if not 0 < len(name) <= envelope.MAX_NAME or "\0" in name:
         name = _name(name)
     if service is None or service == "":
@@ -221,24 +246,10 @@ def make_record(
     if body is not None and (len(body) > envelope.MAX_BODY or "\0" in body):
         body, attributes = _bounded_body(body, attributes)
     return Record(
-        id=id or envelope.new_id(time_ns),
-        kind=kind,
-        name=name,
-        time=time_ns,
-        service=service,
-        severity=severity,
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_id=parent_id,
-        duration_ns=duration_ns,
-        value=value,
-        unit=_text("unit", unit, envelope.MAX_UNIT) if unit else None,
-        body=body,
-        attributes=attributes,
-        resource=resource or {},
-        is_new=id is None,
-        may_be_repeated=may_be_repeated,
-    )
+        id or envelope.new_id(time_ns), kind, name, time_ns, service, severity, trace_id, span_id,
+        parent_id, duration_ns, value, _text("unit", unit, envelope.MAX_UNIT) if unit else None,
+        body, attributes, resource or {}, id is None, may_be_repeated,
+    )  # fmt: skip
 
 
 def parse_time(value: float | str) -> int:
@@ -285,23 +296,23 @@ def record_of(said: Said, default_kind: Kind) -> Record:
     duration = said.duration_ns
     if duration is None and said.duration_ms is not None:
         duration = round(said.duration_ms * 1_000_000)
-    return make_record(
+    return _record(
         kind,
         said.name,
         time_ns,
-        id=id,
-        service=said.service,
-        severity=envelope.severity_of(said.severity) if said.severity is not None else None,
-        trace_id=_hex("trace_id", said.trace_id, 16) if said.trace_id else None,
-        span_id=_hex("span_id", said.span_id, 8) if said.span_id else None,
-        parent_id=_hex("parent_id", said.parent_id, 8) if said.parent_id else None,
-        duration_ns=duration,
-        value=said.value,
-        unit=said.unit,
-        body=said.body,
-        attributes=said.attributes,
-        resource=said.resource,
-        may_be_repeated=id is not None and said.time is None and told is None,
+        id,
+        said.service,
+        envelope.severity_of(said.severity) if said.severity is not None else None,
+        _hex("trace_id", said.trace_id, 16) if said.trace_id else None,
+        _hex("span_id", said.span_id, 8) if said.span_id else None,
+        _hex("parent_id", said.parent_id, 8) if said.parent_id else None,
+        duration,
+        said.value,
+        said.unit,
+        said.body,
+        said.attributes,
+        said.resource,
+        id is not None and said.time is None and told is None,
     )
 
 

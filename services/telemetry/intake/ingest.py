@@ -6,8 +6,10 @@ may wait is bounded: what is more is refused at once, for the sender to try agai
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -21,9 +23,12 @@ from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.records.port import RecordStore, Row
 from mcp_hub.services.telemetry import envelope
+from mcp_hub.services.telemetry.envelope import Record
 from mcp_hub.services.telemetry.intake.accepting import Batch, Rejected
-from mcp_hub.services.telemetry.intake.naming import Names, News, to_text
-from mcp_hub.services.telemetry.intake.rollups import RollupWriter
+from mcp_hub.services.telemetry.intake.naming import Names, News, to_text, to_texts
+from mcp_hub.services.telemetry.intake.rollups import RollupWriter, Totals, totals_of
+
+T = TypeVar("T")
 
 MAX_WAITING = 50_000
 """Records that are being taken in at once in one process."""
@@ -33,8 +38,6 @@ SETTLED_NS = 10 * 60 * 10**9
 """Records that come so long after their hour has ended are told to its sealing."""
 
 _PER_TRANSACTION = 5_000
-_OWN_TRANSACTION = 200
-"""So many records begin a transaction beside another; fewer wait to share the next."""
 _ON_THE_LOOP = 100
 """So many records are prepared at once; more, in a thread."""
 _TRIES = 5
@@ -54,6 +57,9 @@ class Accepted:
     rejected: list[Rejected]
 
 
+Commit = Callable[[], Awaitable[Accepted]]
+
+
 @dataclass(slots=True)
 class _Prepared:
     rows: list[Row] = field(default_factory=list)
@@ -62,14 +68,15 @@ class _Prepared:
     may_be_repeated: list[bytes] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     all_new: bool = True
+    totals: Totals = field(init=False)
 
 
 @dataclass(slots=True)
 class _Waiting:
     prepared: _Prepared
     turn: anyio.Event = field(default_factory=anyio.Event)
-    lane: RollupWriter | None = None
-    """What it is to write with, when its turn comes to write and not only to be done."""
+    writes: bool = False
+    """Its turn came to write and not only to be done."""
     repeated: int = 0
     error: Exception | None = None
 
@@ -91,11 +98,10 @@ class Ingest:
         self._database = database
         self._store = store
         self._names = Names()
-        # SQLite has one writer at a time. PostgreSQL works on one transaction while the rows of
-        # another are sent; no two share a row of the rollups, as no two processes do.
-        lanes = 1 if database.dialect == "sqlite" else 2
-        self._free = [RollupWriter() for _ in range(lanes)]
-        self._idle = lanes
+        self._rollups = RollupWriter()
+        # One transaction at a time, also on PostgreSQL: two at once would each be smaller, and the
+        # rollups' rows, which each writes, cost more than is gained.
+        self._is_writing = False
         self._queue: deque[_Waiting] = deque()
         self._waiting_records = 0
         self.counts = Counts()
@@ -112,45 +118,69 @@ class Ingest:
             Overloaded: too many records wait already.
             Unavailable: the database does not answer.
         """
-        records = batch.records
-        if not records:
+        if not batch.records:
             return Accepted(0, 0, batch.rejected)
-        if self._waiting_records and self._waiting_records + len(records) > MAX_WAITING:
-            self.counts.refused += len(records)
-            raise Overloaded(
-                f"{self._waiting_records:,} telemetry records wait to be written.",
-                f"Send these again after {RETRY_AFTER_S} s.",
-            )
-        self._waiting_records += len(records)
-        try:
-            return await self._recorded(batch)
-        finally:
-            self._waiting_records -= len(records)
-
-    async def _recorded(self, batch: Batch) -> Accepted:
-        if not self._names.counted:
-            await self._database.read(self._names.count)
+        self._check_room(len(batch.records))
+        await self._count_names()
         if len(batch.records) <= _ON_THE_LOOP:
             prepared = self._prepare(batch)
         else:
             prepared = await to_thread.run_sync(self._prepare, batch)
-        rejected = sorted([*batch.rejected, *prepared.rejected], key=lambda one: one.index)
-        if not prepared.rows:
+        return await self._commit(prepared, batch.rejected)
+
+    async def ready(self) -> None:
+        """See how much is named already; to be awaited before `prepare`.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        await self._count_names()
+
+    def prepare(self, batch: Batch) -> Commit:
+        """All of `record` that needs no database, in any thread; what is returned does the rest.
+
+        For who makes the batch in a thread: what is at hand there need not be fetched by another.
+        """
+        return partial(self._commit, self._prepare(batch), batch.rejected)
+
+    async def _count_names(self) -> None:
+        if not self._names.counted:
+            await self._database.read(self._names.count)
+
+    async def _commit(self, prepared: _Prepared, refused: list[Rejected]) -> Accepted:
+        rejected = sorted([*refused, *prepared.rejected], key=lambda one: one.index)
+        count = len(prepared.rows)
+        if not count:
             return Accepted(0, 0, rejected)
-        waiting = _Waiting(prepared)
-        await self._committed(waiting)
-        accepted = len(prepared.rows) - waiting.repeated
+        self._check_room(count)
+        self._waiting_records += count
+        try:
+            waiting = _Waiting(prepared)
+            await self._committed(waiting)
+        finally:
+            self._waiting_records -= count
+        accepted = count - waiting.repeated
         self.counts.accepted += accepted
         self.counts.repeated += waiting.repeated
         return Accepted(accepted, waiting.repeated, rejected)
 
+    def _check_room(self, records: int) -> None:
+        if self._waiting_records and self._waiting_records + records > MAX_WAITING:
+            self.counts.refused += records
+            raise Overloaded(
+                f"{self._waiting_records:,} telemetry records wait to be written.",
+                f"Send these again after {RETRY_AFTER_S} s.",
+            )
+
     def _prepare(self, batch: Batch) -> _Prepared:
         prepared = _Prepared()
         news = prepared.news
-        for place, record in zip(batch.places, batch.records, strict=True):
+        for place, record, text in zip(
+            batch.places, batch.records, _attributes(batch.records), strict=True
+        ):
             try:
                 series = self._names.series(record, news)
-                attributes = to_text(record.attributes)
+                attributes = text if text is not None else to_text(record.attributes)
                 if len(attributes) > envelope.MAX_ATTRIBUTES_BYTES:
                     raise ValueError(
                         f"attributes have {len(attributes):,} characters; they have at most "
@@ -174,93 +204,83 @@ class Ingest:
                 self._names.pattern(record, series, news) if record.body else None,
             )  # fmt: skip
             prepared.rows.append(tuple.__new__(Row, row))
+        prepared.totals = totals_of(prepared.rows, prepared.spans)
         return prepared
 
     async def _committed(self, waiting: _Waiting) -> None:
         """Return when `waiting` is committed, by this task or by one that came before."""
         self._queue.append(waiting)
-        many = len(waiting.prepared.rows) >= _OWN_TRANSACTION
         try:
-            if len(self._free) == self._idle or (self._free and many):
-                waiting.lane = self._free.pop()
-            else:
+            if self._is_writing:
                 await waiting.turn.wait()
-            if waiting.lane is not None:
-                await self._write_waiting(waiting.lane, waiting)
+            else:
+                self._is_writing = waiting.writes = True
+            if waiting.writes:
+                await self._write_waiting(waiting)
         except anyio.get_cancelled_exc_class():
             if waiting in self._queue:
                 self._queue.remove(waiting)
-                if waiting.lane is not None:
-                    self._pass_on(waiting.lane)
+                if waiting.writes:
+                    self._pass_on()
             raise
         if waiting.error is not None:
             raise waiting.error
 
-    async def _write_waiting(self, lane: RollupWriter, first: _Waiting) -> None:
+    async def _write_waiting(self, first: _Waiting) -> None:
         # Whoever writes the batch must not take the others along when it is cancelled.
         with anyio.CancelScope(shield=True):
             # Tasks that became ready together come together: let them.
             await checkpoint()
             batch = self._taken(first)
             try:
-                await self._write(lane, batch)
+                await self._write(batch)
             except Exception as error:  # noqa: BLE001 - each caller raises it
-                lane.forget()
+                self._rollups.forget()
                 for waiting in batch:
                     waiting.error = error
         for waiting in batch:
             waiting.turn.set()
-        self._pass_on(lane)
+        self._pass_on()
 
     def _taken(self, first: _Waiting) -> list[_Waiting]:
         """`first` and, of those that wait, as many as one transaction takes."""
         self._queue.remove(first)
         batch = [first]
         size = len(first.prepared.rows)
-        others = [waiting for waiting in self._queue if waiting.lane is None]
-        for waiting in others:
-            size += len(waiting.prepared.rows)
+        while self._queue:
+            size += len(self._queue[0].prepared.rows)
             if size > _PER_TRANSACTION:
                 break
-            self._queue.remove(waiting)
-            batch.append(waiting)
+            batch.append(self._queue.popleft())
         return batch
 
-    def _pass_on(self, lane: RollupWriter) -> None:
+    def _pass_on(self) -> None:
         """Let the first that waits write the next batch."""
-        for waiting in self._queue:
-            if waiting.lane is None:
-                waiting.lane = lane
-                waiting.turn.set()
-                return
-        self._free.append(lane)
+        if self._queue:
+            self._queue[0].writes = True
+            self._queue[0].turn.set()
+        else:
+            self._is_writing = False
 
-    async def _write(self, lane: RollupWriter, batch: list[_Waiting]) -> None:
-        rows = [row for waiting in batch for row in waiting.prepared.rows]
-        spans = [span for waiting in batch for span in waiting.prepared.spans]
+    async def _write(self, batch: list[_Waiting]) -> None:
+        rows = _rows(batch)
         all_new = all(waiting.prepared.all_new for waiting in batch)
         doubtful = {id for waiting in batch for id in waiting.prepared.may_be_repeated}
         news = News()
         for waiting in batch:
             news.merge(waiting.prepared.news)
         settled = time.time_ns() - SETTLED_NS
-        late = {
-            row.time // HOUR_NS for row in rows if row.time // HOUR_NS * HOUR_NS + HOUR_NS < settled
-        }
+        hours = {minute // 60 for waiting in batch for minute, _ in waiting.prepared.totals.counts}
+        late = {hour for hour in hours if (hour + 1) * HOUR_NS < settled}
 
         def work(connection: Connection) -> tuple[set[int], object]:
             self._names.write(connection, news)
             repeated = _repeated(connection, rows, doubtful)
-            new = [place for place in range(len(rows)) if place not in repeated]
+            new, places = _without(rows, repeated)
             if new:
-                there = self._store.insert(
-                    connection, [rows[place] for place in new], all_new=all_new
-                )
-                repeated |= {new[place] for place in there}
-                new = [place for place in new if place not in repeated]
-            update = lane.write(
-                connection, [rows[place] for place in new], [spans[place] for place in new]
-            )
+                there = self._store.insert(connection, new, all_new=all_new)
+                repeated |= {places[place] for place in there}
+            update = self._rollups.write(connection, _totals(batch, repeated))
             _note_late(connection, late)
             return repeated, update
 
@@ -273,12 +293,42 @@ class Ingest:
                 if not tries_left:
                     raise
         self._names.kept(news)
-        lane.kept(update)  # type: ignore[arg-type]
+        self._rollups.kept(update)  # type: ignore[arg-type]
         first = 0
         for waiting in batch:
             last = first + len(waiting.prepared.rows)
             waiting.repeated = sum(first <= place < last for place in repeated)
             first = last
+
+
+def _attributes(records: Sequence[Record]) -> Sequence[str | None]:
+    """The attributes of all records as JSON; None of each, where some cannot be encoded."""
+    try:
+        return to_texts([record.attributes for record in records])
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return [None] * len(records)
+
+
+def _rows(batch: Sequence[_Waiting]) -> Sequence[Row]:
+    if len(batch) == 1:
+        return batch[0].prepared.rows
+    return [row for waiting in batch for row in waiting.prepared.rows]
+
+
+def _totals(batch: Sequence[_Waiting], repeated: set[int]) -> Sequence[Totals]:
+    """What the batch's rows but for those at the places `repeated` add to the rollups."""
+    if not repeated:
+        return [waiting.prepared.totals for waiting in batch]
+    spans = [span for waiting in batch for span in waiting.prepared.spans]
+    return [totals_of(_without(_rows(batch), repeated)[0], _without(spans, repeated)[0])]
+
+
+def _without(items: Sequence[T], places: set[int]) -> tuple[Sequence[T], Sequence[int]]:
+    """The items but for those at `places`, and where each was."""
+    if not places:
+        return items, range(len(items))
+    kept = [place for place in range(len(items)) if place not in places]
+    return [items[place] for place in kept], kept
 
 
 def _repeated(connection: Connection, rows: Sequence[Row], doubtful: set[bytes]) -> set[int]:

@@ -28,6 +28,9 @@ _VARIABLE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+# Addresses and amounts, which are rarely the same again: masked whole by the expression above too.
+_is_number = re.compile(r"[0-9]{1,7}(?:[.,][0-9]{1,7})*[.,]?").fullmatch
+
 
 def mask(body: str) -> str:
     """The body's first `MAX_MASK` characters with each variable as `MASK`, blanks as one."""
@@ -36,7 +39,14 @@ def mask(body: str) -> str:
         return _VARIABLE.sub(MASK, " ".join(words))
     # Without quotes no variable has a blank in it, and words are the same again and again.
     return " ".join(
-        [word if word.isalpha() else MASK if word.isdecimal() else _masked(word) for word in words]
+        [
+            word
+            if word.isalpha()
+            else MASK
+            if word.isdecimal() or _is_number(word)
+            else _masked(word)
+            for word in words
+        ]
     )
 
 

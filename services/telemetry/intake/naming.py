@@ -276,6 +276,18 @@ def to_text(value: Any, *, sort: bool = False) -> str:
     return text.replace("\\u0000", "\N{REPLACEMENT CHARACTER}") if "\\u0000" in text else text
 
 
+def to_texts(values: Sequence[Attributes]) -> list[str]:
+    """`to_text` of each of the values, at once.
+
+    Raises:
+        ValueError, TypeError, OverflowError, RecursionError: one of them cannot be encoded.
+    """
+    text = _encoder.encode_lines(values).decode("utf-8", "replace")
+    if "\\u0000" in text:
+        text = text.replace("\\u0000", "\N{REPLACEMENT CHARACTER}")
+    return text.split("\n")[:-1]
+
+
 def _make_room(known: "dict[Any, Any] | set[Any]") -> None:
     if len(known) > _MEMORY:
         known.clear()

@@ -6,10 +6,13 @@ all writers up.
 """
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from sqlalchemy import Connection, Table, select, tuple_
 
@@ -17,6 +20,7 @@ from mcp_hub.adapters.database.telemetry_schema import telemetry_pattern_counts,
 from mcp_hub.adapters.database.upsert import replace_rows
 from mcp_hub.adapters.records.port import Row
 from mcp_hub.services.telemetry import envelope, sketch
+from mcp_hub.services.telemetry.sketch import Sketch
 
 MINUTE_NS = 60 * 10**9
 _KEPT = 5_000
@@ -26,8 +30,7 @@ Key = tuple[int, int]
 """A minute since the epoch, and a series or a pattern."""
 
 
-@dataclass(slots=True)
-class Rollup:
+class Rollup(msgspec.Struct, frozen=True):
     """What is known of the records of one series in one minute."""
 
     count: int = 0
@@ -36,19 +39,88 @@ class Rollup:
     sum: float = 0.0
     min: float | None = None
     max: float | None = None
-    bins: dict[int, int] = field(default_factory=dict)
+    sketch: Sketch = msgspec.field(default_factory=Sketch)
 
-    def copy(self) -> "Rollup":
+    def plus(
+        self, count: int, errors: int, measures: Sequence[float], keys: Iterable[int]
+    ) -> "Rollup":
+        """This and `count` further records, with their measures and the keys of those."""
+        if not measures:
+            return msgspec.structs.replace(
+                self, count=self.count + count, errors=self.errors + errors
+            )
+        least, most = min(measures), max(measures)
         return Rollup(
-            self.count, self.errors, self.measured, self.sum, self.min, self.max, dict(self.bins)
+            self.count + count,
+            self.errors + errors,
+            self.measured + len(measures),
+            self.sum + sum(measures),
+            least if self.min is None else min(least, self.min),
+            most if self.max is None else max(most, self.max),
+            self.sketch.plus(keys),
         )
 
-    def add(self, value: float, key: int) -> None:
-        self.measured += 1
-        self.sum += value
-        self.min = value if self.min is None or value < self.min else self.min
-        self.max = value if self.max is None or value > self.max else self.max
-        self.bins[key] = self.bins.get(key, 0) + 1
+
+class Totals(NamedTuple):
+    """What some records add to the rollups: numbers of records, and their measures."""
+
+    counts: Counter[Key]
+    errors: Counter[Key]
+    measures: Mapping[Key, Sequence[float]]
+    keys: Mapping[Key, Sequence[int]]
+    """The sketches' keys of the measures."""
+    patterns: Counter[Key]
+
+
+def totals_of(rows: Sequence[Row], spans: Sequence[bool]) -> Totals:
+    """What `rows` add, of which `spans` says whether each is a span, whose measure is its duration.
+
+    To be called where the rows were made: another thread would have to fetch them.
+    """
+    columns: Any = (
+        Row._make(zip(*rows, strict=True)) if rows else Row._make([()] * len(Row._fields))
+    )
+    minutes = [time // MINUTE_NS for time in columns.time]
+    at = list(zip(minutes, columns.series, strict=True))
+    measures = _measures(at, spans, columns)
+    return Totals(
+        Counter(at),
+        Counter(
+            one
+            for one, severity in zip(at, columns.severity, strict=True)
+            if severity is not None and severity >= envelope.ERROR
+        ),
+        measures,
+        _keys(measures),
+        Counter(
+            (minute, pattern)
+            for minute, pattern in zip(minutes, columns.pattern, strict=True)
+            if pattern is not None
+        ),
+    )
+
+
+def _measures(at: Sequence[Key], spans: Sequence[bool], columns: Any) -> dict[Key, list[float]]:
+    """The measures of the records that have one, by their rollup."""
+    measures: defaultdict[Key, list[float]] = defaultdict(list)
+    for one, span, duration, value in zip(
+        at, spans, columns.duration_ns, columns.value, strict=True
+    ):
+        measure = duration if span else value
+        if measure is not None:
+            measures[one].append(measure)
+    return measures
+
+
+def _keys(measures: Mapping[Key, Sequence[float]]) -> dict[Key, list[int]]:
+    """The sketches' keys of all measures, at once."""
+    numbers = np.fromiter(chain.from_iterable(measures.values()), np.float64)
+    keys = sketch.keys_of(numbers).tolist()
+    ends = accumulate(map(len, measures.values()))
+    return {
+        at: keys[end - len(values) : end]
+        for (at, values), end in zip(measures.items(), ends, strict=True)
+    }
 
 
 class RollupWriter:
@@ -64,24 +136,18 @@ class RollupWriter:
         """Begin rows of their own: whether the last ones were committed is not known."""
         self.__init__()  # type: ignore[misc]
 
-    def write(self, connection: Connection, rows: Sequence[Row], spans: Sequence[bool]) -> "Update":
-        """Add `rows` to the rollups in the caller's transaction; `kept` is to follow its commit.
-
-        `spans` says of each row whether it is a span's, whose measure is its duration.
-        """
-        update = self._added(connection, rows, spans)
-        sketches = sketch.encode([one.bins for one in update.rollups.values()])
+    def write(self, connection: Connection, totals: Iterable[Totals]) -> "Update":
+        """Add `totals` to the rollups in the caller's transaction, whose commit `kept` follows."""
+        update = self._added(connection, totals)
         replace_rows(
             connection,
             telemetry_rollups,
             [
                 (
                     minute, series, self._writer, one.count, one.errors, one.measured, one.sum,
-                    one.min, one.max, text,
+                    one.min, one.max, one.sketch.encode(),
                 )
-                for ((minute, series), one), text in zip(
-                    update.rollups.items(), sketches, strict=True
-                )
+                for (minute, series), one in update.rollups.items()
             ],
         )  # fmt: skip
         replace_rows(
@@ -104,54 +170,33 @@ class RollupWriter:
                 del known[next(iter(known))]
                 self._forgot = True
 
-    def _added(
-        self, connection: Connection, rows: Sequence[Row], spans: Sequence[bool]
-    ) -> "Update":
+    def _added(self, connection: Connection, totals: Iterable[Totals]) -> "Update":
         update = Update({}, {})
-        minutes = [row.time // MINUTE_NS for row in rows]
-        self._recall(connection, rows, minutes)
-        measures = [
-            row.duration_ns if span else row.value for row, span in zip(rows, spans, strict=True)
-        ]
-        known = np.array([0.0 if value is None else value for value in measures], np.float64)
-        keys = sketch.keys_of(known).tolist()
-        for row, minute, measure, key in zip(rows, minutes, measures, keys, strict=True):
-            at = (minute, row.series)
-            rollup = update.rollups.get(at)
-            if rollup is None:
-                before = self._rollups.get(at)
-                rollup = update.rollups[at] = before.copy() if before else Rollup()
-            rollup.count += 1
-            if row.severity is not None and row.severity >= envelope.ERROR:
-                rollup.errors += 1
-            if measure is not None:
-                rollup.add(measure, key)
-            if row.pattern is not None:
-                where = (minute, row.pattern)
-                update.counts[where] = (update.counts.get(where) or self._counts.get(where, 0)) + 1
+        for more in totals:
+            if self._forgot:
+                self._recall(connection, {*more.counts}, {*more.patterns})
+            for at, count in more.patterns.items():
+                known = update.counts.get(at) or self._counts.get(at, 0)
+                update.counts[at] = known + count
+            for at, count in more.counts.items():
+                before = update.rollups.get(at) or self._rollups.get(at) or Rollup()
+                update.rollups[at] = before.plus(
+                    count, more.errors[at], more.measures.get(at, ()), more.keys.get(at, ())
+                )
         return update
 
-    def _recall(self, connection: Connection, rows: Sequence[Row], minutes: list[int]) -> None:
+    def _recall(self, connection: Connection, keys: set[Key], patterns: set[Key]) -> None:
         """Read what this process wrote once and has forgotten since."""
-        if not self._forgot:
-            return
         table = telemetry_rollups
-        wanted = {(m, row.series) for m, row in zip(minutes, rows, strict=True)}
-        for found in _own(
-            connection, table, table.c.series, self._writer, wanted - {*self._rollups}
-        ):
-            bins, _ = sketch.decode([bytes(found.sketch)])
+        wanted = keys - {*self._rollups}
+        for found in _own(connection, table, table.c.series, self._writer, wanted):
             self._rollups[found.minute, found.series] = Rollup(
                 found.count, found.errors, found.measured, found.sum, found.min, found.max,
-                dict(zip(bins["key"].tolist(), bins["count"].tolist(), strict=True)),
+                Sketch(bytes(found.sketch)),
             )  # fmt: skip
         table = telemetry_pattern_counts
-        wanted = {
-            (m, r.pattern) for m, r in zip(minutes, rows, strict=True) if r.pattern is not None
-        }
-        for found in _own(
-            connection, table, table.c.pattern, self._writer, wanted - {*self._counts}
-        ):
+        wanted = patterns - {*self._counts}
+        for found in _own(connection, table, table.c.pattern, self._writer, wanted):
             self._counts[found.minute, found.pattern] = found.count
 
 

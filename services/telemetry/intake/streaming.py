@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 import msgspec
@@ -20,7 +21,13 @@ from mcp_hub.adapters.records.port import RecordStore
 from mcp_hub.adapters.stream.port import Entry, Stream
 from mcp_hub.services.telemetry.envelope import Record
 from mcp_hub.services.telemetry.intake.accepting import Batch, Rejected
-from mcp_hub.services.telemetry.intake.ingest import RETRY_AFTER_S, Accepted, Ingest, Overloaded
+from mcp_hub.services.telemetry.intake.ingest import (
+    RETRY_AFTER_S,
+    Accepted,
+    Commit,
+    Ingest,
+    Overloaded,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +71,22 @@ class StreamedIngest(Ingest):
         """
         if not batch.records:
             return Accepted(0, 0, batch.rejected)
-        await self._check_room(len(batch.records))
-        bodies, rejected = await to_thread.run_sync(_encoded, batch)
-        await self._stream.append(bodies)
+        commit = await to_thread.run_sync(self.prepare, batch)
+        return await commit()
+
+    async def ready(self) -> None:
+        """There is nothing to wait for: the names are of those that write."""
+
+    def prepare(self, batch: Batch) -> Commit:
+        bodies, rejected = _encoded(batch)
         every = sorted([*batch.rejected, *rejected], key=lambda one: one.index)
-        return Accepted(len(batch.records) - len(rejected), 0, every)
+        return partial(self._append, bodies, len(batch.records) - len(rejected), every)
+
+    async def _append(self, bodies: list[bytes], count: int, rejected: list[Rejected]) -> Accepted:
+        if count:
+            await self._check_stream(count)
+            await self._stream.append(bodies)
+        return Accepted(count, 0, rejected)
 
     async def consume(self) -> None:
         """Write what comes on the stream, until cancelled."""
@@ -94,7 +112,7 @@ class StreamedIngest(Ingest):
             return "nothing was ever streamed"
         return f"{lag.undelivered} entries wait, {lag.pending} are being written"
 
-    async def _check_room(self, records: int) -> None:
+    async def _check_stream(self, records: int) -> None:
         now = time.monotonic()
         if now - self._looked_at >= _LOOKED_FOR_S:
             self._looked_at = now

@@ -77,11 +77,10 @@ def _rollups(stream: Stream, series: int) -> list[dict[str, object]]:
         }  # fmt: skip
         if keys is not None and stream.measures is not None:
             values = stream.measures[start:stop]
-            found, counts = np.unique(keys[start:stop], return_counts=True)
-            bins = dict(zip(found.tolist(), counts.tolist(), strict=True))
             row |= {
                 "measured": len(values), "sum": float(values.sum()), "min": float(values.min()),
-                "max": float(values.max()), "sketch": sketch.encode([bins])[0],
+                "max": float(values.max()),
+                "sketch": sketch.Sketch().plus(keys[start:stop].tolist()).encode(),
             }  # fmt: skip
         rows.append(row)
     return rows

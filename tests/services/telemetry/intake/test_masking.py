@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_hub.services.telemetry.intake.masking import MAX_MASK, mask
+from mcp_hub.services.telemetry.intake.masking import MASK, MAX_MASK, mask
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,8 @@ def test_any_text_has_a_mask(body: str) -> None:
 def test_numbers_alone_make_no_difference(numbers: list[int]) -> None:
     one, other = (f"request {n} from host-{n} took {n} ms" for n in numbers)
     assert mask(one) == mask(other)
+
+
+@given(st.from_regex(r"[0-9]{1,9}([.,][0-9]{1,9}){0,4}[.,]?", fullmatch=True))
+def test_a_number_is_masked_alike_in_bodies_with_and_without_quotes(number: str) -> None:
+    assert mask(f'{number} ""') == f"{mask(number)} {MASK}"
