@@ -28,6 +28,7 @@ Call = Callable[..., Awaitable[tuple[dict[str, Any], bool]]]
 
 @pytest.fixture
 def call(database: SqliteDatabase, tmp_path: Path) -> Call:
+    nothing: Any = None
     telemetry = TelemetryService(
         ingest=Ingest(database, SqliteRecordStore()),
         aggregating=Aggregating(database),
@@ -35,8 +36,14 @@ def call(database: SqliteDatabase, tmp_path: Path) -> Call:
         searching=Searching(database),
         sql=Sql(SqliteSandbox(tmp_path / "hub.db"), "sqlite"),
         traces=Traces(database),
+        own=nothing,
+        alerts=nothing,
+        patterns=nothing,
+        similar=nothing,
+        funnels=nothing,
+        anomalies=nothing,
+        correlator=nothing,
     )
-    nothing: Any = None
     hub = Hub(nothing, nothing, nothing, nothing, telemetry, nothing, nothing)
 
     async def provide() -> Hub:
@@ -78,6 +85,14 @@ async def recorded(call: Call) -> None:
         {"kind": "metric", "name": "cpu", "service": "bank", "value": 0.5, "unit": "1"},
     ]  # fmt: skip
     assert (await succeed(call, "telemetry_record", records=records))["accepted"] == 5
+
+
+async def test_what_is_kept_is_told_however_much_is_refused(call: Call) -> None:
+    answer = await succeed(
+        call, "telemetry_record", records=[{"name": "good"}] + [{"nmae": "x"}] * 4_999
+    )
+    assert (answer["accepted"], answer["rejected_count"]) == (1, 4_999)
+    assert [one["index"] for one in answer["rejected"]] == list(range(1, 21))
 
 
 async def test_what_an_agent_asks_after_an_alarm(call: Call, recorded: None) -> None:
