@@ -6,6 +6,7 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.services.telemetry.alerts.rules import RULE_HINT
 from mcp_hub.services.telemetry.alerts.views import Alerts
 from mcp_hub.tools.toolset import Toolset, caller, tool
 
@@ -43,7 +44,7 @@ class AlertTools(Toolset):
             raise InvalidArgument(f"{action} needs the name of an alert.", "See action list.")
         if action == "set":
             if rule is None:
-                raise InvalidArgument("set needs a rule.", 'Such as {"threshold": 100}.')
+                raise InvalidArgument("set needs a rule.", RULE_HINT)
             return await alerts.set(name, rule, created_by=caller(ctx))
         if action == "silence":
             if silence_for is None:
