@@ -68,7 +68,7 @@ class Aggregating:
             for one, tally in zip(periods, tallies, strict=True):
                 await records.count(one, window.since - one.since, tally, groups)
             table = await to_thread.run_sync(page)
-        table.note = _note(question, periods, empty=not table.rows and not skipped)
+        table.note = _note(question, periods, table, empty=not table.rows and not skipped)
         return table
 
 
@@ -123,10 +123,11 @@ def _periods(asked: Aggregate, window: Window, buckets: Buckets) -> list[Window]
     return [window, Window(window.since - moved, window.until - moved)]
 
 
-def _note(question: Question, periods: Sequence[Window], *, empty: bool) -> str:
+def _note(question: Question, periods: Sequence[Window], table: Table, *, empty: bool) -> str:
     said = [f"From {_instant(periods[0].since)} to {_instant(periods[0].until)}."]
     if empty:
         said.append("No records.")
+    said += _nothing_to_measure(question, table)
     if len(periods) > 1:
         said.append(f"before: from {_instant(periods[1].since)}; change: (now - before) / before.")
     numbers = question.numbers
@@ -134,6 +135,24 @@ def _note(question: Question, periods: Sequence[Window], *, empty: bool) -> str:
     if any(number.field == VALUE for number in numbers) and units:
         said.append(f"value in {', '.join(sorted(units)[:5])}.")
     return " ".join(said)
+
+
+def _nothing_to_measure(question: Question, table: Table) -> list[str]:
+    """Which measures are null in every row, because no record has their number."""
+    said = []
+    for measure in question.measures:
+        if not measure.of_numbers or measure.number is None or not table.rows:
+            continue
+        place = table.columns.index(measure.label)
+        if all(row[place] is None for row in table.rows):
+            what = measure.number.field
+            end = (
+                f"measure an attribute by its key, such as {measure.function_text}:size."
+                if what == VALUE and measure.number.spans is not None
+                else "its type is in telemetry_fields(name=…)."
+            )
+            said.append(f"No record here has a number in {what}: {end}")
+    return list(dict.fromkeys(said))
 
 
 def _instant(nanoseconds: int) -> str:

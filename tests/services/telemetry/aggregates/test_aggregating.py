@@ -280,6 +280,7 @@ async def test_every_measure_equals_a_recount(store: Database, ingest: Ingest) -
     [
         (Aggregate(measure=["p101"]), "There is no measure 'p101'"),
         (Aggregate(measure=["averge"]), "There is no measure 'averge'"),
+        (Aggregate(group_by=["time"]), "time is no attribute"),
         (Aggregate(measure=["unique"]), "unique needs a field"),
         (Aggregate(measure=["avg:name"]), "name is no number"),
         (Aggregate(measure=["avg:byts"]), "No record has the attribute 'byts'"),
