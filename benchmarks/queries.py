@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 from query_data import DAY_NS, batches
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.postgresql import PostgresDatabase
@@ -31,6 +32,7 @@ from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.services.telemetry.aggregates.aggregate import Aggregate
 from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
 from mcp_hub.services.telemetry.intake.ingest import Ingest
+from mcp_hub.services.telemetry.records.traces import Traces
 from mcp_hub.services.telemetry.storage.sealing import Sealing
 
 CALL_MS = 50.0
@@ -224,6 +226,36 @@ async def ask(
     }
 
 
+TRACE = "a trace by id"
+
+
+async def ask_trace(database: Database, calls: int) -> dict[str, Any]:
+    """The newest traces, each as a tree by the hub, and as bare rows by the index of plain SQL."""
+    traces = Traces(database)
+    ids = (await traces.newest())[:calls]
+    statement = text("SELECT * FROM telemetry_records WHERE trace_id = :id")
+    hub_ms, sql_ms, cpu_ms = [], [], []
+    for id in ids:
+        began = time.process_time()
+        took, view = await timed(lambda id=id: traces.trace(id))
+        hub_ms.append(took)
+        cpu_ms.append((time.process_time() - began) * 1000)
+        read = partial(
+            Connection.execute, statement=statement, parameters={"id": bytes.fromhex(id)}
+        )
+        took, _ = await timed(lambda read=read: database.read(lambda c: read(c).fetchall()))
+        sql_ms.append(took)
+    return {
+        "hub_ms": median(hub_ms),
+        "hub_p95_ms": quantiles(hub_ms, n=20, method="inclusive")[-1],
+        "hub_cpu_ms": median(cpu_ms),
+        "sql_ms": median(sql_ms),
+        "ratio": median(sql_ms) / median(hub_ms),
+        "rows": len(view.rows),
+        "error": 0.0,
+    }
+
+
 def error_of(question: Question, ours: list[list[Any]], theirs: Any) -> float:
     """The largest relative error: of percentiles, else of counts."""
     column = 2 if question.minutes is not None else -1
@@ -280,6 +312,12 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         results[question.title] = result | {"faults": faults_of(question, result)}
         if not options.json:
             show(question.title, results[question.title])
+    traced = await ask_trace(database, options.calls)
+    results[TRACE] = traced | {
+        "faults": [f"p95 over {CALL_MS:g} ms"] if traced["hub_p95_ms"] > CALL_MS else []
+    }
+    if not options.json:
+        show(TRACE, results[TRACE])
     await database.close()
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return {"dialect": database.dialect, "rss_mb": rss, **filled, "questions": results}

@@ -45,7 +45,7 @@ def test_every_queue_of_the_contest_is_timed() -> None:
 def test_aggregates_are_asked_beside_plain_sql() -> None:
     result = json.loads(run("queries.py", "--records", "6000", "--calls", "2", "--json"))
     assert result["sealed"] >= 22
-    assert len(result["questions"]) == 11
+    assert len(result["questions"]) == 12
     for question in result["questions"].values():
         assert question["ratio"] > 0
         assert question["error"] <= 0.01

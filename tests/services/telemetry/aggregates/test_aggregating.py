@@ -19,8 +19,7 @@ from mcp_hub.services.telemetry.filtering.filters import parse_filter
 from mcp_hub.services.telemetry.intake.accepting import Batch
 from mcp_hub.services.telemetry.intake.ingest import HOUR_NS, Ingest
 from mcp_hub.services.telemetry.storage.sealing import Sealing
-
-from ..filtering.test_filters import fits
+from tests.services.telemetry.filtering.test_filters import fits
 
 MINUTE_NS = 60 * 10**9
 HOURS = 4
