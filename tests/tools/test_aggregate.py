@@ -42,6 +42,9 @@ async def test_an_agent_counts_and_compares(tmp_path: Path) -> None:
                 measure=["avg", "max:batch", "count"],
                 name="epoch",
             )
+            single = await call(
+                client, "telemetry_aggregate", measure="p50", group_by="service", kind="span"
+            )
             wrong = await client.call_tool("telemetry_aggregate", {"name": "lood"})
     assert plain["columns"] == ["count"]
     assert plain["rows"] == [[101]]
@@ -52,6 +55,7 @@ async def test_an_agent_counts_and_compares(tmp_path: Path) -> None:
     ]
     assert [row[11] for row in table["rows"]] == [0, 0]
     assert "before: from" in table["note"]
+    assert single["columns"] == ["service", "p50_ms"]
     assert nothing["rows"] == [[None, None, 1]]
     assert "number in value: measure an attribute by its key" in nothing["note"]
     assert "number in attributes.batch: its type is in telemetry_fields" in nothing["note"]
