@@ -6,7 +6,6 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.telemetry.alerts.rules import RULE_HINT
 from mcp_hub.services.telemetry.alerts.views import Alerts
 from mcp_hub.tools.toolset import Toolset, caller, tool
 
@@ -43,8 +42,6 @@ class AlertTools(Toolset):
         if name is None:
             raise InvalidArgument(f"{action} needs the name of an alert.", "See action list.")
         if action == "set":
-            if rule is None:
-                raise InvalidArgument("set needs a rule.", RULE_HINT)
             return await alerts.set(name, rule, created_by=caller(ctx))
         if action == "silence":
             if silence_for is None:

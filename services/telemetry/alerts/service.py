@@ -13,7 +13,7 @@ from mcp_hub.services.telemetry.alerts import store
 from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Notice, Webhook, labels_of
 from mcp_hub.services.telemetry.alerts.evaluating import alert_topic
 from mcp_hub.services.telemetry.alerts.measuring import WINDOWS_BEFORE, Measuring
-from mcp_hub.services.telemetry.alerts.rules import Rule, is_broken, parse_rule
+from mcp_hub.services.telemetry.alerts.rules import RULE_HINT, Rule, is_broken, parse_rule
 from mcp_hub.services.telemetry.alerts.store import Alert
 from mcp_hub.services.telemetry.alerts.views import Alerts, AlertView, Tested
 from mcp_hub.services.telemetry.windows import parse_duration
@@ -43,13 +43,15 @@ class AlertService:
         self._alertmanager = alertmanager
         self._webhook = webhook
 
-    async def set(self, name: str, said: dict[str, Any], *, created_by: str) -> Alerts:
+    async def set(self, name: str, said: dict[str, Any] | None, *, created_by: str) -> Alerts:
         """Keep a rule under `name`, in place of one that has it; the same again changes nothing.
 
         Raises:
             InvalidArgument: the name or the rule is malformed.
             LimitExceeded: there are too many.
         """
+        if said is None:
+            raise InvalidArgument("set needs a rule.", RULE_HINT)
         rule = parse_rule(said)
         if not re.fullmatch(NAME_PATTERN, name):
             raise InvalidArgument(
