@@ -2,25 +2,29 @@
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any
 from uuid import uuid4
 
 import anyio
 from sqlalchemy import Connection, delete, select
+from sqlalchemy.exc import DBAPIError
 
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import leases
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import Unavailable
+from mcp_hub.services.background import beside
 
 logger = logging.getLogger(__name__)
 
 LEASE_S = 30.0
 """A leader that was killed is followed so much later at the latest, and a third of it."""
+
+_NOT_NOW = (Unavailable, DBAPIError)
+"""No answer, or a schema that was taken back under a running process."""
 
 
 @asynccontextmanager
@@ -56,26 +60,6 @@ async def run_as_leader(
             done = True
 
 
-@asynccontextmanager
-async def beside(
-    work: Callable[[anyio.CancelScope], Coroutine[Any, Any, None]],
-) -> AsyncIterator[None]:
-    """Run `work` while the body runs, which it may cancel by the scope that it is given.
-
-    What the body raises is raised as it is, not in a group.
-    """
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(work, tasks.cancel_scope)
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - raised below
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-
-
 class _Lease:
     """A row of `leases`, which expires unless its holder renews it."""
 
@@ -93,8 +77,8 @@ class _Lease:
             if self._until < begin and await self._database.read(self._is_anothers):
                 return False
             held = await self._database.write(self._take, one_statement=True)
-        except Unavailable as error:
-            logger.debug("The lease of %s: %s", self._name, error.message)
+        except _NOT_NOW as error:
+            logger.debug("The lease of %s: %s", self._name, error)
             return False
         if held:
             # Counted from before the call: what it took is not ours.
@@ -126,13 +110,13 @@ class _Lease:
             await self._database.write(
                 lambda c: c.execute(delete(leases).where(*own)), one_statement=True
             )
-        except Unavailable:
+        except _NOT_NOW:
             logger.debug("The lease of %s is left to expire", self._name)
 
     async def _is_lost(self) -> bool:
         try:
             return await self._database.read(self._is_anothers)
-        except Unavailable:
+        except _NOT_NOW:
             return False
 
     def _is_anothers(self, connection: Connection) -> bool:

@@ -182,8 +182,14 @@ class PostgresDatabase:
         within_s = within_s or self._call_timeout_s
         task = asyncio.create_task(self._repeat(engine, work, writes, within_s, reconnect_s))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # A caller that was cancelled meanwhile does not ask: asyncio would complain of that.
+            task.exception()
 
     async def _repeat(
         self,

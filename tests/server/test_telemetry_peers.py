@@ -1,5 +1,6 @@
-"""Unmodified programs that send telemetry: OpenTelemetry's SDK and Prometheus."""
+"""Unmodified programs that send telemetry: OpenTelemetry's SDK, a Loki client, Prometheus."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loki_logger_handler.loki_logger_handler import LokiLoggerHandler
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -129,6 +131,28 @@ def test_opentelemetry_logs(served: Served, folder: Path) -> None:
     (row,) = rows(folder, "shop.orders")
     assert (row["kind"], row["severity"], row["body"]) == ("log", 13, "order 7 is late")
     assert row["time"] == 1_790_000_000_000_000_000
+
+
+async def test_a_loki_client_pushes(served: Served, folder: Path) -> None:
+    handler = LokiLoggerHandler(
+        url=f"{served.url}/loki/api/v1/push",
+        labels={"service_name": "billing", "env": "test"},
+        timeout=1,
+    )
+    logger = logging.Logger("billing")
+    logger.addHandler(handler)
+    logger.error("invoice 7 cannot be paid")
+    logger.info("invoice 8 is paid")
+    await eventually(lambda: len(rows(folder, "log")) == 2, within_s=30)
+    first, second = rows(folder, "log")
+    assert (
+        (first["kind"], first["service"])
+        == ("log", "billing")
+        == (second["kind"], second["service"])
+    )
+    assert "invoice 7 cannot be paid" in first["body"]
+    assert "invoice 8 is paid" in second["body"]
+    assert '"env":"test"' in first["attributes"]
 
 
 async def test_prometheus_scrapes_and_writes(served: Served, folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,7 +21,6 @@ from mcp_hub.services.telemetry.records.fields import Fields
 from mcp_hub.services.telemetry.records.searching import Searching
 from mcp_hub.services.telemetry.records.sql import Sql
 from mcp_hub.services.telemetry.records.traces import Traces
-from mcp_hub.services.telemetry.service import TelemetryService
 from mcp_hub.tools.telemetry import TelemetryTools
 
 Call = Callable[..., Awaitable[tuple[dict[str, Any], bool]]]
@@ -28,22 +28,15 @@ Call = Callable[..., Awaitable[tuple[dict[str, Any], bool]]]
 
 @pytest.fixture
 def call(database: SqliteDatabase, tmp_path: Path) -> Call:
-    nothing: Any = None
-    telemetry = TelemetryService(
+    telemetry: Any = SimpleNamespace(
         ingest=Ingest(database, SqliteRecordStore()),
         aggregating=Aggregating(database),
         fields=Fields(database),
         searching=Searching(database),
         sql=Sql(SqliteSandbox(tmp_path / "hub.db"), "sqlite"),
         traces=Traces(database),
-        own=nothing,
-        alerts=nothing,
-        patterns=nothing,
-        similar=nothing,
-        funnels=nothing,
-        anomalies=nothing,
-        correlator=nothing,
     )
+    nothing: Any = None
     hub = Hub(nothing, nothing, nothing, nothing, telemetry, nothing, nothing)
 
     async def provide() -> Hub:

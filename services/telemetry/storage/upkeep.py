@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, select, text
 
 from mcp_hub.adapters.database.port import Database, Dialect
 from mcp_hub.adapters.database.telemetry_schema import telemetry_hours, telemetry_records
-from mcp_hub.services.leading import beside, run_as_leader
+from mcp_hub.services.background import beside
+from mcp_hub.services.leading import run_as_leader
 from mcp_hub.services.telemetry.storage.retention import Retention
 from mcp_hub.services.telemetry.storage.sealing import Sealing
 

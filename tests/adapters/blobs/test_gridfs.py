@@ -1,5 +1,7 @@
+import gc
 import hashlib
 import ssl
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,6 +27,18 @@ from tests.spawning import killed_process
 from tests.waiting import eventually
 
 Database = AsyncDatabase[dict[str, Any]]
+
+# The driver leaves the socket of a connection that it gives up to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def _sockets_are_collected() -> Iterator[None]:
+    """Here, and not in a test that has nothing to do with it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 class TestGridFSBlobStore(BlobStoreContract):

@@ -55,7 +55,7 @@ def store_day(connection: Connection, store: RecordStore, day: Day, traces: list
             )
         )
     if rows:
-        store.insert(connection, rows)
+        store.insert(connection, rows, all_new=True)
 
 
 def _row(time: int, place: int, series: int) -> Row:
@@ -81,7 +81,7 @@ def _rollups(stream: Stream, series: int) -> list[dict[str, object]]:
             bins = dict(zip(found.tolist(), counts.tolist(), strict=True))
             row |= {
                 "measured": len(values), "sum": float(values.sum()), "min": float(values.min()),
-                "max": float(values.max()), "sketch": sketch.encode(bins),
+                "max": float(values.max()), "sketch": sketch.encode([bins])[0],
             }  # fmt: skip
         rows.append(row)
     return rows

@@ -29,7 +29,7 @@ def _row(minute: int, series: int, count: int, writer: int = 1, value: float = 2
     return {
         "minute": minute, "series": series, "writer": writer, "count": count, "errors": 0,
         "measured": count, "sum": count * value, "min": value, "max": value,
-        "sketch": sketch.encode({key: count}) if count else b"",
+        "sketch": sketch.encode([{key: count}])[0] if count else b"",
     }  # fmt: skip
 
 
