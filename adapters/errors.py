@@ -1,7 +1,7 @@
 """The one root of the hub's errors: what a caller is told, and nothing of a driver's own."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any, ClassVar
 
 _NAMES_SHOWN = 20
@@ -89,9 +89,12 @@ def names_hint(name: str, existing: Iterable[str], what: str) -> str:
     shown = ", ".join(known[:_NAMES_SHOWN])
     more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
     spellings = {existing.lower(): existing for existing in known}
-    close = get_close_matches(name.lower(), spellings, n=1)
-    nearest = f"Did you mean {spellings[close[0]]!r}? " if close else ""
-    return f"{nearest}Existing {what}: {shown}{more}."
+    close = get_close_matches(name.lower(), spellings)
+    if not close:
+        return f"Existing {what}: {shown}{more}."
+    # Of those that are equally near, the first: of duration_ms and duration_ns, milliseconds.
+    nearest = max(sorted(close), key=lambda one: SequenceMatcher(None, one, name.lower()).ratio())
+    return f"Did you mean {spellings[nearest]!r}? Existing {what}: {shown}{more}."
 
 
 def error_of(code: str, message: str, hint: str | None) -> HubError:

@@ -42,8 +42,6 @@ class AlertTools(Toolset):
         if name is None:
             raise InvalidArgument(f"{action} needs the name of an alert.", "See action list.")
         if action == "set":
-            if rule is None:
-                raise InvalidArgument("set needs a rule.", 'Such as {"threshold": 100}.')
             return await alerts.set(name, rule, created_by=caller(ctx))
         if action == "silence":
             if silence_for is None:

@@ -33,7 +33,7 @@ def validated(tool: Tool, model: type[BaseModel], arguments: Mapping[str, Any]) 
     """The arguments as the tool's function takes them.
 
     Some clients send an object or a list as JSON in a string; it is parsed where the string is
-    not valid as it is.
+    not valid as it is. A string where a list of strings is taken is its only item.
 
     Raises:
         InvalidArgument: one is unknown, missing or wrong; says what would be right.
@@ -43,7 +43,7 @@ def validated(tool: Tool, model: type[BaseModel], arguments: Mapping[str, Any]) 
         try:
             valid = model.model_validate(arguments)
         except ValidationError as error:
-            valid = model.model_validate(_parse_json_texts(arguments, error))
+            valid = model.model_validate(_mended(tool, arguments, error))
     except ValidationError as error:
         raise _explain(tool, arguments, error) from None
     return {name: getattr(valid, name) for name in model.model_fields}
@@ -60,20 +60,24 @@ def _check_names(tool: Tool, arguments: Mapping[str, Any]) -> None:
     raise InvalidArgument(message, names_hint(unknown[0], known, "parameters"))
 
 
-def _parse_json_texts(arguments: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
+def _mended(tool: Tool, arguments: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
     refused = {fault["loc"][0] for fault in error.errors() if fault["loc"]}
     return {
-        name: _parsed(value) if name in refused and isinstance(value, str) else value
+        name: _parsed(value, _schema_at(tool.input_schema, [name]))
+        if name in refused and isinstance(value, str)
+        else value
         for name, value in arguments.items()
     }
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, schema: Mapping[str, Any]) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, dict | list) or value is None else text
+        value = text
+    if isinstance(value, dict | list) or value is None:
+        return value
+    return [text] if schema.get("items", {}).get("type") == "string" else text
 
 
 def _explain(tool: Tool, arguments: Mapping[str, Any], error: ValidationError) -> InvalidArgument:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from anyio import to_thread
 from pydantic import Field
 
 from mcp_hub.services.telemetry.aggregates.aggregate import Aggregate
@@ -28,6 +29,8 @@ Where = Annotated[
     ),
 ]
 
+_REFUSALS_SHOWN = 20
+
 
 class TelemetryTools(Toolset):
     """The toolset `telemetry`: what goes in, and questions to what was recorded."""
@@ -51,11 +54,16 @@ class TelemetryTools(Toolset):
         value, a span a duration. What varies goes into `attributes`, not into `name`. A record
         that is wrong is refused by its index and the others are kept; with an `id`, sending again
         changes nothing."""
-        done = await (await self.hub()).telemetry.ingest.record(from_objects(records, "event"))
+        batch = await to_thread.run_sync(from_objects, records, "event")
+        done = await (await self.hub()).telemetry.ingest.record(batch)
         return Recorded(
             accepted=done.accepted,
             repeated=done.repeated,
-            rejected=[RejectedRecord(index=r.index, message=r.message) for r in done.rejected],
+            rejected=[
+                RejectedRecord(index=r.index, message=r.message)
+                for r in done.rejected[:_REFUSALS_SHOWN]
+            ],
+            rejected_count=len(done.rejected) if len(done.rejected) > _REFUSALS_SHOWN else None,
         )
 
     @tool(title="Search telemetry", read_only=True)

@@ -104,6 +104,8 @@ def _text_of(value: Any) -> str:
 
 def check_text(sql: str) -> None:
     """See that `sql` is a text that a database takes."""
+    if not sql.strip():
+        raise InvalidArgument("sql is empty.", "Write one SELECT: see hub://schema/telemetry.")
     if len(sql) > MAX_SQL:
         raise InvalidArgument(f"sql has {len(sql):,} characters; it has at most {MAX_SQL:,}.")
     if "\0" in sql or (not sql.isascii() and any("\ud800" <= one <= "\udfff" for one in sql)):

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import anyio
 from anyio import to_thread
 
-from mcp_hub.adapters.errors import HubError, Unavailable
+from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable
 from mcp_hub.adapters.records.sandbox import (
     Gathering,
     Limits,
@@ -62,6 +62,12 @@ _KEYS = re.compile(
     | (?P<arrow> ->>?\s*) '(?P<key> [^'"$\[\\] (?:[^'"\\]|'')*+ | )'""",
     re.VERBOSE | re.DOTALL,
 )
+# What is true of every time of the day: a blank sorts before the T of ISO 8601.
+_WRONG_TIME = re.compile(
+    r"""\b(?:first_)?(?:time|minute)\s*(?:[<>]=?|between)\s*
+    (?:datetime\s*\(|'\d{4}-\d\d-\d\d\x20\d)""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _READS = {
     sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
 }  # fmt: skip
@@ -81,6 +87,13 @@ class SqliteSandbox:
 
     async def select(self, sql: str, limits: Limits) -> Selected:
         check_text(sql)
+        if _WRONG_TIME.search(sql):
+            raise InvalidArgument(
+                "Times are texts such as 2026-01-31T12:00:00.000Z, which what datetime() gives "
+                "is not compared with rightly.",
+                "Write time_ns > (unixepoch() - 3600) * 1000000000, or time > "
+                "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour').",
+            )
         # Within one call of a function no clock is looked at: then the thread ends by itself.
         with anyio.move_on_after(limits.timeout_s + _GRACE_S):
             return await to_thread.run_sync(

@@ -34,6 +34,8 @@ _OTHER_NAMES = {"warning": 13, "critical": 21, "err": 17, "notice": 10, "emerg":
 _VERSION_7 = 0x7000_8000_0000_0000_0000
 _RANDOM = 0x0FFF_3FFF_FFFF_FFFF_FFFF
 """The bits of a UUIDv7, after its time, that are its version and variant, and all others."""
+_VERSION_8 = 0x8000_8000_0000_0000_0000
+_NO_TIME = 2**63
 
 Attributes = dict[str, Any]
 """Keys and JSON values; dots in a key are part of it."""
@@ -83,18 +85,27 @@ def derived_id(time_ns: int, *parts: bytes) -> bytes:
 
 
 def named_id(text: str) -> bytes:
-    """The 16 bytes of a UUID's text, or those that stand for any other text."""
+    """The 16 bytes of a UUID's text, or those that stand for any other text: a UUIDv8 of it.
+
+    Its version tells it from a UUIDv7 (RFC 9562, 5.8), which would tell of a time.
+    """
     try:
         return UUID(text).bytes
     except ValueError:
-        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+    number = int.from_bytes(digest, "big")
+    return (number >> 80 << 80 | number & _RANDOM | _VERSION_8).to_bytes(16, "big")
 
 
 def time_of(uuid: bytes) -> int | None:
-    """The nanoseconds that a UUIDv7 tells of, to the millisecond; None for any other."""
-    if uuid[6] >> 4 != 7:
+    """The nanoseconds that a UUIDv7 tells of, to the millisecond; None for any other.
+
+    One of a time that 63 bits do not hold tells of none.
+    """
+    if uuid[6] >> 4 != 7 or uuid[8] >> 6 != 2:
         return None
-    return int.from_bytes(uuid[:6], "big") * 1_000_000
+    told = int.from_bytes(uuid[:6], "big") * 1_000_000
+    return told if told < _NO_TIME else None
 
 
 def severity_of(value: str | int | None) -> int | None:

@@ -16,6 +16,7 @@ class Recorded(View):
     accepted: int = Field(description="Committed now")
     repeated: int = Field(description="Committed before: the same id and time")
     rejected: list[RejectedRecord]
+    rejected_count: int | None = Field(None, description="Of all, where only the first are shown")
 
 
 class Table(View):

@@ -22,3 +22,8 @@ def test_a_reported_error_comes_back_as_its_kind() -> None:
         "code": "not_found", "message": "There is no x.", "hint": "Try y.",
     }  # fmt: skip
     assert isinstance(error_of("something new", "?", None), Internal)
+
+
+def test_of_equally_near_names_the_first_is_meant() -> None:
+    hint = names_hint("duration", ["duration_ns", "duration_ms"], "fields")
+    assert hint.startswith("Did you mean 'duration_ms'?")

@@ -25,6 +25,7 @@ async def test_an_agent_counts_and_compares(tmp_path: Path) -> None:
                  "attributes": {"bytes": n * 10}}
                 for n in range(1, 101)
             ]  # fmt: skip
+            spans.append({"name": "epoch", "attributes": {"batch": "small"}})
             await call(client, "telemetry_record", records=spans)
             plain = await call(client, "telemetry_aggregate")
             table = await call(
@@ -35,9 +36,18 @@ async def test_an_agent_counts_and_compares(tmp_path: Path) -> None:
                 where={"duration_ms": {"gt": 50}},
                 compare=True,
             )
+            nothing = await call(
+                client,
+                "telemetry_aggregate",
+                measure=["avg", "max:batch", "count"],
+                name="epoch",
+            )
+            single = await call(
+                client, "telemetry_aggregate", measure="p50", group_by="service", kind="span"
+            )
             wrong = await client.call_tool("telemetry_aggregate", {"name": "lood"})
     assert plain["columns"] == ["count"]
-    assert plain["rows"] == [[100]]
+    assert plain["rows"] == [[101]]
     assert table["columns"][:4] == ["service", "p50_ms", "p50_ms.before", "p50_ms.change"]
     assert [[row[0], *row[1::3]] for row in table["rows"]] == [
         ["s0", 76, 760, 25, 25],
@@ -45,5 +55,9 @@ async def test_an_agent_counts_and_compares(tmp_path: Path) -> None:
     ]
     assert [row[11] for row in table["rows"]] == [0, 0]
     assert "before: from" in table["note"]
+    assert single["columns"] == ["service", "p50_ms"]
+    assert nothing["rows"] == [[None, None, 1]]
+    assert "number in value: measure an attribute by its key" in nothing["note"]
+    assert "number in attributes.batch: its type is in telemetry_fields" in nothing["note"]
     assert wrong.is_error
     assert "Did you mean 'load'?" in wrong.content[0].text  # type: ignore[union-attr]

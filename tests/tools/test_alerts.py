@@ -64,6 +64,11 @@ async def test_an_alert_is_set_fires_is_listed_and_deleted(client: Client) -> No
     assert listed["alerts"][0]["value"] == 9
     silenced = await call(client, "telemetry_alert", action="silence", name="hot", silence_for="2h")
     assert silenced["alerts"][0]["silenced"].startswith("until 20")
+    early = await call(
+        client, "telemetry_alert", action="set", name="early", rule=RULE | {"name": "laod"}
+    )
+    assert "nothing to watch yet: No record has the name 'laod'. Did you mean" in early["note"]
+    await call(client, "telemetry_alert", action="delete", name="early")
     tested = await call(client, "telemetry_alert", action="test", rule=RULE | {"threshold": 10})
     assert (tested["tested"]["value"], tested["tested"]["would_fire"]) == (9, False)
     await call(client, "telemetry_alert", action="delete", name="hot")

@@ -80,6 +80,14 @@ async def recorded(call: Call) -> None:
     assert (await succeed(call, "telemetry_record", records=records))["accepted"] == 5
 
 
+async def test_what_is_kept_is_told_however_much_is_refused(call: Call) -> None:
+    answer = await succeed(
+        call, "telemetry_record", records=[{"name": "good"}] + [{"nmae": "x"}] * 4_999
+    )
+    assert (answer["accepted"], answer["rejected_count"]) == (1, 4_999)
+    assert [one["index"] for one in answer["rejected"]] == list(range(1, 21))
+
+
 async def test_what_an_agent_asks_after_an_alarm(call: Call, recorded: None) -> None:
     overview = await succeed(call, "telemetry_fields")
     assert {row[0] for row in overview["rows"]} == {"POST /pay", "charge", "app", "cpu"}

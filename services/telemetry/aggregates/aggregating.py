@@ -19,6 +19,7 @@ from mcp_hub.services.telemetry.aggregates.asking import (
     parse_buckets,
     parse_groups,
 )
+from mcp_hub.services.telemetry.aggregates.caveats import caveats
 from mcp_hub.services.telemetry.aggregates.counting_records import RecordCounting
 from mcp_hub.services.telemetry.aggregates.counting_rollups import Read, RollupCounting
 from mcp_hub.services.telemetry.aggregates.measures import VALUE, parse_measures, resolved
@@ -49,7 +50,7 @@ class Aggregating:
             raise InvalidArgument(f"limit is {asked.limit}; it must be from 1 to {MAX_LIMIT:,}.")
         window, skipped = _window(asked)
         look = _looking(asked, window, self._database.dialect)
-        question, read = await self._database.read(look)
+        question, read, known = await self._database.read(look)
         periods = _periods(asked, window, question.buckets)
         groups = Groups(len(question.groups))
         tallies = [Tally(question.measures) for _ in periods]
@@ -68,7 +69,8 @@ class Aggregating:
             for one, tally in zip(periods, tallies, strict=True):
                 await records.count(one, window.since - one.since, tally, groups)
             table = await to_thread.run_sync(page)
-        table.note = _note(question, periods, empty=not table.rows and not skipped)
+        said = _note(question, periods, table, empty=not table.rows and not skipped)
+        table.note = " ".join([said, *known])
         return table
 
 
@@ -84,8 +86,11 @@ def _window(asked: Aggregate) -> tuple[Window, int]:
 
 def _looking(
     asked: Aggregate, window: Window, dialect: Dialect
-) -> Callable[[Connection], tuple[Question, list[Read]]]:
-    """A transaction that understands the question and, if rollups answer it, reads them."""
+) -> Callable[[Connection], tuple[Question, list[Read], list[str]]]:
+    """A transaction that understands the question and, if rollups answer it, reads them.
+
+    Its last part is what is to be known of the values.
+    """
     measures = parse_measures(asked.measure)
     fields = parse_groups(asked.group_by)
     named = {"kind": asked.kind, "name": asked.name, "service": asked.service}
@@ -95,17 +100,18 @@ def _looking(
     used = [one.number.field for one in measures if one.number is not None]
     used += [one.unique for one in measures if one.unique is not None]
 
-    def look(connection: Connection) -> tuple[Question, list[Read]]:
+    def look(connection: Connection) -> tuple[Question, list[Read], list[str]]:
         check_keys(connection, filter)
         check_fields(connection, [*fields, *used])
         series, every = find_series(connection, filter, dialect)
         kinds = {one.kind for one in series.values()}
         question = Question(filter, series, every, fields, resolved(measures, kinds), buckets)
+        known = caveats(connection, series, question.measures)
         if not question.is_of_rollups:
-            return question, []
+            return question, [], known
         counting = RollupCounting(question)
         periods = _periods(asked, window, buckets)
-        return question, [counting.read(one, connection) for one in periods]
+        return question, [counting.read(one, connection) for one in periods], known
 
     return look
 
@@ -123,10 +129,11 @@ def _periods(asked: Aggregate, window: Window, buckets: Buckets) -> list[Window]
     return [window, Window(window.since - moved, window.until - moved)]
 
 
-def _note(question: Question, periods: Sequence[Window], *, empty: bool) -> str:
+def _note(question: Question, periods: Sequence[Window], table: Table, *, empty: bool) -> str:
     said = [f"From {_instant(periods[0].since)} to {_instant(periods[0].until)}."]
     if empty:
         said.append("No records.")
+    said += _nothing_to_measure(question, table)
     if len(periods) > 1:
         said.append(f"before: from {_instant(periods[1].since)}; change: (now - before) / before.")
     numbers = question.numbers
@@ -134,6 +141,24 @@ def _note(question: Question, periods: Sequence[Window], *, empty: bool) -> str:
     if any(number.field == VALUE for number in numbers) and units:
         said.append(f"value in {', '.join(sorted(units)[:5])}.")
     return " ".join(said)
+
+
+def _nothing_to_measure(question: Question, table: Table) -> list[str]:
+    """Which measures are null in every row, because no record has their number."""
+    said = []
+    for measure in question.measures:
+        if not measure.of_numbers or measure.number is None or not table.rows:
+            continue
+        place = table.columns.index(measure.label)
+        if all(row[place] is None for row in table.rows):
+            what = measure.number.field
+            end = (
+                f"measure an attribute by its key, such as {measure.function_text}:size."
+                if what == VALUE and measure.number.spans is not None
+                else "its type is in telemetry_fields(name=…)."
+            )
+            said.append(f"No record here has a number in {what}: {end}")
+    return list(dict.fromkeys(said))
 
 
 def _instant(nanoseconds: int) -> str:

@@ -20,6 +20,7 @@ _OF_RECORDS = ("count", "rate", "errors", "error_rate")
 _OF_NUMBERS = ("sum", "avg", "min", "max")
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,4})?|100)")
 _KNOWN = (*_OF_RECORDS, *_OF_NUMBERS, "p50", "p90", "p95", "p99", "p99.9", "median", "unique")
+_MEANT = {"mean": "avg", "average": "avg", "total": "sum", "distinct": "unique"}
 _NO_NUMBER = ("kind", "name", "service", "id", "trace_id", "span_id", "parent_id", "unit", "body")
 
 
@@ -48,6 +49,11 @@ class Measure:
     @property
     def of_numbers(self) -> bool:
         return self.function in _OF_NUMBERS or self.function == "quantile"
+
+    @property
+    def function_text(self) -> str:
+        """What the caller wrote, without the field."""
+        return self.text.partition(":")[0]
 
     @property
     def label(self) -> str:
@@ -97,7 +103,7 @@ def _parse(text: str) -> Measure:
     if quantile is None and function not in (*_OF_RECORDS, *_OF_NUMBERS, "unique"):
         raise InvalidArgument(
             f"There is no measure {text!r}.",
-            names_hint(word, _KNOWN, "measures")
+            names_hint(_MEANT.get(word, word), _KNOWN, "measures")
             + " A number's field follows a colon: p95:duration_ms, avg:attributes.bytes.",
         )
     if function == "unique":

@@ -27,6 +27,10 @@ MAX_WINDOW_NS = 24 * 60 * MINUTE_NS
 MAX_FOR_NS = 7 * 24 * 60 * MINUTE_NS
 MIN_WINDOWS = 5
 """With fewer of them that hold something, nothing is an anomaly."""
+RULE_HINT = (
+    'Such as {"kind": "span", "name": "predict", "measure": "p95", "window": "5m", "op": ">", '
+    '"threshold": 200, "for": "2m"}.'
+)
 _MAD_TO_SIGMA = 1.4826
 _LABEL = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 
@@ -104,8 +108,7 @@ def parse_rule(said: dict[str, object]) -> Rule:
         message = fault["msg"].removeprefix("Value error, ")
         raise InvalidArgument(
             f"rule{f'.{key}' if key else ''}: {message}.",
-            'Such as {"kind": "span", "name": "predict", "measure": "p95", "window": "5m", '
-            '"op": ">", "threshold": 200, "for": "2m"}.',
+            RULE_HINT,
         ) from None
     parse_measures([rule.measure])
     parse_filter(rule.where)

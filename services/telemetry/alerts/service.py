@@ -8,12 +8,12 @@ from typing import Any
 
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable
+from mcp_hub.adapters.errors import HubError, InvalidArgument, NotFound, Unavailable
 from mcp_hub.services.telemetry.alerts import store
 from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Notice, Webhook, labels_of
 from mcp_hub.services.telemetry.alerts.evaluating import alert_topic
 from mcp_hub.services.telemetry.alerts.measuring import WINDOWS_BEFORE, Measuring
-from mcp_hub.services.telemetry.alerts.rules import Rule, is_broken, parse_rule
+from mcp_hub.services.telemetry.alerts.rules import RULE_HINT, Rule, is_broken, parse_rule
 from mcp_hub.services.telemetry.alerts.store import Alert
 from mcp_hub.services.telemetry.alerts.views import Alerts, AlertView, Tested
 from mcp_hub.services.telemetry.windows import parse_duration
@@ -43,13 +43,15 @@ class AlertService:
         self._alertmanager = alertmanager
         self._webhook = webhook
 
-    async def set(self, name: str, said: dict[str, Any], *, created_by: str) -> Alerts:
+    async def set(self, name: str, said: dict[str, Any] | None, *, created_by: str) -> Alerts:
         """Keep a rule under `name`, in place of one that has it; the same again changes nothing.
 
         Raises:
             InvalidArgument: the name or the rule is malformed.
             LimitExceeded: there are too many.
         """
+        if said is None:
+            raise InvalidArgument("set needs a rule.", RULE_HINT)
         rule = parse_rule(said)
         if not re.fullmatch(NAME_PATTERN, name):
             raise InvalidArgument(
@@ -58,7 +60,8 @@ class AlertService:
         now = time.time_ns()
         await self._database.write(lambda c: store.save(c, name, rule, created_by, now))
         await self._bus.publish(alert_topic(name))
-        return await self.get(name, note=self._nobody(rule))
+        notes = [await self._not_measured(rule, now), self._nobody(rule)]
+        return await self.get(name, note=" ".join(note for note in notes if note) or None)
 
     async def list(self) -> Alerts:
         """Every alert, those that fire first."""
@@ -140,6 +143,14 @@ class AlertService:
     def _tellers(self, rule: Rule) -> Sequence[Alertmanager | Webhook]:
         known = (("alertmanager", self._alertmanager), ("webhook", self._webhook))
         return [teller for name, teller in known if teller and name in rule.destinations]
+
+    async def _not_measured(self, rule: Rule, now: int) -> str | None:
+        """Why a rule watches nothing: what it asks for may still come."""
+        try:
+            await self._measuring.now(rule, now)
+        except (InvalidArgument, NotFound) as error:
+            return f"There is nothing to watch yet: {error.message} {error.hint or ''}".strip()
+        return None
 
     def _nobody(self, rule: Rule) -> str | None:
         if self._tellers(rule):

@@ -52,6 +52,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
+_TIMES = ("time", "timestamp", "time_ns", "@timestamp")
 _KEYS_SHOWN = 5_000
 
 
@@ -106,6 +107,10 @@ def check_keys(connection: Connection, filter: Filter) -> None:
     unknown = sorted(keys - known)
     if not unknown or _some_are_not_noted(connection):
         return
+    if unknown[0] in _TIMES:
+        raise InvalidArgument(
+            f"{unknown[0]} is no attribute.", "Time is given by since and until, groups by bucket."
+        )
     names = connection.execute(select(column).distinct().limit(_KEYS_SHOWN)).scalars()
     raise InvalidArgument(
         f"No record has the attribute {unknown[0]!r}.",

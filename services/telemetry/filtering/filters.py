@@ -104,7 +104,13 @@ def parse_filter(where: Mapping[str, Any] | None) -> Filter:
     conditions: list[Condition] = []
     for name, said in (where or {}).items():
         if isinstance(said, list):
+            if name in ("and", "or", "not"):
+                raise InvalidArgument(f"There is no {name}: all conditions must hold.", _HINT)
             raise InvalidArgument(f"{name} is a list.", f'Write {{"{name}": {{"in": […]}}}}.')
+        if name in ("attributes", "resource") and isinstance(said, Mapping):
+            raise InvalidArgument(
+                f"{name} is no field.", f'Write a key of it: {{"{name}.key": value}}.'
+            )
         operators = said if isinstance(said, Mapping) else {"eq": said}
         if not operators:
             raise InvalidArgument(f"{name} has no condition.", _HINT)

@@ -16,6 +16,7 @@ import msgspec
 from mcp_hub.adapters.errors import LimitExceeded
 from mcp_hub.services.telemetry import envelope
 from mcp_hub.services.telemetry.envelope import Attributes, Kind, Record
+from mcp_hub.services.telemetry.intake.complaints import complaint
 
 T = TypeVar("T")
 
@@ -66,6 +67,8 @@ class Said(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     resource: dict[str, Any] | None = None
 
 
+_FIELDS = Said.__struct_fields__
+_VALUES = {"kind": envelope.KINDS}
 _said = msgspec.json.Decoder(Said)
 _all_said = msgspec.json.Decoder(list[Said])
 
@@ -162,7 +165,7 @@ def gather(items: Iterable[Any], make: Callable[[Any], Record]) -> Batch:
             batch.records.append(make(item))
             batch.places.append(index)
         except ValueError as error:
-            batch.rejected.append(Rejected(index, str(error)))
+            batch.rejected.append(Rejected(index, complaint_of(error)))
         except RecursionError:
             batch.rejected.append(Rejected(index, "it is nested too deeply"))
     return batch
@@ -277,6 +280,11 @@ def parse_time(value: float | str) -> int:
     size = abs(value)
     factor = 10**9 if size < 1e11 else 10**6 if size < 1e14 else 10**3 if size < 1e17 else 1
     return int(value * factor)
+
+
+def complaint_of(error: Exception) -> str:
+    """What is told of a record that could not be taken because of `error`."""
+    return complaint(error, _FIELDS, _VALUES)
 
 
 def said_in(text: bytes) -> Said:

@@ -116,7 +116,7 @@ def _add(batch: Batch, line: bytes, number: int, time_ns: int) -> None:
             return
         found = _otlp_batch(line, signal, origin)
     except (ValueError, RecursionError) as error:
-        batch.rejected.append(Rejected(number, str(error)))
+        batch.rejected.append(Rejected(number, accepting.complaint_of(error)))
         return
     batch.records += found.records
     batch.places += [number] * len(found.places)

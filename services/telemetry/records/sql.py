@@ -20,7 +20,8 @@ _EXAMPLES = {
         "time_ns > (unixepoch() - 3600) * 1000000000 GROUP BY service ORDER BY n DESC",
         "SELECT attributes->>'http.route' AS route, count(*) FROM records WHERE "
         "attributes->>'status' >= 500 GROUP BY 1",
-        "SELECT minute, sum(errors) FROM rollups WHERE service = 'api' GROUP BY minute",
+        "SELECT minute, sum(errors) FROM rollups WHERE service = 'api' AND minute > "
+        "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 day') GROUP BY minute",
         "SELECT j.key, count(*) FROM records r, json_each(r.attributes) j GROUP BY 1",
     ],
     "postgresql": [

@@ -216,6 +216,7 @@ class SandboxContract:
             ("SELECT count( FROM records", "SQL is wrong", "hub://schema/telemetry"),
             ("SELECT bogus(1)", "function bogus", "records"),
             ("DELETE FROM records", "DELETE", "SELECT"),
+            (" \n", "is empty", "hub://schema/telemetry"),
         ):
             with pytest.raises(HubError) as error:
                 await sandbox.select(sql, LIMITS)

@@ -16,7 +16,7 @@ from mcp_hub.services.telemetry.aggregates.aggregate import Aggregate
 from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
 from mcp_hub.services.telemetry.envelope import Record, new_id, severity_name
 from mcp_hub.services.telemetry.filtering.filters import parse_filter
-from mcp_hub.services.telemetry.intake.accepting import Batch
+from mcp_hub.services.telemetry.intake.accepting import Batch, from_objects
 from mcp_hub.services.telemetry.intake.ingest import HOUR_NS, Ingest
 from mcp_hub.services.telemetry.storage.sealing import Sealing
 from tests.services.telemetry.filtering.test_filters import fits
@@ -279,6 +279,7 @@ async def test_every_measure_equals_a_recount(store: Database, ingest: Ingest) -
     [
         (Aggregate(measure=["p101"]), "There is no measure 'p101'"),
         (Aggregate(measure=["averge"]), "There is no measure 'averge'"),
+        (Aggregate(group_by=["time"]), "time is no attribute"),
         (Aggregate(measure=["unique"]), "unique needs a field"),
         (Aggregate(measure=["avg:name"]), "name is no number"),
         (Aggregate(measure=["avg:byts"]), "No record has the attribute 'byts'"),
@@ -313,6 +314,33 @@ async def test_nothing_is_said_to_be_nothing(store: Database, group: list[str]) 
     assert table.rows == []
     assert table.note
     assert "No records." in table.note
+
+
+async def test_what_a_value_is_is_told_where_it_is_no_measurement(
+    store: Database, ingest: Ingest
+) -> None:
+    total = {"metric.monotonic": True, "metric.temporality": "cumulative"}
+    await ingest.record(
+        from_objects(
+            [
+                {"name": "wait", "value": 10, "attributes": {"metric.count": 3, "metric.sum": 30}},
+                {"name": "served", "value": 3, "attributes": total},
+                {"name": "depth", "value": 3, "attributes": total | {"metric.monotonic": False}},
+                {"name": "added", "value": 3, "attributes": {"metric.temporality": "delta"}},
+                {"name": "odd", "value": 3, "attributes": {"metric.temporality": [{"a": 1}]}},
+            ],
+            "metric",
+        )
+    )
+    aggregating = Aggregating(store)
+
+    async def note(name: str, measure: str) -> str:
+        return str((await aggregating.aggregate(Aggregate(name=name, measure=[measure]))).note)
+
+    assert "value of wait is the mean of a distribution" in await note("wait", "p95")
+    assert "value of served is a running total" in await note("served", "avg")
+    for name, measure in (("depth", "avg"), ("added", "sum"), ("odd", "avg"), ("wait", "count")):
+        assert "The value of" not in await note(name, measure)
 
 
 async def test_pages_are_of_one_window_and_complete(store: Database, ingest: Ingest) -> None:

@@ -216,6 +216,8 @@ async def test_unknown_attributes_are_answered_by_the_nearest(
         ({"a": float("inf")}, "text, a number"),
         ({"a": "\ud800"}, None),
         ({"kind": "logs"}, "'log'"),
+        ({"attributes": {"level": "error"}}, "attributes.key"),
+        ({"or": [{"a": 1}]}, "field"),
         ({"severity": "loud"}, None),
         ({"severity": {"gt": 30}}, None),
         ({"trace_id": "abc"}, "prefix"),

@@ -2,9 +2,10 @@ import json
 import time
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mcp_hub.adapters.errors import LimitExceeded
@@ -63,6 +64,30 @@ def test_what_is_wrong_is_said(record: dict[str, Any], message: str) -> None:
     assert message in batch.rejected[0].message
 
 
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"name": "a", "duration": 5}, "Did you mean 'duration_ms'? Existing fields: attributes,"),
+        ({"name": "a", "kind": "evnt"}, "kind is 'evnt'; it is one of event, metric, span, log"),
+        ({"name": "a", "value": "5"}, "value is of the type str; it takes float"),
+        ({"name": "a", "severity": [1]}, "severity is of the type array; it takes int or str"),
+        ({}, "name is missing"),
+    ],
+)
+def test_what_would_be_right_is_said(record: dict[str, Any], message: str) -> None:
+    for batch in (
+        from_objects([record], "event"),
+        from_json(json.dumps([{"name": "fine"}, record]).encode(), "event"),
+        from_lines(json.dumps(record).encode(), "event"),
+    ):
+        assert message in batch.rejected[0].message
+
+
+def test_a_complaint_is_short_whatever_it_quotes() -> None:
+    batch = from_objects([{"name": "a", "time": "x" * 9_999}, {"y" * 9_999: 1}], "event")
+    assert all(len(one.message) <= 500 for one in batch.rejected)
+
+
 def test_defaults() -> None:
     before = time.time_ns()
     (record,) = from_objects([{"name": "a"}], "event").records
@@ -78,6 +103,18 @@ def test_the_time_of_an_id_is_its_record_s() -> None:
     assert (record.id, record.time, record.is_new) == (id, TIME, False)
     (named,) = from_objects([{"name": "a", "id": "order 7"}], "event").records
     assert named.may_be_repeated
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_an_id_that_is_no_uuid_tells_of_no_time(text: str) -> None:
+    assume(len(text.replace("-", "")) < 32)
+    assert envelope.time_of(envelope.named_id(text)) is None
+    (record,) = from_objects([{"name": "a", "id": text}], "event").records
+    assert record.may_be_repeated
+
+
+def test_a_time_that_no_column_holds_is_none() -> None:
+    assert envelope.time_of(UUID("ffffffff-ffff-7fff-bfff-ffffffffffff").bytes) is None
 
 
 def test_what_no_database_keeps_is_replaced() -> None:

@@ -161,6 +161,15 @@ async def test_an_id_of_the_sender_is_found_at_any_time(store: Database, ingest:
         await Searching(store).search(where={"id": "order-18"})
 
 
+@pytest.mark.parametrize("id", ["x1", "ffffffff-ffff-7fff-bfff-ffffffffffff"])
+async def test_an_id_that_looks_like_one_of_another_time_is_found(
+    store: Database, ingest: Ingest, id: str
+) -> None:
+    await record(ingest, {"name": "r", "id": id, "body": "b"})
+    one = await Searching(store).search(where={"id": id})
+    assert dict(zip(one.columns, one.rows[0], strict=True))["body"] == "b"
+
+
 async def test_what_is_wrong_is_told(store: Database, ingest: Ingest) -> None:
     searching = Searching(store)
     await record(ingest, {"name": "checkout", "service": "api", "attributes": {"status": 500}})
