@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from sys import _current_frames
-from types import CodeType, FrameType
+from types import FrameType
 
 LIMIT_S = 0.25
 _INTERVAL_S = 0.025
+_AT_REST_S = 0.001
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _STEP = asyncio.Handle._run.__code__
 # These wait until the machine has run a new thread or process for a moment.
@@ -36,10 +37,11 @@ class LoopWatch:
         self._ident = main.ident or 0
         self._stat = Path(f"/proc/self/task/{main.native_id}/stat")
         self._clock = 0
-        # Only the callback's own frame is kept from sample to sample: it holds no one's objects.
-        self._step: FrameType | None = None
-        self._at: tuple[CodeType, int] | None = None
-        self._sampled = self._cpu_at_start = self._asleep = 0.0
+        # Odd while a callback runs. To walk the stack at each sample would tell as much, but
+        # CPython 3.11 can crash where one thread looks at the frames of another that goes on.
+        self._turn = 0
+        self._seen = 0
+        self._sampled = self._cpu = self._cpu_at_start = self._asleep = 0.0
         self._reported = False
 
     @contextmanager
@@ -50,12 +52,34 @@ class LoopWatch:
             return
         self._clock = time.pthread_getcpuclockid(self._ident)
         thread = threading.Thread(target=self._watch, name="loop watch", daemon=True)
-        thread.start()
+        with self._counting():
+            thread.start()
+            try:
+                yield self
+            finally:
+                self._done.set()
+                thread.join()
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count the beginnings and ends of the main thread's callbacks."""
+        run = asyncio.Handle._run
+
+        def counted(handle: asyncio.Handle) -> None:
+            if threading.get_ident() != self._ident:
+                run(handle)
+                return
+            self._turn |= 1
+            try:
+                run(handle)
+            finally:
+                self._turn = (self._turn | 1) + 1
+
+        asyncio.Handle._run = counted  # type: ignore[method-assign]
         try:
-            yield self
+            yield
         finally:
-            self._done.set()
-            thread.join()
+            asyncio.Handle._run = run  # type: ignore[method-assign]
 
     def _watch(self) -> None:
         while not self._done.wait(_INTERVAL_S):
@@ -65,39 +89,36 @@ class LoopWatch:
         now = time.monotonic()
         cpu = time.clock_gettime(self._clock)
         since, self._sampled = now - self._sampled, now
-        stack = self._stack()
-        step = stack[-1] if stack else None
-        at = (stack[0].f_code, stack[0].f_lasti) if stack else None
-        if step is None or step is not self._step:
-            self._step, self._at = step, at
+        spent, self._cpu = cpu - self._cpu, cpu
+        turn = self._turn
+        if not turn & 1 or turn != self._seen:
+            self._seen = turn
             self._cpu_at_start, self._asleep, self._reported = cpu, 0.0, False
             return
         # A late sample says that the machine is busy; a thread that waits for the interpreter's
-        # lock moves on from sample to sample.
-        in_time = since < 2 * _INTERVAL_S
-        if at == self._at and in_time and self._sleeps() and not _starts(stack):
+        # lock gets some time from sample to sample.
+        if spent < _AT_REST_S and since < 2 * _INTERVAL_S and self._sleeps():
             self._asleep += since
-        self._at = at
         used = cpu - self._cpu_at_start
         if not self._reported and used + self._asleep > self._limit_s:
             self._reported = True
-            self._report(stack, used)
+            self._report(self._stack(), used)
 
     def _stack(self) -> list[FrameType]:
-        """The main thread's frames, innermost first, to the loop's callback; else empty."""
+        """The main thread's frames, innermost first."""
         frame = _current_frames().get(self._ident)
         frames = []
-        while frame is not None:
+        while frame is not None and frame.f_code is not _STEP:
             frames.append(frame)
-            if frame.f_code is _STEP:
-                return frames
             frame = frame.f_back
-        return []
+        return frames
 
     def _sleeps(self) -> bool:
         return self._stat.read_text().rpartition(")")[2].split()[0] in "SD"
 
     def _report(self, stack: list[FrameType], cpu: float) -> None:
+        if any(frame.f_code in _STARTS for frame in stack):
+            return
         # What loads at first use blocks once in the life of a process: that is meant.
         if any(frame.f_code.co_filename.startswith("<frozen importlib") for frame in stack):
             return
@@ -110,7 +131,3 @@ class LoopWatch:
             )
             spent = f"{cpu:.2f} s of CPU, {self._asleep:.2f} s asleep"
             self.blocked.append(f"the event loop did not turn for {spent}:\n{lines}")
-
-
-def _starts(stack: list[FrameType]) -> bool:
-    return any(frame.f_code in _STARTS for frame in stack)
