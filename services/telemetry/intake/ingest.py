@@ -235,7 +235,7 @@ class Ingest:
             try:
                 await self._write(batch)
             except Exception as error:  # noqa: BLE001 - each caller raises it
-                self._rollups.forget()
+                self._rollups.begin_anew()
                 for waiting in batch:
                     waiting.error = error
         for waiting in batch:

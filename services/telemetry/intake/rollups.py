@@ -127,14 +127,14 @@ class RollupWriter:
     """The rollups of this process's records. What it remembers is what it last committed."""
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Begin rows of its own, as where it is not known whether the last ones were committed."""
         self._rollups: dict[Key, Rollup] = {}
         self._counts: dict[Key, int] = {}
         self._forgot = False
         self._writer = random.getrandbits(31)
-
-    def forget(self) -> None:
-        """Begin rows of their own: whether the last ones were committed is not known."""
-        self.__init__()  # type: ignore[misc]
 
     def write(self, connection: Connection, totals: Iterable[Totals]) -> "Update":
         """Add `totals` to the rollups in the caller's transaction, whose commit `kept` follows."""

@@ -150,6 +150,7 @@ async def test_too_much_at_once_is_refused(
     database: Database, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 100)
+    await ingest.ready()
     outcomes: list[object] = []
 
     async def send() -> None:
