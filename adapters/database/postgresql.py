@@ -98,6 +98,7 @@ class PostgresDatabase:
             pool_use_lifo=True,
         )
         engine = self._pool.sync_engine
+        _leave_json_to_the_driver(engine.dialect)
         event.listen(engine, "checkout", _refuse_closed)
         self._reading = engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -268,6 +269,19 @@ def _transaction(engine: Engine, work: Callable[[Connection], T], call: _Call) -
         result = work(connection)
         call.may_be_committed = True
     return result
+
+
+def _leave_json_to_the_driver(dialect: Any) -> None:
+    """Have JSON passed as text by asyncpg's own codecs, in C, and parsed by SQLAlchemy's types.
+
+    SQLAlchemy's codecs are called for each value, also for those of COPY, and parse what nobody
+    asked for.
+    """
+
+    async def nothing(connection: object) -> None: ...
+
+    dialect.setup_asyncpg_json_codec = dialect.setup_asyncpg_jsonb_codec = nothing
+    dialect.supports_native_json_deserialization = False
 
 
 def _refuse_closed(dbapi_connection: Any, _record: object, _proxy: object) -> None:
