@@ -1,6 +1,7 @@
 """Fixtures for every test: the embedded adapters on a fresh folder, and a watch on the loop."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +34,15 @@ def _loop_turns(loop_watch: LoopWatch) -> Iterator[None]:
     loop_watch.blocked.clear()
     yield
     assert not loop_watch.blocked, "\n".join(loop_watch.blocked)
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """Take back the level of the hub's log, which commands set for their whole process."""
+    hub = logging.getLogger("mcp_hub")
+    level = hub.level
+    yield
+    hub.setLevel(level)
 
 
 @pytest.fixture
