@@ -20,7 +20,10 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from mcp_hub.adapters.database import telemetry_schema  # noqa: F401 - the metadata's other half
+from mcp_hub.adapters.database import (  # noqa: F401 - more of the metadata
+    containers_schema,
+    telemetry_schema,
+)
 from mcp_hub.adapters.database.metadata import SERIAL
 from mcp_hub.adapters.database.metadata import metadata as metadata
 

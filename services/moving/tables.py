@@ -14,6 +14,9 @@ from mcp_hub.adapters.database.upsert import insert_for
 LEFT_OUT: Mapping[str, str] = {
     "workers": "the processes that are alive at the source",
     "leases": "which of the source's processes does what only one may do",
+    "hub_identity": "which containers of an engine are the source's",
+    "container_holders": "the source's processes that hold containers",
+    "container_instances": "the containers that run at the source",
     "changes": "notices that the source's processes have heard already",
     "queue_messages": "the target's workers make them anew from the queued jobs",
     "queue_positions": "how far the events of the source's queue were read",
