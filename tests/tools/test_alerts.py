@@ -1,4 +1,4 @@
-"""telemetry_alert as an agent uses it, and what subscribers of an alert are told."""
+"""The two tools of alerts as an agent uses them, and what subscribers of an alert are told."""
 
 import time
 from collections.abc import AsyncIterator
@@ -20,6 +20,7 @@ from tests.server.conftest import ERAS, migrated
 __all__ = ["migrated"]
 
 RULE = {"kind": "metric", "name": "load", "measure": "max", "threshold": 5}
+METRIC = {"kind": "metric", "name": "load", "value": 9}
 
 
 @pytest.fixture
@@ -53,11 +54,11 @@ async def test_an_alert_is_set_fires_is_listed_and_deleted(client: Client) -> No
     assert made["alerts"][0]["rule"]["threshold"] == 5
     await call(
         client, "telemetry_record",
-        records=[{"kind": "metric", "name": "load", "value": 9, "time": time.time_ns()}],
+        records=[{**METRIC, "time": time.time_ns()}],
     )  # fmt: skip
     with anyio.fail_after(20):
         while True:
-            listed = await call(client, "telemetry_alert", action="list")
+            listed = await call(client, "telemetry_alerts")
             if listed["alerts"][0]["state"] == "firing":
                 break
             await anyio.sleep(0.05)
@@ -69,20 +70,19 @@ async def test_an_alert_is_set_fires_is_listed_and_deleted(client: Client) -> No
     )
     assert "nothing to watch yet: No record has the name 'laod'. Did you mean" in early["note"]
     await call(client, "telemetry_alert", action="delete", name="early")
-    tested = await call(client, "telemetry_alert", action="test", rule=RULE | {"threshold": 10})
+    tested = await call(client, "telemetry_alerts", rule=RULE | {"threshold": 10})
     assert (tested["tested"]["value"], tested["tested"]["would_fire"]) == (9, False)
     await call(client, "telemetry_alert", action="delete", name="hot")
-    assert (await call(client, "telemetry_alert", action="list"))["alerts"] == []
+    assert (await call(client, "telemetry_alerts"))["alerts"] == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         ({"action": "set", "name": "x"}, "set needs a rule"),
-        ({"action": "get"}, "get needs the name"),
         ({"action": "silence", "name": "x"}, "silence needs silence_for"),
         ({"action": "set", "name": "a b", "rule": RULE}, "cannot be an alert's name"),
-        ({"action": "test"}, "nothing to test"),
+        ({"action": "delete"}, "name"),
         ({"action": "set", "name": "x", "rule": {"name": "load"}}, "threshold or deviations"),
     ],
 )
@@ -97,9 +97,25 @@ async def test_what_is_missing_is_said(
 async def test_an_unknown_alert_names_the_nearest(client: Client) -> None:
     await call(client, "telemetry_alert", action="set", name="too-hot", rule=RULE)
     with pytest.raises(NotFound) as missing:
-        await call(client, "telemetry_alert", action="get", name="to-hot")
+        await call(client, "telemetry_alerts", name="to-hot")
     assert missing.value.hint is not None
     assert "'too-hot'" in missing.value.hint
+
+
+async def test_a_reader_sees_alerts_and_sets_none(hub: Hub, client: Client) -> None:
+    await call(client, "telemetry_alert", action="set", name="hot", rule=RULE)
+
+    async def provide() -> Hub:
+        return hub
+
+    async with Client(create_server(Settings(read_only=True), provide)) as reader:
+        assert [a["name"] for a in (await call(reader, "telemetry_alerts"))["alerts"]] == ["hot"]
+        rule = (await call(reader, "telemetry_alerts", name="hot"))["alerts"][0]["rule"]
+        await call(client, "telemetry_record", records=[{**METRIC, "time": time.time_ns()}])
+        assert (await call(reader, "telemetry_alerts", rule=rule))["tested"]["would_fire"]
+        with pytest.raises(InvalidArgument, match="exclude each other"):
+            await call(reader, "telemetry_alerts", name="hot", rule=rule)
+        assert "telemetry_alert" not in [tool.name for tool in (await reader.list_tools()).tools]
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -114,7 +130,7 @@ async def test_subscribers_are_told_when_it_fires(server: HubServer, era: str) -
 
     async with Client(server, mode=era, message_handler=on_message) as client:
         await call(client, "telemetry_alert", action="set", name="hot", rule=RULE)
-        record = {"kind": "metric", "name": "load", "value": 9, "time": time.time_ns()}
+        record = {**METRIC, "time": time.time_ns()}
         if era == "legacy":
             with pytest.warns(match="removed"):
                 await client.subscribe_resource(uri)

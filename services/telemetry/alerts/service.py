@@ -105,18 +105,14 @@ class AlertService:
         await self._bus.publish(alert_topic(name))
         return await self.get(name)
 
-    async def test(self, name: str | None, said: dict[str, Any] | None) -> Alerts:
+    async def test(self, said: dict[str, Any]) -> Alerts:
         """What a rule says now and said of the 24 windows before; nobody is told.
 
         Raises:
-            InvalidArgument, NotFound: there is no such rule.
+            InvalidArgument: the rule is malformed.
+            InvalidArgument, NotFound: what it measures is not there.
         """
-        if said is not None:
-            rule = parse_rule(said)
-        elif name is not None:
-            rule = store.rule_of(await self._database.read(lambda c: store.find(c, name)))
-        else:
-            raise InvalidArgument("There is nothing to test.", "Give a rule, or an alert's name.")
+        rule = parse_rule(said)
         now = time.time_ns()
         value, would_fire = await self._measuring.now(rule, now)
         values = await self._measuring.before(rule, now, 2 * WINDOWS_BEFORE)

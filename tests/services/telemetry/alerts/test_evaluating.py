@@ -89,7 +89,7 @@ async def test_an_anomaly_fires(store: Database, ingest: Ingest, bus: DatabaseBu
     await load(ingest, 40, time=now - 1)
     service = alert_service(store, bus)
     rule = {"name": "load", "measure": "avg", "window": "1m", "deviations": 6}
-    tested = (await service.test(None, rule)).tested
+    tested = (await service.test(rule)).tested
     assert tested is not None
     assert (tested.value, tested.would_fire, tested.broken_before) == (40, True, 0)
     await service.set("odd", rule, created_by="test")
