@@ -100,7 +100,10 @@ telemetry_patterns = Table(
     Column("example", Text, nullable=False),
     Column("severity", SmallInteger),
     Column("first_time", BigInteger, nullable=False),
+    # When one came last, noted by each process every few hours only.
+    Column("last_time", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_telemetry_patterns_series", "series"),
+    Index("ix_telemetry_patterns_last_time", "last_time"),
 )
 
 telemetry_pattern_counts = Table(

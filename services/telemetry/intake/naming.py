@@ -1,9 +1,11 @@
 """What records refer to or are found by: series, resources, patterns and attribute keys.
 
 Each is written once, in the transaction of the first record that has it. A process remembers what
-it knows to be committed, and asks again for nothing.
+it knows to be committed, and asks again for nothing; but patterns, of which those not seen for long
+are removed, it notes again every `NOTED_EVERY_S`.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -26,6 +28,7 @@ from mcp_hub.services.telemetry.intake.masking import mask
 MAX_SERIES = 100_000
 MAX_PATTERNS = 100_000
 """Where bodies never repeat, their patterns say nothing: further ones have none."""
+NOTED_EVERY_S = 6 * 3600
 MAX_KEYS = 2_000
 """Attribute keys that are kept for discovery, for each series; further ones are only stored."""
 EXAMPLES = 20
@@ -81,23 +84,31 @@ class Names:
         self._series: dict[tuple[str, str, str], int] = {}
         self._resources: dict[bytes, int] = {}
         self._patterns: dict[tuple[int, str], int] = {}
+        self._noted_before: dict[tuple[int, str], int] = {}
+        """The patterns that are to be noted again."""
         self._described: set[tuple[int, int]] = set()
         self._fields: dict[tuple[int, str], Field] = {}
         self._keys: dict[int, int] = {}
         self._shapes: dict[int, dict[tuple[str, ...], Shape]] = {}
         self._totals: dict[str, int] | None = None
+        self._counted_at = 0.0
 
     @property
     def counted(self) -> bool:
-        """Whether `count` has been called."""
-        return self._totals is not None
+        """Whether `count` has been called in the last `NOTED_EVERY_S`."""
+        return self._totals is not None and time.monotonic() < self._counted_at + NOTED_EVERY_S
 
     def count(self, connection: Connection) -> None:
-        """See how many series and patterns there are, which the limits are for."""
+        """See how many series and patterns there are, which the limits are for, and have the
+        patterns noted again that are seen from now on."""
+        if self.counted:
+            return
         self._totals = {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in (telemetry_series, telemetry_patterns)
         }
+        self._counted_at = time.monotonic()
+        self._noted_before, self._patterns = self._patterns, {}
 
     def series(self, record: Record, news: News) -> int:
         """The record's series.
@@ -145,13 +156,15 @@ class Names:
         if not record.body or record.kind not in ("log", "event"):
             return None
         masked = mask(record.body)
-        known = self._patterns.get((series, masked))
+        at = (series, masked)
+        known = self._patterns.get(at)
         if known is not None:
             return known
         number = envelope.stable_hash(f"{series}\0{masked}")
         if number in news.patterns:
             return number
-        if self._is_full(telemetry_patterns, MAX_PATTERNS, len(news.patterns)):
+        is_there = at in self._noted_before
+        if not is_there and self._is_full(telemetry_patterns, MAX_PATTERNS, len(news.patterns)):
             return None
         news.patterns[number] = {
             "pattern": number,
@@ -181,7 +194,7 @@ class Names:
         """Insert what is new, in the caller's transaction; `kept` is to follow its commit."""
         _insert(connection, telemetry_series, news.series.values())
         _insert(connection, telemetry_resources, _resource_rows(connection, news))
-        _insert(connection, telemetry_patterns, news.patterns.values())
+        _note_patterns(connection, news.patterns)
         if news.fields:
             _upsert_fields(connection, news.fields)
 
@@ -189,7 +202,10 @@ class Names:
         """The transaction of `write` was committed."""
         if self._totals is not None:
             self._totals[telemetry_series.name] += len(news.series)
-            self._totals[telemetry_patterns.name] += len(news.patterns)
+            self._totals[telemetry_patterns.name] += sum(
+                (row["series"], row["mask"]) not in self._noted_before
+                for row in news.patterns.values()
+            )
         for row in news.series.values():
             self._series[row["kind"], row["name"], row["service"]] = row["series"]
         _make_room(self._resources)
@@ -332,6 +348,20 @@ def _insert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]
     values = list(rows)
     if values:
         connection.execute(insert_for(connection, table).on_conflict_do_nothing(), values)
+
+
+def _note_patterns(connection: Connection, patterns: dict[int, dict[str, Any]]) -> None:
+    if not patterns:
+        return
+    insert = insert_for(connection, telemetry_patterns)
+    now = time.time_ns()
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["pattern"], set_={"last_time": insert.excluded.last_time}
+        ),
+        # In one order: two processes that note the same do not wait for each other in a circle.
+        [patterns[number] | {"last_time": now} for number in sorted(patterns)],
+    )
 
 
 def _upsert_fields(connection: Connection, fields: dict[tuple[int, str], Field]) -> None:

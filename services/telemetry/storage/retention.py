@@ -13,15 +13,21 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import (
     telemetry_hours,
     telemetry_pattern_counts,
+    telemetry_patterns,
     telemetry_rollups,
     telemetry_segments,
+    telemetry_series,
 )
 from mcp_hub.adapters.records.port import RecordStore
 from mcp_hub.services.telemetry.envelope import KINDS, Kind
 from mcp_hub.services.telemetry.intake.ingest import HOUR_NS
+from mcp_hub.services.telemetry.intake.naming import NOTED_EVERY_S
 from mcp_hub.services.telemetry.storage.sealing import ROLLUPS
 
 _RECORDS_AT_ONCE = 2_000
+_PATTERNS_AT_ONCE = 1_000
+_REMEMBERED_NS = 2 * NOTED_EVERY_S * 10**9
+"""So long after a pattern was noted last, no process takes it to be there any more."""
 _HOURS_AT_ONCE = 4
 _DAY_HOURS = 24
 
@@ -53,6 +59,7 @@ class Retention:
         removed = await self._remove_records(min(hours.values()), None)
         for kind in KINDS:
             removed += await self._remove_records(hours[kind], kind)
+            await self._remove_patterns(hours[kind], kind)
         await self._remove_rollups(now - round(self._kept.rollups_days * _DAY_HOURS))
         return removed
 
@@ -65,6 +72,12 @@ class Retention:
             if not removed:
                 return total
             total += removed
+            await checkpoint()
+
+    async def _remove_patterns(self, hour: int, kind: Kind) -> None:
+        """Remove patterns not seen for as long as records of their kind are kept."""
+        work = partial(_remove_patterns, kind, hour * HOUR_NS - _REMEMBERED_NS)
+        while await self._database.write(work):
             await checkpoint()
 
     async def _remove_rollups(self, hour: int) -> None:
@@ -99,6 +112,17 @@ def _scalar(statement: Any, connection: Connection) -> int | None:
 
 def _remove_below(column: Column[int], bound: int, connection: Connection) -> None:
     connection.execute(delete(column.table).where(column < bound))
+
+
+def _remove_patterns(kind: str, before: int, connection: Connection) -> int:
+    table, series = telemetry_patterns.c, telemetry_series.c
+    old = (
+        select(table.pattern)
+        .join(telemetry_series, series.series == table.series)
+        .where(series.kind == kind, table.last_time < before)
+        .limit(_PATTERNS_AT_ONCE)
+    )
+    return connection.execute(delete(telemetry_patterns).where(table.pattern.in_(old))).rowcount
 
 
 def _remove_parts(kind: str, bound: int, connection: Connection) -> None:

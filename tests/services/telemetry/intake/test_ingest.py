@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.postgresql import PostgresDatabase
@@ -124,6 +124,30 @@ async def test_names_are_kept_for_discovery(database: Database, ingest: Ingest) 
     assert await total(database, telemetry_patterns) == 1
     counts = select(func.sum(telemetry_pattern_counts.c.count))
     assert await database.read(lambda c: int(c.execute(counts).scalar_one())) == 150
+
+
+async def test_patterns_are_noted_again_after_some_hours(
+    database: Database, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def said(*bodies: str) -> None:
+        await ingest.record(from_objects([{"name": "a", "body": b} for b in bodies], "log"))
+
+    seen = select(telemetry_patterns.c.last_time)
+    await said("up", "down")
+    first = await database.read(lambda c: c.execute(seen).scalars().all())
+    await said("up", "down")
+    assert await database.read(lambda c: c.execute(seen).scalars().all()) == first
+    # As after those hours; and that no more of them are taken is said of others only.
+    monkeypatch.setattr(naming, "NOTED_EVERY_S", 0)
+    monkeypatch.setattr(naming, "MAX_PATTERNS", 2)
+    await database.write(lambda c: c.execute(delete(telemetry_patterns)).close())
+    for body in ("down", "up", "sideways"):
+        await said(body)
+    last = await database.read(
+        lambda c: c.execute(select(telemetry_patterns.c.mask, *seen.selected_columns)).all()
+    )
+    assert {row.mask for row in last} == {"up", "down"}
+    assert min(row.last_time for row in last) > max(first)
 
 
 async def test_a_value_of_another_type_is_noted_later(database: Database, ingest: Ingest) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import (
     telemetry_hours,
+    telemetry_patterns,
     telemetry_records,
     telemetry_rollups,
     telemetry_segments,
@@ -92,6 +93,27 @@ async def test_each_kind_is_kept_for_its_own_time(store: Database, ingest: Inges
         NOW_HOUR - 2
     }
     assert [row.hour for row in await rows(store, select(telemetry_hours.c.hour))] == [NOW_HOUR - 2]
+
+
+async def test_patterns_not_seen_for_long_are_removed(store: Database, ingest: Ingest) -> None:
+    made = [
+        Record(id=new_id(moment), kind=kind, name="n", time=moment, body=body)
+        for moment in [NOW_HOUR * HOUR_NS]
+        for kind, body in (("log", "came"), ("log", "went"), ("event", "came"))
+    ]  # fmt: skip
+    await recorded(ingest, made)
+    retention = Retention(
+        store, store_of(store), Kept({"event": 9, "metric": 1, "span": 1, "log": 2}, 9)
+    )
+    patterns = select(telemetry_series.c.kind, telemetry_patterns.c.mask).join(
+        telemetry_patterns, telemetry_patterns.c.series == telemetry_series.c.series
+    )
+    await retention.remove_old()
+    assert len(await rows(store, patterns)) == 3
+    at = update(telemetry_patterns).values(last_time=(NOW_HOUR - 3 * 24) * HOUR_NS)
+    await store.write(lambda c: c.execute(at.where(telemetry_patterns.c.mask == "came")).close())
+    await retention.remove_old()
+    assert sorted(map(tuple, await rows(store, patterns))) == [("event", "came"), ("log", "went")]
 
 
 async def test_it_runs_in_the_background_of_one_process(store: Database, ingest: Ingest) -> None:
