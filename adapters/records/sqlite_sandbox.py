@@ -4,6 +4,7 @@ import re
 import sqlite3
 import time
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import quote
 
 import anyio
@@ -53,6 +54,8 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 _JSON_TABLES = ("json_each", "json_tree")
+_TABLES = "SELECT name FROM main.sqlite_master UNION SELECT name FROM pragma_module_list"
+_BUILT_IN = ("sqlite_", "pragma_")
 _BEGINS_A_SELECT = re.compile(
     r"(?>\s|--[^\n]*\n|/\*.*?\*/|\()*+(?:select|with|values)\b", re.I | re.S
 )
@@ -77,8 +80,9 @@ class SqliteSandbox:
     """A read-only connection for each SELECT, with the views as its temporary ones.
 
     The authorizer lets it read the views, and what they are of through them; call functions of a
-    list; and nothing else. Sorting and grouping spill to files, so that memory is bounded by the
-    limits on the length of a value.
+    list; and nothing else. What reads the tables has a name that nobody can guess, because to the
+    authorizer a WITH is a view like any other. Sorting and grouping spill to files, so that memory
+    is bounded by the limits on the length of a value.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,9 +109,9 @@ class SqliteSandbox:
         deadline = time.monotonic() + limits.timeout_s
         if not _BEGINS_A_SELECT.match(sql):
             raise only_select(f"{' '.join(sql.split()[:1]) or 'Nothing'}")
-        watch = _Authorizer()
+        watch = _Authorizer(f"view_{token_hex(8)}_")
         try:
-            connection = self._connect()
+            connection = self._connect(watch)
         except sqlite3.Error as error:
             raise Unavailable(f"The database cannot be read: {error}.") from error
         try:
@@ -124,7 +128,7 @@ class SqliteSandbox:
         finally:
             connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, watch: "_Authorizer") -> sqlite3.Connection:
         uri = f"file:{quote(str(self._path))}?mode=ro"
         connection = sqlite3.connect(
             uri, uri=True, timeout=1.0, isolation_level=None, check_same_thread=False
@@ -133,10 +137,13 @@ class SqliteSandbox:
             connection.execute("PRAGMA cache_size = -8192")
             connection.execute("PRAGMA temp_store = FILE")
             for view in VIEWS:
-                connection.execute(f"CREATE TEMP VIEW {view.name} AS {view.select('sqlite')}")
+                inner = f"{watch.prefix}{view.name}"
+                connection.execute(f"CREATE TEMP VIEW {inner} AS {view.select('sqlite')}")
+                connection.execute(f"CREATE TEMP VIEW {view.name} AS SELECT * FROM {inner}")
             for table in _JSON_TABLES:
                 # Afterwards it is known, and need not be declared under the authorizer's eyes.
                 connection.execute(f"SELECT * FROM {table}('[]')").fetchall()
+            watch.tables = {name.lower() for (name,) in connection.execute(_TABLES)}
             connection.execute("PRAGMA query_only = ON")
             for limit, value in _LIMITS.items():
                 connection.setlimit(limit, value)
@@ -156,7 +163,11 @@ def _quoted_key(found: re.Match[str]) -> str:
 class _Authorizer:
     """What SQLite asks while it compiles a statement; remembers the first refusal."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        """Of the names of what may read the tables."""
+        self.tables: set[str] = set()
+        """What a name may stand for besides the views and what is after WITH."""
         self.refused: HubError | None = None
 
     def __call__(
@@ -177,10 +188,13 @@ class _Authorizer:
             return only_select(f"The function {second}")
         if action != sqlite3.SQLITE_READ:
             return None
-        if first in (*VIEW_NAMES, *_JSON_TABLES):
+        name = (first or "").lower()
+        if name in (*VIEW_NAMES, *_JSON_TABLES) or name.startswith(self.prefix):
             return None
-        # Which column is read is said but where only rows are counted.
-        if first in TABLES and ((by or "").lower() in VIEW_NAMES or not second):
+        if name in TABLES and (by or "").startswith(self.prefix):
+            return None
+        # Where only rows are counted no column is named, and what is after WITH is asked for too.
+        if not second and name not in self.tables and not name.startswith(_BUILT_IN):
             return None
         return unknown_view(first or "")
 

@@ -82,6 +82,8 @@ class SandboxContract:
     async def test_ordinary_sql_works(self, sandbox: Sandbox, filled: None) -> None:
         for sql in (
             "WITH slow AS (SELECT * FROM records WHERE duration_ms > 9) SELECT count(*) FROM slow",
+            "WITH one AS (SELECT 1 AS x) SELECT count(*) FROM one",
+            "WITH names AS (SELECT DISTINCT name FROM records) SELECT count(*) FROM names, NAMES n",
             "SELECT count(*) FROM (SELECT DISTINCT service, kind FROM records) x, rollups r",
             "SELECT name, row_number() OVER (PARTITION BY kind ORDER BY time_ns DESC) FROM records",
             "SELECT a.name FROM records a JOIN records b USING (id) LEFT JOIN rollups r "
@@ -150,8 +152,11 @@ class SandboxContract:
 
     @pytest.mark.parametrize(
         "table",
-        ["jobs", "models", "telemetry_alerts", "sqlite_master", "pg_class", "pg_catalog.pg_roles"],
-    )
+        [
+            "jobs", "models", "telemetry_alerts", "telemetry_records", "TELEMETRY_ROLLUPS",
+            "sqlite_master", "pragma_database_list", "pg_class", "pg_catalog.pg_roles",
+        ],
+    )  # fmt: skip
     async def test_no_other_table_is_read(self, sandbox: Sandbox, filled: None, table: str) -> None:
         for sql in (
             "SELECT * FROM {0}",
@@ -163,6 +168,9 @@ class SandboxContract:
             "WITH records AS (SELECT * FROM {0}) SELECT * FROM records",
             "SELECT * FROM records r JOIN {0} j ON 1 = 1",
             "SELECT * FROM (WITH {0} AS (SELECT 1) SELECT * FROM {0}) a, {0}",
+            "SELECT count(*) FROM (WITH {0} AS (SELECT 1) SELECT * FROM {0}) a, {0}",
+            "WITH records AS (SELECT * FROM {0}) SELECT count(*) FROM records",
+            "SELECT count(*) FROM main.{0}",
             "SELECT * FROM main.{0}",
             "SELECT * FROM public.{0}",
         ):

@@ -45,6 +45,14 @@ class TestSqliteSandbox(SandboxContract):
         with pytest.raises(TimedOut):
             await sandbox.select(sql, SHORT)
 
+    async def test_what_recurses_is_counted(self, sandbox: SqliteSandbox, filled: None) -> None:
+        for sql in (
+            "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r WHERE x < 202) "
+            "SELECT count(*) FROM r",
+            "WITH RECURSIVE r AS (SELECT name FROM records) SELECT count(*) FROM r",
+        ):
+            assert (await sandbox.select(sql, LIMITS)).rows == [[202]]
+
     async def test_values_cannot_grow_without_bound(self, sandbox: SqliteSandbox) -> None:
         doubled = "WITH RECURSIVE r(x) AS (SELECT 'x' UNION ALL SELECT x || x FROM r) "
         for sql in (
