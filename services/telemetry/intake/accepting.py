@@ -302,8 +302,8 @@ def record_of(said: Said, default_kind: Kind) -> Record:
     else:
         time_ns = parse_time(said.time) if said.time is not None else told or time.time_ns()
     duration = said.duration_ns
-    if duration is None and said.duration_ms is not None:
-        duration = round(said.duration_ms * 1_000_000)
+    if said.duration_ms is not None:
+        duration = _duration(said.duration_ms, duration)
     return _record(
         kind,
         said.name,
@@ -322,6 +322,17 @@ def record_of(said: Said, default_kind: Kind) -> Record:
         said.resource,
         id is not None and said.time is None and told is None,
     )
+
+
+def _duration(ms: float, ns: int | None) -> int:
+    """Of both, the finer one; the other may have been cut to whole milliseconds."""
+    if ns is None:
+        return round(ms * 1_000_000)
+    if not abs(ns - ms * 1_000_000) < 1_000_000:
+        raise ValueError(
+            f"duration_ns is {ns} and duration_ms is {ms:g}, which is not the same: give one"
+        )
+    return ns
 
 
 def _hex(field: str, text: str, length: int) -> bytes | None:

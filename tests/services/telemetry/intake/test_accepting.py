@@ -72,6 +72,10 @@ def test_what_is_wrong_is_said(record: dict[str, Any], message: str) -> None:
         ({"name": "a", "value": "5"}, "value is of the type str; it takes float"),
         ({"name": "a", "severity": [1]}, "severity is of the type array; it takes int or str"),
         ({}, "name is missing"),
+        (
+            {"name": "a", "duration_ms": 12, "duration_ns": 12_000},
+            "duration_ns is 12000 and duration_ms is 12, which is not the same: give one",
+        ),
     ],
 )
 def test_what_would_be_right_is_said(record: dict[str, Any], message: str) -> None:
@@ -81,6 +85,12 @@ def test_what_would_be_right_is_said(record: dict[str, Any], message: str) -> No
         from_lines(json.dumps(record).encode(), "event"),
     ):
         assert message in batch.rejected[0].message
+
+
+@pytest.mark.parametrize("ms", [12, 12.345678, 13])
+def test_of_two_durations_that_agree_the_finer_is_kept(ms: float) -> None:
+    said = {"name": "a", "duration_ms": ms, "duration_ns": 12_345_678}
+    assert [one.duration_ns for one in from_objects([said], "event").records] == [12_345_678]
 
 
 def test_a_complaint_is_short_whatever_it_quotes() -> None:
