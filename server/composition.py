@@ -21,6 +21,7 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.telemetry.envelope import WORKER_SERVICE
 from mcp_hub.services.telemetry.own.facts import Facts, facts_of
 from mcp_hub.services.telemetry.own.own import OwnTelemetry
 from mcp_hub.services.training.execution import Limits
@@ -28,8 +29,6 @@ from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
 _MB = 1024 * 1024
-WORKER_SERVICE = "mcp-hub-worker"
-"""What a worker calls itself in telemetry."""
 
 
 @asynccontextmanager

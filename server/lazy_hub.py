@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from mcp_hub.adapters.errors import HubError, Unavailable
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
+from mcp_hub.services.telemetry.envelope import HUB_SERVICE
 from mcp_hub.services.telemetry.own.own import SILENT, Collected, OwnTelemetry
 
 Opener = Callable[[], AbstractAsyncContextManager[Hub]]
@@ -109,7 +110,7 @@ async def lazy_hub(settings: Settings) -> AsyncIterator[LazyHub]:
             hub.close()
 
 
-def own_telemetry(settings: Settings, service: str = "mcp-hub") -> OwnTelemetry:
+def own_telemetry(settings: Settings, service: str = HUB_SERVICE) -> OwnTelemetry:
     """What a process of these settings records of itself."""
     told = settings.telemetry
     return OwnTelemetry(

@@ -13,6 +13,7 @@ from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Webhook
 from mcp_hub.services.telemetry.alerts.evaluating import Evaluator
 from mcp_hub.services.telemetry.alerts.measuring import Measuring
 from mcp_hub.services.telemetry.alerts.service import AlertService
+from mcp_hub.services.telemetry.envelope import HUB_SERVICE
 from mcp_hub.services.telemetry.intake.ingest import Ingest
 from mcp_hub.services.telemetry.own.facts import Facts
 from mcp_hub.services.telemetry.own.own import OwnTelemetry
@@ -23,7 +24,7 @@ def choose_senders(
     settings: Settings,
     own: OwnTelemetry,
     facts: Callable[[], Awaitable[Facts]],
-    service: str = "mcp-hub",
+    service: str = HUB_SERVICE,
 ) -> dict[str, Sender[Any]]:
     """What reports to the endpoints of the settings, by the name that health has for it."""
     told = settings.telemetry

@@ -26,6 +26,11 @@ AHEAD_NS = 24 * 3600 * 10**9
 UNKNOWN_SERVICE = "unknown_service"
 """What OpenTelemetry calls a service that does not say its name."""
 
+HUB_SERVICE = "mcp-hub"
+WORKER_SERVICE = "mcp-hub-worker"
+OWN_SERVICES = (HUB_SERVICE, WORKER_SERVICE)
+"""As which the hub records what it does itself."""
+
 SEVERITIES = {"trace": 1, "debug": 5, "info": 9, "warn": 13, "error": 17, "fatal": 21}
 """OpenTelemetry's severity numbers; each name stands for its number and the three after it."""
 ERROR = SEVERITIES["error"]

@@ -23,6 +23,7 @@ from mcp_hub.services.telemetry.alerts.measuring import Measuring
 from mcp_hub.services.telemetry.alerts.rules import Rule
 from mcp_hub.services.telemetry.alerts.states import AlertState, Transition, step
 from mcp_hub.services.telemetry.alerts.store import Alert
+from mcp_hub.services.telemetry.envelope import HUB_SERVICE
 from mcp_hub.services.telemetry.intake.accepting import Batch, make_record
 from mcp_hub.services.telemetry.intake.ingest import Ingest
 
@@ -131,7 +132,7 @@ class Evaluator:
                 "event",
                 f"alert.{move}",
                 time.time_ns(),
-                service="mcp-hub",
+                service=HUB_SERVICE,
                 attributes={
                     "alert.name": alert.name, "alert.condition": rule.condition,
                     "alert.value": value,

@@ -11,10 +11,8 @@ from sqlalchemy import Connection, select
 from mcp_hub.adapters.database.schema import promotions
 from mcp_hub.adapters.database.telemetry_schema import telemetry_records, telemetry_series
 from mcp_hub.services.telemetry.anomalies.findings import shown
+from mcp_hub.services.telemetry.envelope import HUB_SERVICE
 from mcp_hub.services.telemetry.intake.rollups import MINUTE_NS
-
-HUB = "mcp-hub"
-"""The service that the hub's own promotions are changes of."""
 
 _MAX_EVENTS = 200
 _MAX_SPANS = 20_000
@@ -135,7 +133,7 @@ def _promotions(connection: Connection, since: int, until: int) -> list[Change]:
     for name, alias, version, previous, decided_at in rows:
         instead = f", before {previous}" if previous is not None else ""
         says = f"model {name} version {version} was promoted to {alias}{instead}"
-        found.append(Change("promotion", HUB, decided_at / 60_000, says))
+        found.append(Change("promotion", HUB_SERVICE, decided_at / 60_000, says))
     return found
 
 

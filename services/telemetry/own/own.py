@@ -75,7 +75,11 @@ class OwnTelemetry:
     """The records of one process about itself. Nothing is recorded if nothing is collected."""
 
     def __init__(
-        self, collected: Collected | None = None, *, service: str = "mcp-hub", **resource: str
+        self,
+        collected: Collected | None = None,
+        *,
+        service: str = envelope.HUB_SERVICE,
+        **resource: str,
     ) -> None:
         self._collected = collected or Collected()
         self._service = service

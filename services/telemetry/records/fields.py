@@ -16,6 +16,7 @@ from mcp_hub.adapters.database.telemetry_schema import (
 )
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
+from mcp_hub.services.telemetry.envelope import OWN_SERVICES
 from mcp_hub.services.telemetry.filtering.filters import FIELDS
 from mcp_hub.services.telemetry.intake.rollups import MINUTE_NS
 from mcp_hub.services.telemetry.records import presenting
@@ -41,19 +42,26 @@ class Fields:
         self._database = database
 
     async def fields(
-        self, name: str | None = None, *, limit: int | None = None, cursor: str | None = None
+        self,
+        name: str | None = None,
+        *,
+        service: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> FieldsView:
         """All names, those of the last day first and the commonest of them; or one name's fields.
 
+        The hub's own are left out unless the name or the service is given.
+
         Raises:
-            NotFound: there is no such name.
+            NotFound: there is no such name or service.
             InvalidArgument: the limit or the cursor is wrong.
         """
         rows = _USUAL_LIMIT if limit is None else check_limit(limit)
         characters = presenting.CHARACTERS if limit is None else _CHARACTERS_ASKED
         if name is None:
-            return await self._overview(rows, characters, cursor)
-        return await self._of(name, rows, characters, cursor)
+            return await self._overview(service, rows, characters, cursor)
+        return await self._of(name, service, rows, characters, cursor)
 
     async def services(self, prefix: str = "") -> list[str]:
         """Services whose names begin so, whatever the case; at most 200."""
@@ -62,16 +70,22 @@ class Fields:
         query = select(column).where(begins).distinct().order_by(column).limit(_SERVICES_LISTED)
         return await self._database.read(lambda c: list(c.execute(query).scalars()))
 
-    async def _overview(self, limit: int, characters: int, cursor: str | None) -> FieldsView:
+    async def _overview(
+        self, service: str | None, limit: int, characters: int, cursor: str | None
+    ) -> FieldsView:
+        of = telemetry_series.c.service
+        here = of.not_in(OWN_SERVICES) if service is None else of == service
         if cursor is None:
             until, after = time.time_ns() // MINUTE_NS + 1, None
         else:
             until, count, name, kind = decode_cursor(cursor, int, int, str, str)
             after = (count, name, kind)
-        found = await self._database.read(lambda c: _names(c, until, after, limit + 1))
+        found = await self._database.read(lambda c: _names(c, here, until, after, limit + 1))
+        if service is not None and not found and cursor is None:
+            raise await self._database.read(lambda c: _no_such_service(c, service))
         shown, more = found[:limit], len(found) > limit
         services, keys = await self._database.read(
-            lambda c: _of_names(c, [(row.name, row.kind) for row in shown])
+            lambda c: _of_names(c, here, [(row.name, row.kind) for row in shown])
         )
         rows = [
             [
@@ -99,11 +113,20 @@ class Fields:
             else "Nothing was recorded yet: telemetry_record, or POST /v1/traces, logs, metrics.",
         )
 
-    async def _of(self, name: str, limit: int, characters: int, cursor: str | None) -> FieldsView:
+    async def _of(
+        self, name: str, service: str | None, limit: int, characters: int, cursor: str | None
+    ) -> FieldsView:
         after = decode_cursor(cursor, str)[0] if cursor else ""
         since = time.time_ns() // MINUTE_NS - DAY_MINUTES
+        table = telemetry_series.c
+        here = table.name == name
         series = await self._database.read(lambda c: _series_of(c, name, since))
-        rows = await self._database.read(lambda c: _attributes_of(c, name, after, limit + 1))
+        if service is not None:
+            here = and_(here, table.service == service)
+            series = [row for row in series if row.service == service]
+            if not series:
+                raise await self._database.read(lambda c: _no_such_service(c, service, name))
+        rows = await self._database.read(lambda c: _attributes_of(c, here, after, limit + 1))
         found = await to_thread.run_sync(_merged, rows)
         count = presenting.room_for(found[:limit], characters)
         more = len(found) > count
@@ -131,7 +154,11 @@ def _counts(*conditions: ColumnElement[bool]) -> Any:
 
 
 def _names(
-    connection: Connection, until: int, after: tuple[int, str, str] | None, limit: int
+    connection: Connection,
+    here: ColumnElement[bool],
+    until: int,
+    after: tuple[int, str, str] | None,
+    limit: int,
 ) -> Sequence[Any]:
     minute = telemetry_rollups.c.minute
     counts = _counts(minute >= until - DAY_MINUTES, minute < until)
@@ -140,6 +167,7 @@ def _names(
     query = (
         select(table.name, table.kind, func.max(table.unit).label("unit"), count.label("count"))
         .select_from(telemetry_series.outerjoin(counts, table.series == counts.c.series))
+        .where(here)
         .group_by(table.name, table.kind)
         .order_by(count.desc(), table.name, table.kind)
         .limit(limit)
@@ -154,10 +182,12 @@ def _names(
 Groups = dict[tuple[str, str], list[str]]
 
 
-def _of_names(connection: Connection, names: Sequence[tuple[str, str]]) -> tuple[Groups, Groups]:
+def _of_names(
+    connection: Connection, here: ColumnElement[bool], names: Sequence[tuple[str, str]]
+) -> tuple[Groups, Groups]:
     """The services and the attributes' keys of names of a kind."""
     table = telemetry_series.c
-    here = tuple_(table.name, table.kind).in_(names)
+    here = and_(here, tuple_(table.name, table.kind).in_(names))
     services: Groups = {}
     query = select(table.name, table.kind, table.service).where(here).order_by(table.service)
     for row in connection.execute(query.limit(_ROWS_OF_KEYS)):
@@ -203,10 +233,24 @@ def _series_of(connection: Connection, name: str, since: int) -> Sequence[Any]:
     return found
 
 
-def _attributes_of(connection: Connection, name: str, after: str, limit: int) -> Sequence[Any]:
+def _no_such_service(connection: Connection, service: str, name: str | None = None) -> NotFound:
+    table = telemetry_series.c
+    query = select(table.service).distinct().limit(_NAMES_SHOWN)
+    if name is not None:
+        query = query.where(table.name == name)
+    known = connection.execute(query).scalars()
+    of = "" if name is None else f" and the name {name!r}"
+    return NotFound(
+        f"No record has the service {service!r}{of}.", names_hint(service, known, "services")
+    )
+
+
+def _attributes_of(
+    connection: Connection, of: ColumnElement[bool], after: str, limit: int
+) -> Sequence[Any]:
     """Rows of the next `limit` keys, in order."""
     table = telemetry_attributes.c
-    series = select(telemetry_series.c.series).where(telemetry_series.c.name == name)
+    series = select(telemetry_series.c.series).where(of)
     here = table.series.in_(series)
     # By code points, in which Python sorts them too.
     in_order = table.key if connection.dialect.name == "sqlite" else table.key.collate("C")

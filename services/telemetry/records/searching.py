@@ -43,6 +43,7 @@ _FEW_SERIES = 50
 _USUAL_LIMIT = 20
 _RARE_DIGITS = 6
 _NAMES_SHOWN = 5_000
+_NAMING = {("series", "name"), ("series", "service"), ("record", "id"), ("record", "trace_id")}
 _LATEST = 2**63 - 1
 
 Position = tuple[int, bytes]
@@ -61,6 +62,13 @@ class _Search:
     series: list[int] | None = None
     """The series that fit, if they are few."""
     conditions: list[ColumnElement[bool]] = field(default_factory=list)
+    left_out: bool = False
+    """Whether there are records of the hub's own, which are not meant."""
+
+    @property
+    def means_own(self) -> bool:
+        """Whether something is named that may be the hub's own."""
+        return any((one.field.source, one.field.key) in _NAMING for one in self.filter.conditions)
 
     @property
     def direct(self) -> bool:
@@ -111,6 +119,8 @@ class Searching:
         also: Filter | None = None,
     ) -> SearchResult:
         """The newest records that fit all that is given; without a limit, as many as are soon read.
+
+        The hub's own are left out unless a name, service, trace or id is given.
 
         Raises:
             InvalidArgument: an argument is wrong, or `where` names what no record has.
@@ -179,6 +189,12 @@ class Searching:
             else:
                 # Not by the index of series: these are too many for it.
                 search.conditions.append((telemetry_records.c.series + 0).in_(fitting))
+        if not search.means_own:
+            own = select(telemetry_series.c.series).where(
+                telemetry_series.c.service.in_(envelope.OWN_SERVICES)
+            )
+            search.conditions.append(telemetry_records.c.series.not_in(own))
+            search.left_out = connection.execute(own.limit(1)).first() is not None
         search.conditions += search.words.conditions(telemetry_series.c.name)
 
     async def _one(self, search: _Search, id: bytes) -> SearchResult:
@@ -214,6 +230,8 @@ class Searching:
             notes.append('Long texts are cut: where={"id": …} gives one record whole.')
         if not found.records and more is None:
             notes.append(await self._database.read(lambda c: _why_none(c, search.filter)))
+            if search.left_out:
+                notes.append(f"The hub's own were left out: service is {envelope.HUB_SERVICE!r}.")
         return SearchResult(
             columns=columns,
             rows=rows,

@@ -65,6 +65,28 @@ async def test_a_name_has_fields_with_types_and_values(store: Database, ingest: 
     assert [row[0] for row in (*first.rows, *second.rows)] == list(rows)
 
 
+async def test_the_hub_s_own_are_shown_by_service_or_name(store: Database, ingest: Ingest) -> None:
+    await record(
+        ingest,
+        {"name": "call", "service": "mcp-hub", "attributes": {"tool": "predict"}},
+        {"name": "call", "service": "web", "attributes": {"path": "/"}},
+        {"name": "attempt", "service": "mcp-hub-worker"},
+    )
+    fields = Fields(store)
+    assert [row[:1] + row[4:] for row in (await fields.fields()).rows] == [
+        ["call", ["web"], ["path"]]
+    ]
+    assert [row[0] for row in (await fields.fields(service="mcp-hub-worker")).rows] == ["attempt"]
+    assert [row[0] for row in (await fields.fields("call")).rows] == ["path", "tool"]
+    of_hub = await fields.fields("call", service="mcp-hub")
+    assert [row[0] for row in of_hub.rows] == ["tool"]
+    assert of_hub.series == [["event", "mcp-hub", 1, None]]
+    for name in (None, "call"):
+        with pytest.raises(NotFound, match="'wbe'") as error:
+            await fields.fields(name, service="wbe")
+        assert "Did you mean 'web'?" in str(error.value.hint)
+
+
 async def test_what_is_not_there_is_told(store: Database, ingest: Ingest) -> None:
     fields = Fields(store)
     nothing = await fields.fields()

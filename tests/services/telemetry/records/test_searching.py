@@ -95,6 +95,31 @@ def both(record: dict[str, Any]) -> str:
     return f"{record['body']}\n{record['attributes']['tag']}"
 
 
+async def test_the_hub_s_own_are_left_out_unless_they_are_meant(
+    store: Database, ingest: Ingest
+) -> None:
+    trace = "ab" * 16
+    own = {"name": "call", "service": "mcp-hub", "trace_id": trace, "body": "said"}
+    await record(ingest, own | {"id": "own-7"}, own | {"service": "mcp-hub-worker"})
+    searching = Searching(store)
+    nothing = await searching.search(text="said")
+    assert nothing.rows == []
+    assert "service is 'mcp-hub'" in str(nothing.note)
+    await record(ingest, {"name": "call", "service": "web", "body": "said"})
+    for given, services in (
+        ({}, ["web"]),
+        ({"text": "said", "kind": "log"}, ["web"]),
+        ({"where": {"body": "said"}}, ["web"]),
+        ({"service": "mcp-hub"}, ["mcp-hub"]),
+        ({"name": "call"}, ["mcp-hub", "mcp-hub-worker", "web"]),
+        ({"where": {"service": {"prefix": "mcp"}}}, ["mcp-hub", "mcp-hub-worker"]),
+        ({"where": {"trace_id": trace}}, ["mcp-hub", "mcp-hub-worker"]),
+    ):  # fmt: skip
+        found = await searching.search(**given)  # type: ignore[arg-type]
+        assert sorted(column(found, "service")) == services, given
+    assert (await searching.search(where={"id": "own-7"})).rows
+
+
 async def test_what_comes_meanwhile_does_not_disturb_the_pages(
     store: Database, ingest: Ingest, records: list[dict[str, Any]]
 ) -> None:
