@@ -326,6 +326,8 @@ def record_of(said: Said, default_kind: Kind) -> Record:
 
 def _duration(ms: float, ns: int | None) -> int:
     """Of both, the finer one; the other may have been cut to whole milliseconds."""
+    if not math.isfinite(ms):
+        raise ValueError(f"duration_ms is {ms:g}, which is no length of time")
     if ns is None:
         return round(ms * 1_000_000)
     if not abs(ns - ms * 1_000_000) < 1_000_000:

@@ -1,4 +1,5 @@
 import json
+import math
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -181,3 +182,9 @@ def test_ids_are_uuids_of_version_7() -> None:
     for id in ids:
         assert (id[6] >> 4, id[8] >> 6) == (7, 2)
         assert envelope.time_of(id) == TIME
+
+
+def test_an_infinite_duration_is_refused_alone() -> None:
+    batch = from_objects([{"name": "a", "duration_ms": math.inf}, {"name": "b"}], "event")
+    assert [record.name for record in batch.records] == ["b"]
+    assert [rejected.index for rejected in batch.rejected] == [0]
