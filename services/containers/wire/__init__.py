@@ -1,0 +1,1 @@
+"""How the hub speaks MCP to a server in a container, and how hub processes speak of one."""

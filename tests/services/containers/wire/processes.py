@@ -1,0 +1,72 @@
+"""MCP servers as local processes, spoken to over their pipes."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+from anyio.abc import Process
+
+from mcp_hub.adapters.errors import Unavailable
+
+HERE = Path(__file__).parent
+SDK_SERVER = [sys.executable, str(HERE / "mcp_server.py")]
+
+
+class Pipes:
+    """A `ByteStream` over the pipes of a process."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    async def send(self, data: bytes) -> None:
+        assert self.process.stdin
+        try:
+            await self.process.stdin.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise Unavailable("The server's standard input is closed.") from None
+
+    async def receive(self) -> bytes | None:
+        assert self.process.stdout
+        try:
+            return await self.process.stdout.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
+            return None
+
+
+@asynccontextmanager
+async def started(command: Sequence[str]) -> AsyncIterator[Pipes]:
+    """The streams of a process, which is killed at the end."""
+    process = await anyio.open_process(command, stderr=subprocess.DEVNULL)
+    try:
+        yield Pipes(process)
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
+
+
+class RecordingCaller:
+    """Remembers what it is told, and answers as it is set to."""
+
+    def __init__(self, *answers: dict[str, object] | Exception) -> None:
+        self.progressed: list[dict[str, object]] = []
+        self.logged: list[dict[str, object]] = []
+        self.asked: list[tuple[str, dict[str, object]]] = []
+        self._answers = list(answers)
+
+    async def progress(self, params: dict[str, object]) -> None:
+        self.progressed.append(params)
+
+    async def log(self, params: dict[str, object]) -> None:
+        self.logged.append(params)
+
+    async def ask(self, method: str, params: dict[str, object]) -> dict[str, object]:
+        self.asked.append((method, params))
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
