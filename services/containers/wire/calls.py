@@ -1,10 +1,16 @@
 """A request that waits for its answer, and what its caller is told and asked meanwhile."""
 
+import logging
 from collections import deque
 from contextvars import copy_context
 from typing import Any, Protocol
 
 import anyio
+
+from mcp_hub.adapters.errors import HubError
+from mcp_hub.services.containers.wire.messages import INTERNAL_ERROR, INVALID_REQUEST, RpcError
+
+logger = logging.getLogger(__name__)
 
 _EVENTS_KEPT = 256
 
@@ -84,3 +90,20 @@ class Call:
         """Nobody waits any more: withdraw what the caller is being asked."""
         for question in self.questions:
             question.cancel()
+
+
+async def asked(
+    caller: Caller | None, method: str, params: dict[str, Any]
+) -> dict[str, Any] | RpcError:
+    """What `caller` says to a question, whose wording is the server's; why not, if it cannot."""
+    if caller is None:
+        return RpcError(INVALID_REQUEST, f"{method}: the caller cannot be asked.")
+    try:
+        return await caller.ask(method, params)
+    except RpcError as error:
+        return error
+    except HubError as error:
+        return RpcError(INTERNAL_ERROR, error.message, error.as_dict())
+    except Exception:  # the question ends here
+        logger.exception("%s failed", method)
+        return RpcError(INTERNAL_ERROR, f"{method} failed inside the hub.")

@@ -10,8 +10,8 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from mcp_hub.adapters.errors import HubError, TimedOut, Unavailable
-from mcp_hub.services.containers.wire.calls import Call, Caller
+from mcp_hub.adapters.errors import TimedOut, Unavailable
+from mcp_hub.services.containers.wire.calls import Call, Caller, asked
 from mcp_hub.services.containers.wire.framing import MAX_LINE, Lines
 from mcp_hub.services.containers.wire.messages import (
     INTERNAL_ERROR,
@@ -252,12 +252,11 @@ class Channel:
                 self._outbox.put(error_line(id, found))
             return
         assert self._tasks is not None
-        call, caller = found
         scope = self._questions[id] = anyio.CancelScope()
-        call.questions.add(scope)
-        call.context.run(self._tasks.start_soon, self._ask, scope, call, caller, message)
+        found.questions.add(scope)
+        found.context.run(self._tasks.start_soon, self._ask, scope, found, message)
 
-    def _whom_to_ask(self, method: str) -> tuple[Call, Caller] | RpcError:
+    def _whom_to_ask(self, method: str) -> Call | RpcError:
         if method not in _QUESTIONS:
             return RpcError(METHOD_NOT_FOUND, f"{method[:100]} is nothing that a client does.")
         asking = [call for call in self._calls.values() if call.method in _ASKING]
@@ -269,29 +268,20 @@ class Channel:
                 f"{method}: it cannot be told which of {len(asking)} calls in flight asks. "
                 'Deploy the server with state="per_session".',
             )
-        if asking[0].caller is None:
-            return RpcError(INVALID_REQUEST, f"{method}: the caller cannot be asked.")
-        return asking[0], asking[0].caller
+        return asking[0]
 
-    async def _ask(
-        self, scope: anyio.CancelScope, call: Call, caller: Caller, message: Message
-    ) -> None:
-        id, method = message.id, message.method or ""
+    async def _ask(self, scope: anyio.CancelScope, call: Call, message: Message) -> None:
         try:
             with scope:
-                try:
-                    line = result_line(id, await caller.ask(method, message.params or {}))
-                except RpcError as error:
-                    line = error_line(id, error)
-                except HubError as error:
-                    line = error_line(id, RpcError(INTERNAL_ERROR, error.message, error.as_dict()))
-                except Exception:  # the server's request ends here
-                    logger.exception("%s of %s failed", method, self._name)
-                    line = error_line(id, RpcError(INTERNAL_ERROR, f"{method} failed in the hub."))
-                self._outbox.put(line)
+                said = await asked(call.caller, message.method or "", message.params or {})
+                self._outbox.put(
+                    error_line(message.id, said)
+                    if isinstance(said, RpcError)
+                    else result_line(message.id, said)
+                )
         finally:
             call.questions.discard(scope)
-            self._questions.pop(id, None)
+            self._questions.pop(message.id, None)
 
     def _only_asking(self) -> Call | None:
         """The one call in flight that has somebody to speak to, if it is one."""

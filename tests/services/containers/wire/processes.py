@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, ClassVar
 
 import anyio
 from anyio.abc import Process
@@ -52,21 +53,34 @@ async def started(command: Sequence[str]) -> AsyncIterator[Pipes]:
 class RecordingCaller:
     """Remembers what it is told, and answers as it is set to."""
 
-    def __init__(self, *answers: dict[str, object] | Exception) -> None:
-        self.progressed: list[dict[str, object]] = []
-        self.logged: list[dict[str, object]] = []
-        self.asked: list[tuple[str, dict[str, object]]] = []
+    SILENT: ClassVar[dict[str, Any]] = {"silent": True}
+    """The answer of a caller that never gives one."""
+
+    def __init__(self, *answers: dict[str, Any] | Exception) -> None:
+        self.progressed: list[dict[str, Any]] = []
+        self.logged: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.waiting = 0
+        self.may_go_on: anyio.Event | None = None
         self._answers = list(answers)
 
-    async def progress(self, params: dict[str, object]) -> None:
+    async def progress(self, params: dict[str, Any]) -> None:
+        if self.may_go_on is not None:
+            await self.may_go_on.wait()
         self.progressed.append(params)
 
-    async def log(self, params: dict[str, object]) -> None:
+    async def log(self, params: dict[str, Any]) -> None:
         self.logged.append(params)
 
-    async def ask(self, method: str, params: dict[str, object]) -> dict[str, object]:
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((method, params))
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
+        if answer is self.SILENT:
+            self.waiting += 1
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self.waiting -= 1
         return answer
