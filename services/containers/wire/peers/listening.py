@@ -83,14 +83,27 @@ async def listen_tcp(host: str, port: int) -> AsyncIterator[Listening]:
 
 
 async def connect(address: str) -> SocketStream:
-    """A connection to a `Listening.address`. Raises OSError, and InvalidArgument for another."""
+    """A connection to a `Listening.address`.
+
+    Raises:
+        ConnectionRefusedError, FileNotFoundError: nobody listens there.
+        OSError: it cannot be reached.
+        InvalidArgument: it is no such address.
+    """
     kind, _, rest = address.partition(":")
     if kind == "unix":
         return await anyio.connect_unix(rest)
     host, _, port = rest.rpartition(":")
     if kind != "tcp" or not port.isdecimal():
         raise InvalidArgument(f"{address!r} is no address of a hub process.")
-    return await anyio.connect_tcp(host.strip("[]"), int(port))
+    try:
+        return await anyio.connect_tcp(host.strip("[]"), int(port))
+    except OSError as error:
+        causes = error.__cause__
+        each = causes.exceptions if isinstance(causes, ExceptionGroup) else (causes,)
+        if all(isinstance(cause, ConnectionRefusedError) for cause in each):
+            raise ConnectionRefusedError(address) from error
+        raise
 
 
 def _place(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -75,7 +76,7 @@ class _Connection:
         self._stream = stream
         self._handler = handler
         self._outbox = Outbox(self._write)
-        self._lines = Lines(_LONGEST_SECRET)
+        self._lines = Lines(MAX_PEER_LINE)
         self._requests: dict[int, _Running] = {}
 
     async def serve(self, secret: bytes) -> None:
@@ -90,23 +91,20 @@ class _Connection:
 
     async def _greeted(self, secret: bytes) -> list[bytes] | None:
         """The lines that came right behind the secret; None for a stranger."""
-        lines: list[bytes] = []
+        said = b""
         with anyio.move_on_after(_GREETING_S):
-            while not lines and not self._lines.overlong:
+            while b"\n" not in said and len(said) <= _LONGEST_SECRET:
                 chunk = await self._receive()
                 if chunk is None:
                     return None
-                head, end, rest = chunk.partition(b"\n")
-                lines = self._lines.feed(head + end)
-            if lines and hmac.compare_digest(lines[0], secret):
-                self._lines = Lines(MAX_PEER_LINE)
+                said += chunk
+            first, _, rest = said.partition(b"\n")
+            if hmac.compare_digest(first, secret):
                 self._outbox.put(WELCOME + b"\n")
                 return self._lines.feed(rest)
             logger.warning("Somebody without the secret spoke to this hub process")
-            try:
+            with suppress(Unavailable):
                 await self._write(STRANGER + b"\n")
-            except Unavailable:
-                return None
         return None
 
     async def _read(self, tasks: TaskGroup, lines: list[bytes]) -> None:

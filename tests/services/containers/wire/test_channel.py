@@ -11,10 +11,9 @@ from mcp_hub.adapters.errors import TimedOut, Unavailable
 from mcp_hub.services.background import in_background
 from mcp_hub.services.containers.wire.channel import Channel
 from mcp_hub.services.containers.wire.messages import RpcError
+from tests.services.containers.wire.processes import RecordingCaller
+from tests.services.containers.wire.scripted import Scripted
 from tests.waiting import eventually
-
-from .processes import RecordingCaller
-from .scripted import Scripted
 
 Outcomes = list[dict[str, Any] | Exception]
 

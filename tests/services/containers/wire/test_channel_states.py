@@ -13,8 +13,7 @@ from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.services.background import in_background
 from mcp_hub.services.containers.wire.channel import Channel
 from mcp_hub.services.containers.wire.messages import RpcError
-
-from .scripted import Scripted
+from tests.services.containers.wire.scripted import Scripted
 
 steps = st.lists(
     st.tuples(

@@ -10,8 +10,7 @@ from mcp_hub.adapters.errors import TimedOut
 from mcp_hub.services.containers.wire.calls import Caller
 from mcp_hub.services.containers.wire.input_required import MAX_ROUNDS, resolving
 from mcp_hub.services.containers.wire.messages import RpcError
-
-from .processes import RecordingCaller
+from tests.services.containers.wire.processes import RecordingCaller
 
 ELICIT = {"method": "elicitation/create", "params": {"message": "?"}}
 

@@ -12,8 +12,7 @@ from mcp_hub.services.background import in_background
 from mcp_hub.services.containers.wire.channel import Channel
 from mcp_hub.services.containers.wire.negotiating import Protocol, open_session
 from mcp_hub.services.containers.wire.sessions import ServerInfo
-
-from .scripted import Scripted
+from tests.services.containers.wire.scripted import Scripted
 
 CLIENT = {"name": "mcp-hub", "version": "test"}
 INITIALIZED = {

@@ -16,9 +16,8 @@ from mcp_hub.services.containers.wire.messages import RpcError
 from mcp_hub.services.containers.wire.negotiating import Protocol, open_session
 from mcp_hub.services.containers.wire.sessions import ServerInfo, Session
 from mcp_hub.services.telemetry.own.tracing import child_of, within
+from tests.services.containers.wire.processes import SDK_SERVER, RecordingCaller, started
 from tests.waiting import eventually
-
-from .processes import SDK_SERVER, RecordingCaller, started
 
 CLIENT = {"name": "mcp-hub", "version": "test"}
 ERAS: list[Protocol] = ["2025-11-25", "2026-07-28"]
