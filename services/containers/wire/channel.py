@@ -42,6 +42,7 @@ _PAUSE_S = 0.02
 _QUESTIONS = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
 # In the course of these a server may ask something of the client.
 _ASKING = frozenset({"tools/call", "prompts/get", "resources/read"})
+_LISTENING = "subscriptions/listen"
 # The protocol forbids to cancel these.
 _NOT_CANCELLED = frozenset({"initialize", "server/discover"})
 
@@ -60,6 +61,7 @@ class Channel:
         name: str = "The server",
         log: Callable[[str], None] = logger.debug,
         notified: Callable[[str, dict[str, Any]], None] | None = None,
+        resuming: bool = False,
         max_line: int = MAX_LINE,
     ) -> None:
         """
@@ -68,6 +70,8 @@ class Channel:
             log: Told of what the server writes that is no message.
             notified: Given the method and params of each notification that is no call's own; must
                 return at once.
+            resuming: Whether somebody spoke over the stream before, and may have died in the
+                middle of a line: it is ended.
         """
         self._stream = stream
         self._name = name
@@ -82,6 +86,8 @@ class Channel:
         self._noise: deque[str] = deque(maxlen=_NOISE_KEPT)
         self._talk = 0
         self._tasks: TaskGroup | None = None
+        if resuming:
+            self._outbox.put(b"\n")
         self.noise_count = 0
         """Lines that were no message, or too long to be one."""
         self.strays = 0
@@ -91,8 +97,8 @@ class Channel:
 
     @property
     def in_flight(self) -> int:
-        """How many requests wait for their answer."""
-        return len(self._calls)
+        """How many requests wait for their answer, but those that only listen."""
+        return sum(call.method != _LISTENING for call in self._calls.values())
 
     @property
     def noise(self) -> list[str]:

@@ -62,10 +62,19 @@ class _Greeting:
         self._protocol = protocol
         self._client = client
         self._capabilities = capabilities
+        self._timeout_s = timeout_s
         self._until = monotonic() + timeout_s
         self._probe_s = min(_PROBE_S, timeout_s * _PROBE_SHARE)
 
     async def greet(self) -> ServerInfo:
+        try:
+            return await self._greet()
+        except TimedOut as error:
+            raise TimedOut(
+                f"The server did not greet the hub within {self._timeout_s:g} s.", error.hint
+            ) from None
+
+    async def _greet(self) -> ServerInfo:
         if self._protocol in HANDSHAKE_PROTOCOL_VERSIONS:
             return await self._initialize(self._protocol)
         if self._protocol in MODERN_PROTOCOL_VERSIONS:

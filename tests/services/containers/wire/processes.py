@@ -21,9 +21,13 @@ class Pipes:
 
     def __init__(self, process: Process) -> None:
         self.process = process
+        self.is_cut = False
+        """Nothing that is sent gets through."""
 
     async def send(self, data: bytes) -> None:
         assert self.process.stdin
+        if self.is_cut:
+            return
         try:
             await self.process.stdin.send(data)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):

@@ -87,7 +87,7 @@ async def test_a_session(protocol: Protocol, tmp_path: Path) -> None:
         with anyio.move_on_after(0.2):
             await call(session, "hang", path=str(ended))
         await eventually(ended.exists)
-        assert session.channel.in_flight <= 1  # a listening server's
+        assert session.channel.in_flight == 0
 
 
 async def test_a_question_of_the_older_era_goes_to_the_caller() -> None:
@@ -177,3 +177,29 @@ async def test_an_answer_that_is_late_is_dropped(tmp_path: Path) -> None:
             await session.request("tools/call", params, timeout_s=0.1)
         await eventually((tmp_path / "ended").exists)
         assert text_of(await call(session, "echo", text="next")) == "next"
+
+
+@pytest.mark.parametrize("protocol", ERAS)
+async def test_another_process_goes_on_with_a_server(protocol: Protocol, tmp_path: Path) -> None:
+    async with started(SDK_SERVER) as pipes:
+        first = Channel(pipes)
+        async with in_background(first.run), anyio.create_task_group() as tasks:
+            server = await open_session(first, protocol, client=CLIENT, timeout_s=20)
+            session = Session(first, server, CLIENT)
+            assert text_of(await call(session, "count")) == "1"
+            tasks.start_soon(lambda: call(session, "hang", path=str(tmp_path / "never")))
+            tasks.start_soon(lambda: call(session, "after", flag=str(tmp_path / "flag")))
+            await eventually(lambda: first.in_flight == 2)
+            # As one that is killed: nobody is told, and a line is left unfinished.
+            pipes.is_cut = True
+            tasks.cancel_scope.cancel()
+        pipes.is_cut = False
+        await pipes.send(b'{"jsonrpc": "2.0", "id": 1, "method": "tools/ca')
+
+        second = Channel(pipes, resuming=True)
+        async with in_background(second.run):
+            session = Session(second, ServerInfo.from_dict(server.as_dict()), CLIENT)
+            assert text_of(await call(session, "count")) == "2"
+            (tmp_path / "flag").touch()
+            await eventually(lambda: second.strays == 1)
+            assert text_of(await call(session, "count")) == "3"
