@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from mcp_hub.adapters.errors import TimedOut, Unavailable
@@ -95,9 +96,10 @@ async def test_answers_to_nothing_are_counted_and_dropped() -> None:
         asked = await talk.server.next()
         for wrong in (1, None, "other-1", asked["id"] + "0", [asked["id"]], {"id": asked["id"]}):
             await talk.server.write({"id": wrong, "result": {"wrong": True}})
-        await talk.server.answer(asked, {"right": True})
-        await talk.server.answer(asked, {"twice": True})
-        await eventually(lambda: talk.channel.strays == 7)
+        answers = [{"id": asked["id"], "result": {which: True}} for which in ("right", "twice")]
+        await talk.server.write(b"\n".join(map(msgspec.json.encode, answers)) + b"\n")
+        await talk.server.answer(asked, {"late": True})
+        await eventually(lambda: talk.channel.strays == 8)
     assert talk.outcomes == [{"right": True}]
 
 
