@@ -10,6 +10,7 @@ from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.containers.port import ContainerEngine
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.embedder.port import Embedder
@@ -179,6 +180,13 @@ def choose_vectors(settings: Settings, database: Database, collection: str) -> V
     with _extra("qdrant"):
         from mcp_hub.adapters.vectors.qdrant import QdrantVectors
     return QdrantVectors(settings.vectors_url, collection)
+
+
+def choose_engine(url: str | None) -> ContainerEngine:
+    """The Docker engine at `url`, else the one that Docker's own command would use."""
+    with _extra("docker"):
+        from mcp_hub.adapters.containers.docker import DockerEngine
+    return DockerEngine(url)
 
 
 def choose_sources(settings: Settings) -> dict[str, Callable[[], DataSource]]:
