@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,8 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.database import DatabaseQueue
 
 from . import servers
+from .containers.images import PYTHON
+from .engine import add_python, locked, shared_engine
 from .loop_watch import LoopWatch
 from .servers import Server
 from .spawning import Processes
@@ -89,6 +92,25 @@ def postgres_server() -> Iterator[Server]:
         server = servers.start_postgres(Path(folder))
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Docker engine with the image TINY, which all tests share."""
+    folder = tmp_path_factory.getbasetemp()
+    # Each of pytest-xdist's workers has a folder below one of them all.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with shared_engine(folder / "shared-engine") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def python_image(engine_url: str) -> str:
+    """The image that has Python, `mcp`, and the servers of `tests/containers/servers`."""
+    with locked(Path(engine_url.removeprefix("unix://")).parent.parent):
+        add_python(engine_url)
+    return PYTHON
 
 
 @pytest.fixture(scope="session")

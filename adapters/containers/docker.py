@@ -8,14 +8,20 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiodocker.containers import DockerContainer
 
 from mcp_hub.adapters.containers import docker_views as views
 from mcp_hub.adapters.containers.docker_attachment import DockerAttachment
-from mcp_hub.adapters.containers.docker_client import DockerClient, find_engine, pull_error
+from mcp_hub.adapters.containers.docker_client import (
+    DockerClient,
+    error_of,
+    find_engine,
+    is_full,
+    pull_error,
+)
 from mcp_hub.adapters.containers.docker_config import api_config, archive_of, files_folder
 from mcp_hub.adapters.containers.docker_streams import json_lines, log_lines
 from mcp_hub.adapters.containers.port import (
@@ -39,6 +45,8 @@ from mcp_hub.adapters.errors import (
 _STOP_S = 30.0
 """How long the engine may take to kill a container, beyond the grace that it gives."""
 _LOOK_S = 0.05
+_REFUSED_S = 1.0
+"""How long the kernel may take to refuse a program."""
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 _IMAGE = re.compile(
     r"[A-Za-z0-9][\w.-]*(:\d+)?(/[A-Za-z0-9][\w.-]*)*(:[\w.-]+)?(@[\w+.-]+:[0-9a-f]+)?"
@@ -57,7 +65,8 @@ class DockerEngine:
 
     def __init__(self, url: str | None = None, environment: Mapping[str, str] = os.environ) -> None:
         self._client = DockerClient(find_engine(url, environment))
-        self._foreign: dict[str, bool] = {}
+        self._native: dict[str, bool] = {}
+        self._naming = asyncio.Lock()
 
     async def check(self) -> str:
         async with self._client.talking() as docker:
@@ -109,6 +118,8 @@ class DockerEngine:
         async with self._client.streaming("POST", "build", params, context) as response:
             async for told in json_lines(response):
                 if reason := _failure(told):
+                    if is_full(reason):
+                        raise error_of(500, reason)
                     said = "\n".join((*last, reason))
                     raise InvalidArgument(f"The image {tag} cannot be built:\n{said}")
                 for line in str(told.get("stream") or "").splitlines():
@@ -149,6 +160,26 @@ class DockerEngine:
     async def start(self, container: str) -> None:
         async with self._container(container) as it:
             await it.start()
+        await self._see_it_can_run(container)
+
+    async def _see_it_can_run(self, container: str) -> None:
+        """Raises InvalidArgument where the kernel refused a program of another architecture. The
+        engine has called it started by then, and some machines do run such programs."""
+        image = (await self.inspect(container)).image
+        if image not in self._native:
+            async with self._client.talking() as docker:
+                engine = (await docker.version())["Arch"]
+            self._native[image] = (await self.image(image)).architecture in (engine, "")
+        if self._native[image]:
+            return
+        deadline = time.monotonic() + _REFUSED_S
+        while time.monotonic() < deadline:
+            if (await self.inspect(container)).status == "exited":
+                async for line in self.logs(container, tail=1):
+                    if "exec format error" in line.text:
+                        raise error_of(400, line.text)
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def stop(self, container: str, *, grace_s: float) -> None:
         # The engine counts whole seconds.
@@ -192,13 +223,15 @@ class DockerEngine:
 
     @asynccontextmanager
     async def attach(self, container: str) -> AsyncIterator[Attachment]:
-        async with AsyncExitStack() as stack:
-            async with self._container(container) as it:
-                streams = it.attach(stdin=True, stdout=True, stderr=True)
-                await stack.enter_async_context(streams)  # type: ignore[arg-type]
-            attachment = DockerAttachment(streams, lambda: self.inspect(container))
+        _check_container(container)
+        streams = dict.fromkeys(("stream", "stdin", "stdout", "stderr"), "true")
+        reader, writer = await self._client.hijack(f"containers/{container}/attach", streams)
+        attachment = DockerAttachment(reader, writer, lambda: self.inspect(container))
+        try:
             await attachment.prepare()
             yield attachment
+        finally:
+            await attachment.close()
 
     async def logs(
         self, container: str, *, tail: int | None = None, since_ns: int = 0, follow: bool = False
@@ -239,45 +272,65 @@ class DockerEngine:
                 yield views.event(event)
         raise Unavailable("The engine ended its events.", "Listen again once it is back.")
 
-    async def create_network(self, name: str, labels: Mapping[str, str], *, internal: bool) -> bool:
+    async def create_network(
+        self, name: str, labels: Mapping[str, str], *, internal: bool, machine: bool = True
+    ) -> bool:
         body = {
             "Name": name, "Driver": "bridge", "Internal": internal, "Labels": dict(labels),
             "CheckDuplicate": True,
+            # Without an address of its own on it, the machine is not there for the containers.
+            "Options": {} if machine else {"com.docker.network.bridge.inhibit_ipv4": "true"},
         }  # fmt: skip
-        try:
-            async with self._client.talking() as docker:
-                await docker.networks.create(body)
-        except Conflict:
-            return False
-        return True
+        async with self._naming:
+            try:
+                async with self._client.talking() as docker:
+                    made = await docker.networks.create(body)
+            except Conflict:
+                return False
+            # The engine lets two hubs that ask at the same moment both have one.
+            is_first = (await self._networks_called(name))[:1] == [made.id]
+            if not is_first:
+                async with self._client.talking():
+                    await made.delete()
+            return is_first
 
     async def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> None:
-        await self._network(network)
+        _check_container(container)
+        id_ = await self._network(network)
         body = {"Container": container, "EndpointConfig": {"Aliases": list(aliases)}}
         async with self._client.talking() as docker:
-            await (await docker.networks.get(network)).connect(body)
+            await (await docker.networks.get(id_)).connect(body)
 
     async def remove_network(self, name: str) -> bool:
-        try:
-            await self._network(name)
-            async with self._client.talking() as docker:
-                await (await docker.networks.get(name)).delete()
-        except NotFound:
-            return False
-        return True
+        found = await self._networks_called(name)
+        for id_ in found:
+            with suppress(NotFound):
+                async with self._client.talking() as docker:
+                    await (await docker.networks.get(id_)).delete()
+        return bool(found)
 
     async def networks(self, labels: Mapping[str, str]) -> list[str]:
         async with self._client.talking() as docker:
             listed = await docker.networks.list(filters=json.loads(_filters(labels)))
         return [network["Name"] for network in listed]
 
-    async def _network(self, name: str) -> None:
-        """Raises NotFound, with the names that there are, for a network that there is not."""
+    async def _network(self, name: str) -> str:
+        """The id of a network. Raises NotFound, with the names that there are."""
+        if found := await self._networks_called(name):
+            return found[0]
         async with self._client.talking() as docker:
             names = [network["Name"] for network in await docker.networks.list()]
-        if name not in names:
-            hint = names_hint(name, names, "networks")
-            raise NotFound(f"The engine has no network {name!r}.", hint)
+        hint = names_hint(name, names, "networks")
+        raise NotFound(f"The engine has no network {name!r}.", hint)
+
+    async def _networks_called(self, name: str) -> list[str]:
+        """The ids of the networks of a name, the oldest first; it should be one."""
+        async with self._client.talking() as docker:
+            # The engine's filter takes parts of names.
+            listed = await docker.networks.list(filters={"name": [name]})
+        called = [network for network in listed if network["Name"] == name]
+        called.sort(key=lambda network: (network["Created"], network["Id"]))
+        return [network["Id"] for network in called]
 
     @asynccontextmanager
     async def _container(

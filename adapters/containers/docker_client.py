@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from aiodocker import Docker, DockerError
@@ -80,6 +80,7 @@ class DockerClient:
         self.address = address
         self._docker: Docker | None = None
         self._connector: aiohttp.BaseConnector | None = None
+        self._secure: ssl.SSLContext | None = None
 
     @asynccontextmanager
     async def talking(self, timeout_s: float | None = ANSWER_TIMEOUT_S) -> AsyncIterator[Docker]:
@@ -106,6 +107,34 @@ class DockerClient:
                     deadline.reschedule(None)
                     yield response
 
+    async def hijack(
+        self, path: str, params: Mapping[str, str]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection that the engine gives up, for both to write what they like to.
+
+        The library has this as well, but by the insides of aiohttp: there is no way to leave one
+        while something is unsent, or to be told that it was lost.
+        """
+        with self._translated(ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                docker = await self._open()
+                reader, writer = await self._connect_bare()
+                try:
+                    writer.write(
+                        f"POST /{docker.api_version}/{path}?{urlencode(params)} HTTP/1.1\r\n"
+                        "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+                        "Content-Length: 0\r\n\r\n".encode()
+                    )
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    status = int(head.split(maxsplit=2)[1])
+                    if status >= 400:
+                        answer = await reader.readexactly(_content_length(head))
+                        raise DockerError(status, _message(answer.decode()))
+                except BaseException:
+                    writer.transport.abort()
+                    raise
+                return reader, writer
+
     async def close(self) -> None:
         if self._docker is not None:
             await self._docker.close()
@@ -118,7 +147,6 @@ class DockerClient:
         """The client, which has agreed with the engine on a version of the API."""
         if self._docker is None:
             self._connector = await self._connect()
-            # No limit to the connections of one process: each container attached to takes one.
             self._docker = Docker(
                 self.address.base,
                 connector=self._connector,
@@ -129,12 +157,19 @@ class DockerClient:
         return self._docker
 
     async def _connect(self) -> aiohttp.BaseConnector:
+        # No limit to connections: some are for as long as a container runs.
         if self.address.socket is not None:
             return aiohttp.UnixConnector(self.address.socket, limit=0)
         if self.address.tls is None:
             return aiohttp.TCPConnector(limit=0)
-        context = await asyncio.to_thread(_secure, self.address)
-        return aiohttp.TCPConnector(limit=0, ssl=context)
+        self._secure = await asyncio.to_thread(_secure, self.address)
+        return aiohttp.TCPConnector(limit=0, ssl=self._secure)
+
+    async def _connect_bare(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.address.socket is not None:
+            return await asyncio.open_unix_connection(self.address.socket)
+        parts = urlsplit(self.address.base)
+        return await asyncio.open_connection(parts.hostname, parts.port, ssl=self._secure)
 
     @contextmanager
     def _translated(self, timeout_s: float | None) -> Iterator[None]:
@@ -150,7 +185,7 @@ class DockerClient:
                 f"{f' within {timeout_s:g} s' if timeout_s else ' in time'}.",
                 "See what keeps it busy; then try again.",
             ) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, EOFError) as error:
             raise self._unreached(error) from error
 
     def _unreached(self, error: BaseException) -> Unavailable:
@@ -173,7 +208,7 @@ def error_of(status: int, message: str) -> HubError:
     """What the engine's answer means to a caller."""
     reason = message.strip().rstrip(".")
     told = f"{reason[:1].upper()}{reason[1:]}."
-    if "no space left on device" in reason:
+    if is_full(reason):
         return Unavailable(f"The engine's disk is full: {reason}.", _FULL)
     if "bind source path does not exist" in reason:
         path = reason.rpartition(": ")[2]
@@ -182,13 +217,19 @@ def error_of(status: int, message: str) -> HubError:
         return InvalidArgument(f"It cannot be run: {_runtime_reason(reason)}.", _hint_of(reason))
     if status == 404:
         return NotFound(told)
-    if status == 409:
+    # 403 for a network that is in use.
+    if status == 409 or "has active endpoints" in reason:
         return Conflict(told)
     if status == 400:
         return InvalidArgument(told)
     if "HTTP request to an HTTPS server" in reason:
         return Unavailable("The Docker engine speaks TLS, and the hub did not.", _TLS)
     return Unavailable(f"The Docker engine answers: {reason}.", "Its log says more.")
+
+
+def is_full(reason: str) -> bool:
+    """Whether the engine's disk is the cause."""
+    return "no space left on device" in reason
 
 
 def pull_error(reference: str, reason: str) -> HubError:
@@ -221,6 +262,11 @@ def _hint_of(reason: str) -> str:
     if "exec format" in reason:
         return "Take an image of the engine's architecture."
     return "Name a program that the image has, by its full path or one in its PATH."
+
+
+def _content_length(head: bytes) -> int:
+    found = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return int(found[1]) if found else 0
 
 
 def _message(text: str) -> str:

@@ -12,7 +12,8 @@ from aiohttp import ClientResponse
 from mcp_hub.adapters.containers.port import LogLine, Stream
 
 STREAMS: dict[int, Stream] = {1: "stdout", 2: "stderr"}
-_HEADER = struct.Struct(">BxxxL")
+FRAME = struct.Struct(">BxxxL")
+"""What goes before each piece of an output: the number of the stream, and the piece's length."""
 _INSTANT = re.compile(r"(.{19})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -33,12 +34,12 @@ async def log_lines(response: ClientResponse) -> AsyncIterator[LogLine]:
     rest = bytearray()
     async for chunk in response.content.iter_any():
         rest += chunk
-        while len(rest) >= _HEADER.size:
-            number, length = _HEADER.unpack_from(rest)
-            end = _HEADER.size + length
+        while len(rest) >= FRAME.size:
+            number, length = FRAME.unpack_from(rest)
+            end = FRAME.size + length
             if len(rest) < end:
                 break
-            instant, _, text = bytes(rest[_HEADER.size : end]).partition(b" ")
+            instant, _, text = bytes(rest[FRAME.size : end]).partition(b" ")
             del rest[:end]
             if number in STREAMS:
                 line = text.removesuffix(b"\n").decode(errors="replace")

@@ -239,9 +239,12 @@ class ContainerEngine(Protocol):
         """What happens from now on to containers with all of the labels. Ends never by itself."""
         ...
 
-    async def create_network(self, name: str, labels: Mapping[str, str], *, internal: bool) -> bool:
+    async def create_network(
+        self, name: str, labels: Mapping[str, str], *, internal: bool, machine: bool = True
+    ) -> bool:
         """Make a network, from an internal one of which nothing beyond it can be reached; False if
-        one of that name is there."""
+        one of that name is there. With `machine`, the engine's machine reaches the containers on
+        it, and they what listens on all of the machine's addresses; without, neither does."""
         ...
 
     async def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> None:
