@@ -61,7 +61,7 @@ def ask_engine(
     return text
 
 
-def start_engine(folder: Path) -> Server:
+def start_engine(folder: Path, *options: str) -> Server:
     """An engine with nothing in it, with a bridge and addresses of its own."""
     command = "apt-get install docker.io iptables busybox-static"
     program = need("dockerd", command)
@@ -85,7 +85,7 @@ def start_engine(folder: Path) -> Server:
          "--group", "root", "--bridge", bridge, "--userland-proxy=false",
          # All engines of a machine share the rules, and each makes them anew when it starts.
          "--iptables=false",
-         "--default-address-pool", f"base={network}.64.0/18,size=26"],
+         "--default-address-pool", f"base={network}.64.0/18,size=26", *options],
         folder / "dockerd.log",
         is_ready=lambda server: _answers(server.url),
     )  # fmt: skip
@@ -97,6 +97,14 @@ def start_engine(folder: Path) -> Server:
     return server
 
 
+def crash_engine(server: Server) -> None:
+    """End an engine as a crash does; its containers go on, and it finds them when it starts."""
+    server.stop(signal.SIGKILL)
+    # Else the next takes containerd for running, where nobody has reaped it yet.
+    folder = Path(server.url.removeprefix("unix://")).parent
+    (folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+
 def end_engine(folder: Path) -> None:
     """End the engine of `folder`, whichever process started it, and remove all that it made."""
     url = f"unix://{folder / 'docker.sock'}"
@@ -106,6 +114,7 @@ def end_engine(folder: Path) -> None:
         ask_engine(url, "POST", "/networks/prune")
     with suppress(OSError, ValueError):
         _end(int((folder / "pid").read_text()))
+    _end_containers(folder)
     bridge, network = (folder / "bridge").read_text().split()
     _change_rule("-D", network)
     _busybox("ip", "link", "delete", bridge)
@@ -120,6 +129,7 @@ def shared_engine(folder: Path) -> Iterator[str]:
     """The URL of the engine, with the image TINY, that all workers of a run share in `folder`; the
     last to leave ends it."""
     folder.mkdir(parents=True, exist_ok=True)
+    _end_abandoned(folder)
     url = f"unix://{folder / 'engine' / 'docker.sock'}"
     with (folder / "users").open("w") as users:
         with locked(folder):
@@ -135,6 +145,16 @@ def shared_engine(folder: Path) -> Iterator[str]:
                 end_engine(folder / "engine")
                 for server in _started:
                     server.stop()
+
+
+def _end_abandoned(folder: Path) -> None:
+    """End the engines of earlier runs that were killed: nobody holds their locks."""
+    for other in folder.parent.parent.glob(f"*/{folder.name}/engine"):
+        # One of the folders is a link to the last.
+        if other.resolve() == other and other.parent != folder:
+            with (other.parent / "users").open("w") as users, suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                end_engine(other)
 
 
 @contextmanager
@@ -202,6 +222,18 @@ def _change_rule(change: str, network: str) -> None:
 
 def _busybox(*arguments: str) -> None:
     subprocess.run([need("busybox", "apt-get install busybox-static"), *arguments], check=False)
+
+
+def _end_containers(folder: Path) -> None:
+    """Kill what an engine that crashed has left: the containers, and what watches them."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if b"shim" in command[0] and f"{folder}/exec".encode() in b" ".join(command):
+                pid = int(process.name)
+                children = (process / "task" / process.name / "children").read_text().split()
+                for child in (*map(int, children), pid):
+                    os.kill(child, signal.SIGKILL)
 
 
 def _end(pid: int) -> None:

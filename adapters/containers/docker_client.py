@@ -1,6 +1,7 @@
 """Docker engines: where one is, a client with deadlines, and what its errors mean."""
 
 import asyncio
+import io
 import json
 import re
 import ssl
@@ -100,7 +101,7 @@ class DockerClient:
                 url = f"{docker.docker_host}/{docker.api_version}/{path}"
                 content = {"Content-Type": "application/x-tar"} if data is not None else {}
                 async with docker.session.request(
-                    method, url, params=params, data=data, headers=content
+                    method, url, params=params, data=data and io.BytesIO(data), headers=content
                 ) as response:
                     if response.status >= 400:
                         raise DockerError(response.status, _message(await response.text()))
@@ -208,6 +209,8 @@ def error_of(status: int, message: str) -> HubError:
     """What the engine's answer means to a caller."""
     reason = message.strip().rstrip(".")
     told = f"{reason[:1].upper()}{reason[1:]}."
+    if "HTTP request to an HTTPS server" in reason:
+        return Unavailable("The Docker engine speaks TLS, and the hub did not.", _TLS)
     if is_full(reason):
         return Unavailable(f"The engine's disk is full: {reason}.", _FULL)
     if "bind source path does not exist" in reason:
@@ -222,8 +225,6 @@ def error_of(status: int, message: str) -> HubError:
         return Conflict(told)
     if status == 400:
         return InvalidArgument(told)
-    if "HTTP request to an HTTPS server" in reason:
-        return Unavailable("The Docker engine speaks TLS, and the hub did not.", _TLS)
     return Unavailable(f"The Docker engine answers: {reason}.", "Its log says more.")
 
 
