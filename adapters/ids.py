@@ -7,6 +7,6 @@ _ALPHABET = "23456789bcdfghjkmnpqrstvwxz"
 _LENGTH = 10
 
 
-def new_id(prefix: str) -> str:
-    """A new id such as `job_7kq2m9xw4c`: about 48 random bits behind `prefix`."""
-    return f"{prefix}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+def new_id(prefix: str, length: int = _LENGTH) -> str:
+    """A new id such as `job_7kq2m9xw4c`: 4.75 random bits a character behind `prefix`."""
+    return f"{prefix}_" + "".join(secrets.choice(_ALPHABET) for _ in range(length))

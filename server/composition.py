@@ -21,6 +21,7 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.tasks.service import TaskService
 from mcp_hub.services.telemetry.envelope import WORKER_SERVICE
 from mcp_hub.services.telemetry.own.facts import Facts, facts_of
 from mcp_hub.services.telemetry.own.own import OwnTelemetry
@@ -69,6 +70,7 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
                 places=_places(settings),
             ),
             bus=bus,
+            tasks=TaskService(database),
         )
         for sender in senders.values():
             await stack.enter_async_context(sender.sending())

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mcp_hub.services.health import HealthService
     from mcp_hub.services.inference.service import InferenceService
     from mcp_hub.services.registry.service import RegistryService
+    from mcp_hub.services.tasks.service import TaskService
     from mcp_hub.services.telemetry.service import TelemetryService
     from mcp_hub.services.training.service import TrainingService
 
@@ -25,6 +26,7 @@ class Hub:
     telemetry: "TelemetryService"
     health: "HealthService"
     bus: "Bus"
+    tasks: "TaskService"
 
 
 HubProvider = Callable[[], Awaitable[Hub]]

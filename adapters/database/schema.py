@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from mcp_hub.adapters.database import (  # noqa: F401 - more of the metadata
     containers_schema,
+    tasks_schema,
     telemetry_schema,
 )
 from mcp_hub.adapters.database.metadata import SERIAL

@@ -32,7 +32,7 @@ def tools(
 ) -> DataTools:
     data = DataService(database, blobs, bus, roots=[root], max_bytes=20_000_000)
     nothing: Any = None
-    hub = Hub(data, nothing, nothing, nothing, nothing, nothing, bus)
+    hub = Hub(data, nothing, nothing, nothing, nothing, nothing, bus, nothing)
 
     async def provide() -> Hub:
         return hub

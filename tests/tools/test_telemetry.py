@@ -37,7 +37,7 @@ def call(database: SqliteDatabase, tmp_path: Path) -> Call:
         traces=Traces(database),
     )
     nothing: Any = None
-    hub = Hub(nothing, nothing, nothing, nothing, telemetry, nothing, nothing)
+    hub = Hub(nothing, nothing, nothing, nothing, telemetry, nothing, nothing, nothing)
 
     async def provide() -> Hub:
         return hub
