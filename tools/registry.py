@@ -1,11 +1,11 @@
 """The model registry: versions, aliases, promotion."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from mcp_hub.services.registry.gates import Gates
+from mcp_hub.services.registry.gates import Approval, Gates
 from mcp_hub.services.registry.views import (
     Deleted,
     Lineage,
@@ -16,9 +16,23 @@ from mcp_hub.services.registry.views import (
     Promotion,
 )
 from mcp_hub.services.views import Page
+from mcp_hub.tools.asking import ask
 from mcp_hub.tools.toolset import Toolset, caller, tool
 
+if TYPE_CHECKING:
+    from mcp_hub.services.registry.promoting import Judged
+
 _INPUTS_SHOWN = 100
+_METRICS_SHOWN = 8
+_COMMENT_KEPT = 500
+_APPROVAL_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "approve": {"type": "boolean", "title": "Promote this version"},
+        "comment": {"type": "string", "title": "Comment, kept with the decision"},
+    },
+    "required": ["approve"],
+}
 
 Model = Annotated[str, Field(description="name (its newest version), name@alias or name:version")]
 
@@ -97,7 +111,8 @@ class RegistryTools(Toolset):
             Gates | None,
             Field(
                 description='Conditions, as {"min_metric": {"accuracy": 0.9}, '
-                '"better_than_current": "accuracy", "same_signature": true}; '
+                '"better_than_current": "accuracy", "same_signature": true, '
+                '"human_approval": true}; '
                 "without any the alias moves at once"
             ),
         ] = None,
@@ -110,8 +125,11 @@ class RegistryTools(Toolset):
         that the alias pointed at before: to roll back, promote name:previous. Then predict with
         name@alias.
         """
-        return await (await self.hub()).registry.promote(
-            model, alias, gates=gates, reason=reason, decided_by=caller(ctx)
+        registry = (await self.hub()).registry
+        judged = await registry.lacks_approval(model, alias, gates=gates)
+        approval = None if judged is None else await _approval(ctx, judged, alias, reason)
+        return await registry.promote(
+            model, alias, gates=gates, reason=reason, decided_by=caller(ctx), approval=approval
         )
 
     @tool(title="Compare model versions", read_only=True)
@@ -167,6 +185,28 @@ class RegistryTools(Toolset):
         numbers are never used again.
         """
         return await (await self.hub()).registry.delete(model, force=force, restore=restore)
+
+
+async def _approval(
+    ctx: Context[Any], judged: "Judged", alias: str, reason: str
+) -> Approval | None:
+    """What the user says to this promotion; None where nobody could be asked."""
+    view, previous, _ = judged
+    model = f"{view.name}:{view.version}"
+    instead = f" in place of version {previous}" if previous not in (None, view.version) else ""
+    metrics = ", ".join(
+        f"{key} {value:.4g}" for key, value in sorted(view.metrics.items())[:_METRICS_SHOWN]
+    )
+    lines = [f"Promote {model} to {alias}{instead}?", metrics, f"Reason: {reason}" * bool(reason)]
+    answer = await ask(
+        ctx, f"approve {model} as {alias}", "\n".join(filter(None, lines)), _APPROVAL_SCHEMA
+    )
+    if answer is None:
+        return None
+    content = answer.content or {}
+    given = answer.action == "accept" and content.get("approve") is True
+    comment = str(content.get("comment") or "")[:_COMMENT_KEPT]
+    return Approval(view.version, given, comment)
 
 
 def _cut(view: ModelView, limit: int = _INPUTS_SHOWN) -> ModelView:

@@ -16,6 +16,7 @@ from mcp_hub.adapters.errors import HubError, Internal, LimitExceeded
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.views import Error
 from mcp_hub.tools.arguments import arguments_model, validated
+from mcp_hub.tools.asking import NeedsInput
 from mcp_hub.tools.schemas import input_schema, output_schema
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,9 @@ def _bind(method: Callable[..., Awaitable[BaseModel]], declaration: ToolDeclarat
         annotations=declaration.annotations,
     )
 
-    async def call(arguments: dict[str, Any], context: Context[Any]) -> CallToolResult:
+    async def call(
+        arguments: dict[str, Any], context: Context[Any]
+    ) -> CallToolResult | InputRequiredResult:
         try:
             values = validated(definition, model, arguments)
         except HubError as error:
@@ -129,10 +132,12 @@ async def _answer(
     arguments: Mapping[str, Any],
     *,
     asked_for_more: bool,
-) -> CallToolResult:
+) -> CallToolResult | InputRequiredResult:
     name = method.__name__
     try:
         result = await method(**arguments)
+    except NeedsInput as needed:
+        return needed.result
     except HubError as error:
         return error_result(error)
     except Exception:  # the request ends here
@@ -143,8 +148,17 @@ async def _answer(
     text = result.model_dump_json(exclude_none=True)
     if len(text) > MAX_CHARACTERS and not asked_for_more:
         return error_result(_too_long(name, len(text), arguments))
+    return _result(text, result)
+
+
+def view_result(view: BaseModel) -> CallToolResult:
+    """The result of a tool that returns `view`."""
+    return _result(view.model_dump_json(exclude_none=True), view)
+
+
+def _result(text: str, view: BaseModel) -> CallToolResult:
     # Through the JSON text, where NaN is null: the structured form must survive any JSON encoder.
-    content = from_json(result.model_dump_json())
+    content = from_json(view.model_dump_json())
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 
 

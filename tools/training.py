@@ -103,7 +103,7 @@ class TrainingTools(Toolset):
         hub = await self.hub()
 
         async def follow(job: JobView) -> None:
-            await ctx.report_progress(job.progress.done, job.progress.total, _one_line(job))
+            await ctx.report_progress(job.progress.done, job.progress.total, one_line(job))
 
         return await hub.training.status(job_id, wait_s=wait_s, follow=follow)
 
@@ -175,6 +175,7 @@ class TrainingTools(Toolset):
         return await hub.training.frameworks()
 
 
-def _one_line(job: JobView) -> str:
+def one_line(job: JobView) -> str:
+    """How the job stands, in a few words."""
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in list(job.metrics.items())[:4])
     return f"{job.status}, {metrics}" if metrics else job.status

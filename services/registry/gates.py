@@ -39,6 +39,10 @@ class Gates(BaseModel):
         default=False,
         description="Inputs and outputs must match those of the version that the alias points at",
     )
+    human_approval: bool = Field(
+        default=False,
+        description="A person must approve: the client asks its user, once all else has passed",
+    )
 
 
 def parse_gates(gates: Gates | Mapping[str, Any] | None) -> Gates:
@@ -63,7 +67,7 @@ def parse_gates(gates: Gates | Mapping[str, Any] | None) -> Gates:
         raise InvalidArgument(
             f"The gate {where} does not fit: {first['msg']}.",
             'Gates look like {"min_metric": {"accuracy": 0.9}, "max_metric": {"log_loss": 0.3}, '
-            '"better_than_current": "accuracy", "same_signature": true}.',
+            '"better_than_current": "accuracy", "same_signature": true, "human_approval": true}.',
         ) from error
 
 
@@ -95,8 +99,21 @@ class Candidate:
     signature: Signature
 
 
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What a person said of a version's promotion."""
+
+    version: int
+    given: bool
+    comment: str = ""
+
+
 def evaluate(
-    gates: Gates, alias: str, candidate: Candidate, current: Candidate | None
+    gates: Gates,
+    alias: str,
+    candidate: Candidate,
+    current: Candidate | None,
+    approval: Approval | None = None,
 ) -> list[GateResult]:
     """Judge `candidate` by every gate; `current` is the version that `alias` points at now."""
     results = [
@@ -107,6 +124,8 @@ def evaluate(
         results.append(_better(gates.better_than_current, alias, candidate, current))
     if gates.same_signature:
         results.append(_same_signature(alias, candidate, current))
+    if gates.human_approval:
+        results.append(_approved(candidate, approval))
     return results
 
 
@@ -168,6 +187,23 @@ def _same_signature(alias: str, candidate: Candidate, current: Candidate | None)
         expected=True,
         actual=not differences,
         note="; ".join([note, *shown]),
+    )
+
+
+def _approved(candidate: Candidate, approval: Approval | None) -> GateResult:
+    note: str | None
+    if approval is None:
+        passed, note = False, "nobody was asked: another gate failed, or the client cannot ask"
+    elif approval.version != candidate.version:
+        passed, note = False, f"the answer was about version {approval.version}"
+    else:
+        passed, note = approval.given, approval.comment or None
+    return GateResult(
+        gate="human_approval",
+        passed=passed,
+        expected=True,
+        actual=None if approval is None else approval.given,
+        note=note,
     )
 
 

@@ -1,7 +1,7 @@
 """Promotion: the only way an alias moves, each decision kept."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
@@ -9,31 +9,40 @@ from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import model_aliases, promotions
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.ids import new_id
-from mcp_hub.services.registry.gates import Candidate, Gates, evaluate
+from mcp_hub.services.registry.gates import Approval, Candidate, Gates, evaluate
 from mcp_hub.services.registry.references import Reference
 from mcp_hub.services.registry.store import lock_model
 from mcp_hub.services.registry.versions import VersionReader
-from mcp_hub.services.registry.views import ModelView, Promotion
+from mcp_hub.services.registry.views import GateResult, ModelView, Promotion
 from mcp_hub.services.views import iso
 
 
-def promote(
+class Judged(NamedTuple):
+    """A version held against the gates of a promotion."""
+
+    view: ModelView
+    previous: int | None
+    results: list[GateResult]
+
+    @property
+    def lacks_only_approval(self) -> bool:
+        failed = [result.gate for result in self.results if not result.passed]
+        return failed == ["human_approval"]
+
+
+def judge(
     connection: Connection,
     reader: VersionReader,
     reference: Reference,
     alias: str,
     gates: Gates,
-    reason: str,
-    decided_by: str,
-) -> Promotion:
-    """Move `alias` to the version if every gate passes, and keep the decision either way.
-
-    Concurrent promotions of one model are decided one after the other.
+    approval: Approval | None = None,
+) -> Judged:
+    """Hold the version against the gates, and against where `alias` points.
 
     Raises:
         NotFound: there is no such version, or it was deleted.
     """
-    lock_model(connection, reference.name)
     view = reader.read(connection, reference)
     previous: int | None = connection.scalar(
         select(model_aliases.c.version).where(
@@ -45,7 +54,25 @@ def promote(
         if previous is None
         else _candidate(reader.read(connection, Reference(view.name, version=previous)))
     )
-    results = evaluate(gates, alias, _candidate(view), current)
+    return Judged(view, previous, evaluate(gates, alias, _candidate(view), current, approval))
+
+
+def promote(
+    connection: Connection,
+    reader: VersionReader,
+    reference: Reference,
+    alias: str,
+    gates: Gates,
+    reason: str,
+    decided_by: str,
+    approval: Approval | None = None,
+) -> Promotion:
+    """Move `alias` to the version if every gate passes, and keep the decision either way.
+
+    Concurrent promotions of one model are decided one after the other. Raises as `judge`.
+    """
+    lock_model(connection, reference.name)
+    view, previous, results = judge(connection, reader, reference, alias, gates, approval)
     promoted = all(result.passed for result in results)
     if promoted:
         _point(connection, view.name, alias, view.version)

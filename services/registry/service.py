@@ -14,7 +14,7 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
 from mcp_hub.services.registry import deleting, listing
-from mcp_hub.services.registry.gates import Gates, parse_gates
+from mcp_hub.services.registry.gates import Approval, Gates, parse_gates
 from mcp_hub.services.registry.labels import (
     LONGEST_DESCRIPTION,
     LONGEST_REASON,
@@ -24,7 +24,7 @@ from mcp_hub.services.registry.labels import (
     check_text,
 )
 from mcp_hub.services.registry.lineage import lineage
-from mcp_hub.services.registry.promoting import decisions, promote
+from mcp_hub.services.registry.promoting import Judged, decisions, judge, promote
 from mcp_hub.services.registry.references import (
     RESERVED_ALIAS,
     Reference,
@@ -155,6 +155,7 @@ class RegistryService:
         gates: Gates | Mapping[str, Any] | None = None,
         reason: str = "",
         decided_by: str,
+        approval: Approval | None = None,
     ) -> Promotion:
         """Move `alias` to the version if every gate passes; the decision is kept either way.
 
@@ -163,20 +164,16 @@ class RegistryService:
         Raises:
             InvalidArgument: the alias or a gate is malformed.
         """
-        if alias == RESERVED_ALIAS:
-            raise InvalidArgument(
-                f"{alias!r} cannot be an alias: it would not follow the newest version.",
-                "The plain name is the newest version; use an alias such as 'champion'.",
-            )
         decision = await self._database.write(
             partial(
                 promote,
                 reader=self._versions,
                 reference=parse_reference(reference),
-                alias=check_alias(alias),
+                alias=_settable(alias),
                 gates=parse_gates(gates),
                 reason=check_text(reason, "reason", LONGEST_REASON),
                 decided_by=decided_by,
+                approval=approval,
             )
         )
         self._own.event(
@@ -191,6 +188,27 @@ class RegistryService:
         if decision.promoted:
             await self._publish(decision.name)
         return decision
+
+    async def lacks_approval(
+        self, reference: str, alias: str, *, gates: Gates | Mapping[str, Any] | None
+    ) -> Judged | None:
+        """The promotion that a person has to be asked about: all its gates pass but their own.
+
+        None where no gate asks for a person, or another has failed. Raises as `promote`.
+        """
+        parsed = parse_gates(gates)
+        if not parsed.human_approval:
+            return None
+        judged = await self._database.read(
+            partial(
+                judge,
+                reader=self._versions,
+                reference=parse_reference(reference),
+                alias=_settable(alias),
+                gates=parsed,
+            )
+        )
+        return judged if judged.lacks_only_approval else None
 
     async def promotions(
         self, name: str, limit: int = 50, cursor: str | None = None
@@ -270,6 +288,15 @@ class RegistryService:
         await self._bus.publish(f"models://{name}")
         if listed:
             await self._bus.publish("resources/list_changed")
+
+
+def _settable(alias: str) -> str:
+    if alias == RESERVED_ALIAS:
+        raise InvalidArgument(
+            f"{alias!r} cannot be an alias: it would not follow the newest version.",
+            "The plain name is the newest version; use an alias such as 'champion'.",
+        )
+    return check_alias(alias)
 
 
 def _read_model(roots: Roots, path: str) -> tuple[bytes, Signature]:

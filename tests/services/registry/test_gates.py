@@ -4,6 +4,7 @@ import pytest
 
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.registry.gates import (
+    Approval,
     Candidate,
     Gates,
     evaluate,
@@ -53,7 +54,7 @@ def test_more_of_these_is_better(metric: str) -> None:
     ("gates", "message", "hint"),
     [
         ({"min_metrics": {}}, "no gate 'min_metrics'", "Did you mean 'min_metric'?"),
-        ({"accuracy": 0.9}, "no gate 'accuracy'", "better_than_current, max_metric, min_metric"),
+        ({"accuracy": 0.9}, "no gate 'accuracy'", "better_than_current, human_approval"),
         ({"min_metric": {"accuracy": "high"}}, "min_metric.accuracy", '{"accuracy": 0.9}'),
         ({"min_metric": {"accuracy": True}}, "min_metric.accuracy", '{"accuracy": 0.9}'),
         ({"min_metric": {"accuracy": float("nan")}}, "min_metric.accuracy", '{"accuracy": 0.9}'),
@@ -197,3 +198,21 @@ def test_many_differences_are_cut() -> None:
     )
     assert "and 490 more" in (result.note or "")
     assert len(result.note or "") < 2000
+
+
+@pytest.mark.parametrize(
+    ("approval", "passed", "actual", "note"),
+    [
+        (None, False, None, "nobody was asked"),
+        (Approval(2, True, "fine"), True, True, "fine"),
+        (Approval(2, True), True, True, ""),
+        (Approval(2, False, "not yet"), False, False, "not yet"),
+        (Approval(1, True), False, True, "the answer was about version 1"),
+    ],
+)
+def test_a_person_approves_one_version(
+    approval: Approval | None, passed: bool, actual: bool | None, note: str
+) -> None:
+    [result] = evaluate(Gates(human_approval=True), "champion", candidate(2), None, approval)
+    assert (result.gate, result.passed, result.actual) == ("human_approval", passed, actual)
+    assert note in (result.note or "")

@@ -112,3 +112,21 @@ async def test_decisions_come_in_pages_newest_first(registry: RegistryService) -
         await registry.promotions("iris", cursor=encode_cursor("iris"))
     with pytest.raises(NotFound):
         await registry.promotions("irsi")
+
+
+async def test_a_person_is_asked_only_where_nothing_else_is_lacking(
+    registry: RegistryService, add: Add
+) -> None:
+    await add("roses", accuracy=0.9)
+    wanted = {"human_approval": True, "min_metric": {"accuracy": 0.8}}
+    judged = await registry.lacks_approval("roses", "champion", gates=wanted)
+    assert judged is not None
+    assert (judged.view.version, judged.previous) == (1, None)
+    for gates in (
+        None,
+        {"min_metric": {"accuracy": 0.8}},
+        {"human_approval": True, "min_metric": {"accuracy": 0.95}},
+    ):
+        assert await registry.lacks_approval("roses", "champion", gates=gates) is None
+    # Asking decides nothing.
+    assert (await registry.promotions("roses")).items == []
