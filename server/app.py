@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from mcp.server import Server, ServerRequestContext
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.caching import CacheableMethod, CacheHint
+from mcp.server.extension import compose_tool_call_handler
 from mcp.server.lowlevel.server import NotificationOptions
 from mcp.server.mcpserver import Context
 from mcp.types import (
@@ -46,11 +47,14 @@ from mcp_hub.resources.registry import RegistryResources
 from mcp_hub.resources.telemetry import TelemetryResources
 from mcp_hub.resources.training import TrainingResources
 from mcp_hub.server.client_log import ClientLog
+from mcp_hub.server.following import task_offers
 from mcp_hub.server.lazy_hub import LazyHub
+from mcp_hub.server.legacy_tasks import CAPABILITY, LegacyTasks
 from mcp_hub.server.notices import Notices
 from mcp_hub.server.observing import McpSpans
-from mcp_hub.server.protocol import answering, page
+from mcp_hub.server.protocol import answering, page, serve_methods
 from mcp_hub.server.settings import WRITING, Settings
+from mcp_hub.server.tasks import Tasks
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.pages import MAX_LIMIT
 from mcp_hub.tools.alerts import AlertTools
@@ -127,6 +131,7 @@ def create_server(
     if isinstance(hub, LazyHub):
         spans = McpSpans(hub.own, server.tools, server.get_request_handler, transport)
         server.middleware.append(spans)
+    server.middleware.append(server.legacy_tasks.answer_calls)
     return server
 
 
@@ -200,6 +205,12 @@ class HubServer(Server[None]):
         )
         self.add_request_handler("logging/setLevel", SetLevelRequestParams, self._set_level)
         self.middleware.append(self._log)
+        self.tasks = Tasks(hub, self._call_tool, self._may_call, task_offers(hub))
+        self.legacy_tasks = LegacyTasks(self.tasks)
+        serve_methods(self, [*self.tasks.methods(), *self.legacy_tasks.methods()])
+        call = compose_tool_call_handler([self.tasks], self._call_tool)
+        self.add_request_handler("tools/call", CallToolRequestParams, call)
+        self.extensions[self.tasks.identifier] = self.tasks.settings()
 
     def get_capabilities(
         self,
@@ -218,6 +229,8 @@ class HubServer(Server[None]):
         )
         for kind in ("tools", "prompts", "resources"):
             getattr(capabilities, kind).list_changed = kind in self.changing_lists
+        if protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            capabilities.extensions, capabilities.tasks = None, CAPABILITY
         return capabilities
 
     @asynccontextmanager
@@ -229,6 +242,8 @@ class HubServer(Server[None]):
     async def _list_tools(self, ctx: Ctx, params: PaginatedRequestParams) -> ListToolsResult:
         visible = [tool.definition for tool in self.tools.values() if _may_use(tool)]
         tools, next_cursor = page(visible, params.cursor)
+        if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            tools = [self.legacy_tasks.listed(tool) for tool in tools]
         return ListToolsResult(tools=tools, next_cursor=next_cursor)
 
     @answering
@@ -339,6 +354,9 @@ class HubServer(Server[None]):
 
     def _context(self, ctx: Ctx, params: Any) -> Context[Any]:
         return Context(request_context=ctx, input_params=params, subscriptions=self.notices)
+
+    def _may_call(self, name: str) -> bool:
+        return name in self.tools and _may_use(self.tools[name])
 
     def _input_schema(self, name: str) -> dict[str, Any] | None:
         tool = self.tools.get(name)

@@ -6,9 +6,12 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from mcp import MCPError
+from mcp.server import Server, ServerRequestContext
 from mcp.server.connection import Connection
+from mcp.server.context import HandlerResult
+from mcp.server.extension import MethodBinding, RequestHandler
 from mcp.server.session import ServerSession
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 
 from mcp_hub.adapters.errors import HubError, Internal, InvalidArgument, NotFound
 from mcp_hub.services.pages import decode_cursor, encode_cursor
@@ -57,6 +60,27 @@ def answering(
             ) from None
 
     return answer
+
+
+def serve_methods(server: Server[Any], bindings: Sequence[MethodBinding]) -> None:
+    """Have `server` answer methods that are not the same, or not there, at each protocol version.
+
+    Bindings of one method take the same parameters.
+    """
+    for name in {binding.method for binding in bindings}:
+        same = [binding for binding in bindings if binding.method == name]
+        server.add_request_handler(name, same[0].params_type, _by_version(same))
+
+
+def _by_version(bindings: Sequence[MethodBinding]) -> RequestHandler:
+    async def handle(ctx: ServerRequestContext[Any, Any], params: Any) -> HandlerResult:
+        for binding in bindings:
+            versions = binding.protocol_versions
+            if versions is None or ctx.protocol_version in versions:
+                return await binding.handler(ctx, params)
+        raise MCPError(METHOD_NOT_FOUND, "Method not found", ctx.method)
+
+    return handle
 
 
 def page(items: Sequence[T], cursor: str | None) -> tuple[list[T], str | None]:

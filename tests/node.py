@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sysconfig
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from tests.servers import need
@@ -18,10 +19,13 @@ def node_with_packages(folder: Path) -> str:
     npm = need("npm", "apt install npm, or brew install node,")
     lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     stamp = folder / "node_modules" / ".installed"
-    if not stamp.exists() or stamp.read_text() != lock:
-        install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(install, cwd=folder, capture_output=True, text=True)
-        if done.returncode != 0:
-            need(None, f"`{' '.join(install)}` in {folder}, which failed:\n{done.stderr}\nIt")
-        stamp.write_text(lock)
+    with (folder / "package.json").open() as held:
+        # Several test processes may come here at once.
+        flock(held, LOCK_EX)
+        if not stamp.exists() or stamp.read_text() != lock:
+            install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            done = subprocess.run(install, cwd=folder, capture_output=True, text=True)
+            if done.returncode != 0:
+                need(None, f"`{' '.join(install)}` in {folder}, which failed:\n{done.stderr}\nIt")
+            stamp.write_text(lock)
     return node

@@ -38,6 +38,7 @@ from mcp_hub.server.http import serve
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.tools.toolset import BoundTool
+from tests.server.fixture_tasks import OFFERS, TASK_TOOLS
 from tests.server.fixture_tools import (
     PNG,
     TOOLS,
@@ -85,8 +86,9 @@ def create_fixture_server(
     server.changing_lists = {"tools", "prompts", "resources"}
     security = RequestStateSecurity.ephemeral()
     server.middleware.append(RequestStateBoundary(security, default_audience=server.name))
-    for function in TOOLS:
+    for function in [*TOOLS, *TASK_TOOLS]:
         _add_tool(server, function)
+    server.tasks.offers |= OFFERS
     _add_tool(server, json_schema_2020_12_tool, SCHEMA_2020_12)
     _add_triggers(server)
     _add_resources(server)
