@@ -2,10 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from mcp_hub.adapters.bus.port import Bus
+    from mcp_hub.services.containers.exposing import Exposing
+    from mcp_hub.services.containers.service import ContainersService
     from mcp_hub.services.data.service import DataService
     from mcp_hub.services.health import HealthService
     from mcp_hub.services.inference.service import InferenceService
@@ -24,10 +26,29 @@ class Hub:
     registry: "RegistryService"
     inference: "InferenceService"
     telemetry: "TelemetryService"
+    containers: "ContainersProvider"
+    exposing: "Exposing"
     health: "HealthService"
     bus: "Bus"
     tasks: "TaskService"
 
 
+class ContainersProvider(Protocol):
+    """Gives what is done with containers, made at the first call: most hubs run none."""
+
+    async def __call__(self) -> "ContainersService":
+        """Raises Denied where they are switched off, Unavailable where a package is missing."""
+        ...
+
+    async def any(self) -> bool:
+        """Whether anything is deployed."""
+        ...
+
+
 HubProvider = Callable[[], Awaitable[Hub]]
 """Gives the hub, building it at the first call: a server answers `tools/list` before that."""
+
+
+async def containers_of(provide: HubProvider) -> "ContainersService":
+    """What a hub does with containers."""
+    return await (await provide()).containers()

@@ -20,6 +20,7 @@ from mcp_hub.adapters.errors import (
 )
 
 _CHUNK = 1024 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NAMES_LOOKED_AT = 1000
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR)
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENXIO, errno.ENODEV)
@@ -63,6 +64,19 @@ class Roots:
             raise
         with os.fdopen(descriptor, "rb") as file:
             yield path, file
+
+    def find(self, source: str) -> tuple[Path, int]:
+        """What `source` names, of any kind: its resolved path, and its mode as `stat` gives it.
+
+        Raises as `open` does.
+        """
+        candidates = self._resolve(source)
+        root, path = next((c for c in candidates if os.path.lexists(c[1])), candidates[0])
+        try:
+            return path, _stat_below(root, path).st_mode
+        except OSError as error:
+            neighbours = {name for _, path in candidates for name in _names_in(path.parent)}
+            raise self._explained(error, path, neighbours) from error
 
     def _resolve(self, source: str) -> list[tuple[Path, Path]]:
         """The roots below which `source` may be, each with the resolved path there."""
@@ -132,11 +146,23 @@ def copy_file(path: Path, file: BinaryIO, destination: Path, max_bytes: int) -> 
         ) from error
 
 
+def _stat_below(root: Path, path: Path) -> os.stat_result:
+    """Look at the resolved `path` step by step from `root`, following no link on the way."""
+    if path == root:
+        return path.stat()
+    # A pipe, a socket or a device is looked at without being opened.
+    folder = _open_below(root, path.parent) if path.parent != root else os.open(root, _FOLDER)
+    try:
+        return os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.close(folder)
+
+
 def _open_below(root: Path, path: Path) -> int:
     """Open the resolved `path` step by step from `root`, following no link on the way."""
     # O_NONBLOCK: opening a pipe without a writer must not wait for one.
     last = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(root, _FOLDER)
     parts = path.relative_to(root).parts
     for number, part in enumerate(parts, start=1):
         flags = last if number == len(parts) else last | os.O_DIRECTORY

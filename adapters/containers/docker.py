@@ -22,7 +22,12 @@ from mcp_hub.adapters.containers.docker_client import (
     is_full,
     pull_error,
 )
-from mcp_hub.adapters.containers.docker_config import api_config, archive_of, files_folder
+from mcp_hub.adapters.containers.docker_config import (
+    api_config,
+    archive_of,
+    files_folder,
+    network_body,
+)
 from mcp_hub.adapters.containers.docker_streams import json_lines, log_lines
 from mcp_hub.adapters.containers.port import (
     Attachment,
@@ -66,7 +71,6 @@ class DockerEngine:
     def __init__(self, url: str | None = None, environment: Mapping[str, str] = os.environ) -> None:
         self._client = DockerClient(find_engine(url, environment))
         self._native: dict[str, bool] = {}
-        self._naming = asyncio.Lock()
 
     async def check(self) -> str:
         async with self._client.talking() as docker:
@@ -273,33 +277,30 @@ class DockerEngine:
         raise Unavailable("The engine ended its events.", "Listen again once it is back.")
 
     async def create_network(
-        self, name: str, labels: Mapping[str, str], *, internal: bool, machine: bool = True
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        *,
+        internal: bool,
+        machine: bool = True,
+        peers: bool = True,
     ) -> bool:
-        body = {
-            "Name": name, "Driver": "bridge", "Internal": internal, "Labels": dict(labels),
-            "CheckDuplicate": True,
-            # Without an address of its own on it, the machine is not there for the containers.
-            "Options": {} if machine else {"com.docker.network.bridge.inhibit_ipv4": "true"},
-        }  # fmt: skip
-        async with self._naming:
-            try:
-                async with self._client.talking() as docker:
-                    made = await docker.networks.create(body)
-            except Conflict:
-                return False
-            # The engine lets two hubs that ask at the same moment both have one.
-            is_first = (await self._networks_called(name))[:1] == [made.id]
-            if not is_first:
-                async with self._client.talking():
-                    await made.delete()
-            return is_first
+        body = network_body(name, labels, internal=internal, machine=machine, peers=peers)
+        try:
+            async with self._client.talking() as docker:
+                await docker.networks.create(body)
+        except Conflict:
+            return False
+        return True
 
     async def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> None:
         _check_container(container)
         id_ = await self._network(network)
         body = {"Container": container, "EndpointConfig": {"Aliases": list(aliases)}}
-        async with self._client.talking() as docker:
-            await (await docker.networks.get(id_)).connect(body)
+        # On it already, perhaps since another process was quicker.
+        with suppress(Conflict):
+            async with self._client.talking() as docker:
+                await (await docker.networks.get(id_)).connect(body)
 
     async def remove_network(self, name: str) -> bool:
         found = await self._networks_called(name)

@@ -14,7 +14,14 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 from aiodocker import Docker, DockerError
 
-from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, NotFound, Unavailable
+from mcp_hub.adapters.errors import (
+    Conflict,
+    HubError,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+)
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
@@ -32,6 +39,11 @@ _TLS = (
     "Set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to a folder with the ca.pem, cert.pem and "
     "key.pem that the engine accepts."
 )
+_POOLS = (
+    "Remove what docker network ls shows and nobody needs, or give the engine more ranges: "
+    "default-address-pools in its daemon.json."
+)
+_TAKEN = ("already exists in network", "networks have same bridge name", "has active endpoints")
 _UNRUNNABLE = (
     "executable file not found", "no such file or directory", "permission denied", "exec format",
     "unable to find user", "no matching entries in", "is a directory", "not a directory",
@@ -100,8 +112,10 @@ class DockerClient:
                 docker = await self._open()
                 url = f"{docker.docker_host}/{docker.api_version}/{path}"
                 content = {"Content-Type": "application/x-tar"} if data is not None else {}
+                # Bytes themselves would be sent in one piece, while nothing else runs.
+                body = io.BytesIO(data) if data is not None else None
                 async with docker.session.request(
-                    method, url, params=params, data=data and io.BytesIO(data), headers=content
+                    method, url, params=params, data=body, headers=content
                 ) as response:
                     if response.status >= 400:
                         raise DockerError(response.status, _message(await response.text()))
@@ -220,9 +234,10 @@ def error_of(status: int, message: str) -> HubError:
         return InvalidArgument(f"It cannot be run: {_runtime_reason(reason)}.", _hint_of(reason))
     if status == 404:
         return NotFound(told)
-    # 403 for a network that is in use.
-    if status == 409 or "has active endpoints" in reason:
+    if status == 409 or any(sign in reason for sign in _TAKEN):
         return Conflict(told)
+    if "non-overlapping IPv4 address pool" in reason or "all predefined address pools" in reason:
+        return LimitExceeded("The engine has no range of addresses left for a network.", _POOLS)
     if status == 400:
         return InvalidArgument(told)
     return Unavailable(f"The Docker engine answers: {reason}.", "Its log says more.")

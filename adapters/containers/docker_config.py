@@ -1,5 +1,6 @@
 """What the engine is told of a container: the port's configuration in the words of its API."""
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Collection, Mapping
@@ -19,6 +20,8 @@ _ULIMITS = [
 ]
 _OOM_SCORE = 500
 """Where the whole machine lacks memory, containers go before the hub and the engine."""
+_NO_DNS = {"Dns": ["127.0.0.1"], "DnsOptions": ["timeout:1", "attempts:1"]}
+"""The engine still knows its own names; for others it asks within the container, where none is."""
 _VOLUME_MB = 64
 _OWNER = 65_533
 """Nobody's uid, so that not even root without capabilities can change the files it is given."""
@@ -84,6 +87,7 @@ def _host_config(
         "RestartPolicy": {"Name": "no"},
         "Tmpfs": {path: f"rw,noexec,nosuid,nodev,size={mb}m" for path, mb in tmpfs.items()},
         "Mounts": _mounts(config, folder),
+        **({} if config.dns else _NO_DNS),
     }
 
 
@@ -132,3 +136,21 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
             entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o444, _OWNER, _OWNER
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def network_body(
+    name: str, labels: Mapping[str, str], *, internal: bool, machine: bool, peers: bool
+) -> dict[str, Any]:
+    """The body of the engine's `networks/create`."""
+    option = "com.docker.network.bridge"
+    options = {
+        # Names of networks are not unique to engines before 25, those of interfaces always are.
+        f"{option}.name": f"mcphub-{hashlib.sha256(name.encode()).hexdigest()[:8]}",
+        # An address of the machine's would lead to all that listens there, internal or not.
+        f"{option}.inhibit_ipv4": "false" if machine else "true",
+        f"{option}.enable_icc": "true" if peers else "false",
+    }
+    return {
+        "Name": name, "Driver": "bridge", "Internal": internal, "Labels": dict(labels),
+        "CheckDuplicate": True, "Options": options,
+    }  # fmt: skip

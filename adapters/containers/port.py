@@ -58,6 +58,9 @@ class ContainerConfig:
     mounts: Sequence[Mount] = ()
     network: str | None = None
     """The one network that it is on from the start; None: none but its own loopback."""
+    dns: bool = False
+    """Whether names of the world outside are resolved for it. Without, even on an internal network
+    of an engine that would, nothing leaves it by way of a name that it asks for."""
     capabilities: Sequence[str] = ()
     """The kernel's capabilities that it keeps, such as `NET_RAW`."""
     read_only: bool = True
@@ -240,15 +243,28 @@ class ContainerEngine(Protocol):
         ...
 
     async def create_network(
-        self, name: str, labels: Mapping[str, str], *, internal: bool, machine: bool = True
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        *,
+        internal: bool,
+        machine: bool = True,
+        peers: bool = True,
     ) -> bool:
-        """Make a network, from an internal one of which nothing beyond it can be reached; False if
-        one of that name is there. With `machine`, the engine's machine reaches the containers on
-        it, and they what listens on all of the machine's addresses; without, neither does."""
+        """Make a network; False if one of that name is there, whoever makes it at the same time.
+
+        From an `internal` one nothing beyond it can be reached. Without `machine`, the engine's
+        machine has no address on it: what listens there is out of reach as well, and the network
+        is out of that machine's. Without `peers`, its containers do not reach each other.
+
+        Raises:
+            LimitExceeded: the engine has no range of addresses left.
+        """
         ...
 
     async def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> None:
-        """Put a container on a further network, where others find it by its `aliases`."""
+        """Put a container on a further network, where others find it by its `aliases`; no error if
+        it is on it."""
         ...
 
     async def remove_network(self, name: str) -> bool:

@@ -20,7 +20,9 @@ from mcp_hub.adapters.database.metadata import metadata
 hub_identity = Table(
     "hub_identity",
     metadata,
-    Column("id", String(32), primary_key=True),
+    # Always 1: of two processes that make the row at the same time, one finds the other's.
+    Column("only", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(32), nullable=False),
 )
 
 containers = Table(
@@ -36,7 +38,8 @@ containers = Table(
     # Digest by kind and name of each that was approved, such as {"tools": {"echo": "9f86…"}}.
     Column("approved", JSON),
     Column("cataloged_at", BigInteger),
-    # Starts that failed since the last that succeeded, why the last did, and when to try again.
+    # Starts that failed and exits that nobody wanted since one last ran for a while, why the last
+    # was (NULL once one is ready), and when the next may start.
     Column("failures", Integer, nullable=False),
     Column("error", JSON),
     Column("retry_at", BigInteger),
@@ -60,7 +63,8 @@ container_revisions = Table(
     ForeignKeyConstraint(["name"], ["containers.name"], ondelete="CASCADE"),
 )
 
-# The hub processes that hold containers: how others reach them, and until when they count as alive.
+# The hub processes that hold containers or could: how others reach them, and until when they count
+# as alive.
 container_holders = Table(
     "container_holders",
     metadata,
@@ -81,7 +85,7 @@ container_instances = Table(
     Column("id", String(32), primary_key=True),
     Column("name", String(64), nullable=False),
     Column("revision", Integer, nullable=False),
-    # Its place among those that anyone may use or take; NULL once it is a session's.
+    # Its place among those that anyone may use or take; NULL once it is a session's, or stopping.
     Column("slot", Integer),
     # The session that has it to itself; NULL: nobody's yet, or everybody's.
     Column("session", String(64)),

@@ -12,8 +12,9 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "hub_identity",
+        sa.Column("only", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("id", sa.String(length=32), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_hub_identity")),
+        sa.PrimaryKeyConstraint("only", name=op.f("pk_hub_identity")),
     )
     op.create_table(
         "containers",

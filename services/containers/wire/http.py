@@ -36,16 +36,19 @@ _ASK_AGAIN_S = 0.05
 
 
 @asynccontextmanager
-async def http_stream(url: str, *, start_timeout_s: float) -> AsyncIterator["HttpStream"]:
-    """A `ByteStream` of the server at `url`, once something listens there.
+async def http_stream(
+    url: str, *, start_timeout_s: float, proxy: str | None = None
+) -> AsyncIterator["HttpStream"]:
+    """A `ByteStream` of the server at `url`, once something listens there; it is reached through
+    the HTTP `proxy`, if that is given.
 
     A stream has an HTTP session of its own: who takes a server over opens its session anew.
 
     Raises:
         TimedOut: nothing listens there within `start_timeout_s`.
     """
-    await _wait_until_listening(url, start_timeout_s)
-    stream = HttpStream(url)
+    await _wait_until_listening(url, proxy, start_timeout_s)
+    stream = HttpStream(url, proxy)
     async with in_background(stream.run):
         yield stream
 
@@ -53,8 +56,9 @@ async def http_stream(url: str, *, start_timeout_s: float) -> AsyncIterator["Htt
 class HttpStream:
     """The SDK's client transport, spoken to in lines. It ends when a request finds nobody."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, proxy: str | None = None) -> None:
         self._url = url
+        self._proxy = proxy
         self._lines = Lines()
         self._headers = _Headers()
         self._reason: str | None = None
@@ -88,7 +92,7 @@ class HttpStream:
 
     async def _carry(self) -> None:
         async with (
-            httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False) as http,
+            httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False, proxy=self._proxy) as http,
             streamable_http_client(self._url, http_client=http, max_sse_event_size=MAX_LINE) as (
                 reading,
                 writing,
@@ -153,19 +157,28 @@ class _Headers:
                 self._mirrored[str(tool.get("name"))] = x_mcp_header_map(schema)
 
 
-async def _wait_until_listening(url: str, timeout_s: float) -> None:
+async def _wait_until_listening(url: str, proxy: str | None, timeout_s: float) -> None:
     parts = urlsplit(url)
     with anyio.move_on_after(timeout_s):
         while True:
-            with suppress(OSError):
-                stream = await anyio.connect_tcp(parts.hostname or "", parts.port or 80)
-                await stream.aclose()
-                return
+            with suppress(OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+                if await _listens(parts.hostname or "", parts.port or 80, proxy):
+                    return
             await anyio.sleep(_ASK_AGAIN_S)
     raise TimedOut(
         f"Nothing listens at {parts.netloc} after {timeout_s:g} s.",
         "Check the deployment's port, and that its server listens on all addresses.",
     )
+
+
+async def _listens(host: str, port: int, proxy: str | None) -> bool:
+    if proxy is None:
+        async with await anyio.connect_tcp(host, port):
+            return True
+    through = urlsplit(proxy)
+    async with await anyio.connect_tcp(through.hostname or "", through.port or 80) as stream:
+        await stream.send(f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n".encode())
+        return (await stream.receive()).startswith(b"HTTP/1.1 200 ")
 
 
 def _first(errors: BaseExceptionGroup[Exception]) -> str:

@@ -165,6 +165,28 @@ class OwnTelemetry:
             context=tracing.current(),
         )
 
+    def metric(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        service: str | None = None,
+    ) -> None:
+        """Record what was measured now, of the hub itself or of another `service`."""
+        self._keep(
+            "metric",
+            name,
+            time.time_ns(),
+            failed=None,
+            attributes=dict(attributes or {}),
+            context=None,
+            value=value,
+            unit=unit,
+            service=service,
+        )
+
     def _keep(
         self,
         kind: envelope.Kind,
@@ -176,6 +198,9 @@ class OwnTelemetry:
         context: TraceContext | None,
         parent: TraceContext | None = None,
         duration_ns: int | None = None,
+        value: float | None = None,
+        unit: str | None = None,
+        service: str | None = None,
     ) -> None:
         if not (self._collected.errors if failed else self._collected.usage):
             return
@@ -186,12 +211,14 @@ class OwnTelemetry:
                 kind,
                 name[: envelope.MAX_NAME],
                 time_ns,
-                service=self._service,
+                service=service or self._service,
                 severity=envelope.ERROR if failed else None,
                 trace_id=context.trace_id if context else None,
                 span_id=context.span_id if context else None,
                 parent_id=parent.span_id if parent else None,
                 duration_ns=duration_ns,
+                value=value,
+                unit=unit,
                 attributes=attributes,
                 resource=self._resource,
             )

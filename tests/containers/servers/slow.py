@@ -6,6 +6,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import ToolAnnotations
 
 server = MCPServer("slow")
+started = 0
 cancelled = 0
 finished = 0
 
@@ -13,7 +14,8 @@ finished = 0
 @server.tool()
 async def work(seconds: float, steps: int, ctx: Context) -> int:
     """Work for some seconds, in steps; return how many."""
-    global cancelled, finished
+    global started, cancelled, finished
+    started += 1
     try:
         for step in range(steps):
             await ctx.report_progress(step, steps, f"step {step}")
@@ -27,8 +29,8 @@ async def work(seconds: float, steps: int, ctx: Context) -> int:
 
 @server.tool(annotations=ToolAnnotations(read_only_hint=True))
 def outcomes() -> dict[str, int]:
-    """Return how many calls of `work` were cancelled, and how many finished."""
-    return {"cancelled": cancelled, "finished": finished}
+    """Return how many calls of `work` were started, cancelled, and finished."""
+    return {"started": started, "cancelled": cancelled, "finished": finished}
 
 
 if __name__ == "__main__":
