@@ -38,6 +38,10 @@ async def alert_names(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequenc
     return await hub.telemetry.alerts.names(typed)
 
 
+async def container_names(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
+    return await (await hub.containers()).showing.names(typed)
+
+
 async def job_ids(hub: Hub, typed: str, given: Mapping[str, str]) -> Sequence[str]:
     """The ids of the newest jobs."""
     page = await hub.training.list(limit=_SEEN)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from mcp.server import Server, ServerRequestContext
@@ -38,15 +39,19 @@ from mcp.types import (
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 import mcp_hub
+from mcp_hub.adapters.database.peeking import may_have_rows
 from mcp_hub.adapters.errors import Denied, InvalidArgument, NotFound, names_hint
 from mcp_hub.resources.alerts import AlertResources
 from mcp_hub.resources.base import BoundPrompt, BoundResource, ResourceSet
+from mcp_hub.resources.containers import ContainerResources
 from mcp_hub.resources.data import DataResources
 from mcp_hub.resources.hub import HubResources
 from mcp_hub.resources.registry import RegistryResources
 from mcp_hub.resources.telemetry import TelemetryResources
 from mcp_hub.resources.training import TrainingResources
 from mcp_hub.server.client_log import ClientLog
+from mcp_hub.server.completing import completed
+from mcp_hub.server.exposed import Exposed
 from mcp_hub.server.following import task_offers
 from mcp_hub.server.lazy_hub import LazyHub
 from mcp_hub.server.legacy_tasks import CAPABILITY, LegacyTasks
@@ -59,6 +64,7 @@ from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.pages import MAX_LIMIT
 from mcp_hub.tools.alerts import AlertTools
 from mcp_hub.tools.analytics import AnalyticsTools
+from mcp_hub.tools.containers import ContainerTools
 from mcp_hub.tools.data import DataTools
 from mcp_hub.tools.hub import HubAbout, HubTools, Limits
 from mcp_hub.tools.inference import InferenceTools
@@ -72,7 +78,8 @@ MCP Hub trains, keeps and serves machine-learning models.
 The main path: dataset_register → dataset_profile → training_submit → training_status(wait_s=50)
 until the job has ended → model_get → model_promote(alias="champion", gates=…) → predict.
 A model is named name (its newest version), name@alias or name:version. Ids and names come from
-the results and the lists; nothing has to be guessed. An error is {code, message, hint}: follow
+the results and the lists; nothing has to be guessed. Tools of other MCP servers that it runs:
+container_tools(query=…) → container_call. An error is {code, message, hint}: follow
 the hint."""
 
 _TOOLSETS: dict[str, tuple[type[Toolset], ...]] = {
@@ -81,6 +88,7 @@ _TOOLSETS: dict[str, tuple[type[Toolset], ...]] = {
     "registry": (RegistryTools,),
     "inference": (InferenceTools,),
     "telemetry": (TelemetryTools, AnalyticsTools, AlertTools),
+    "containers": (ContainerTools,),
 }
 _RESOURCES: tuple[type[ResourceSet], ...] = (
     TrainingResources,
@@ -88,6 +96,7 @@ _RESOURCES: tuple[type[ResourceSet], ...] = (
     RegistryResources,
     TelemetryResources,
     AlertResources,
+    ContainerResources,
     HubResources,
 )
 _FIXED_LISTS: tuple[CacheableMethod, ...] = (
@@ -96,8 +105,8 @@ _FIXED_LISTS: tuple[CacheableMethod, ...] = (
     "prompts/list",
     "resources/templates/list",
 )
+"""Without exposed deployments. A list that these change is to be asked for again each time."""
 _FIXED_FOR_MS = 300_000
-_COMPLETIONS_SHOWN = 100
 
 Ctx = ServerRequestContext[None, Any]
 Transport = Literal["stdio", "http"]
@@ -119,20 +128,27 @@ def create_server(
     for name in dict.fromkeys(settings.toolsets):
         if name == "hub":
             toolsets.append(HubTools(hub, _about(settings, transport)))
-        elif name != "training" or settings.training.enabled:
+        elif settings.is_on(name):
             toolsets += [group(hub) for group in _TOOLSETS[name]]
     names = list(dict.fromkeys(toolset.name for toolset in toolsets))
+    exposes = "containers" in names and settings.containers.enabled
     server = HubServer(
         hub,
         tools=[tool for toolset in toolsets for tool in toolset.tools()],
         sets=[group(hub) for group in _RESOURCES if group.name in names],
+        exposed=Exposed(hub, partial(_may_have_deployments, settings) if exposes else None),
         read_only=settings.read_only,
     )
     if isinstance(hub, LazyHub):
-        spans = McpSpans(hub.own, server.tools, server.get_request_handler, transport)
+        spans = McpSpans(hub.own, server.known_tool, server.get_request_handler, transport)
         server.middleware.append(spans)
     server.middleware.append(server.legacy_tasks.answer_calls)
     return server
+
+
+def _may_have_deployments(settings: Settings) -> bool:
+    elsewhere = not (settings.database_url or "sqlite:").startswith("sqlite:")
+    return elsewhere or may_have_rows(settings.database_path, "containers")
 
 
 def _about(settings: Settings, transport: Transport) -> HubAbout:
@@ -168,8 +184,11 @@ class HubServer(Server[None]):
         *,
         tools: Sequence[BoundTool],
         sets: Sequence[ResourceSet],
+        exposed: Exposed | None = None,
         read_only: bool = False,
     ) -> None:
+        self._exposed = exposed = exposed or Exposed(hub, None)
+        self._read_only = read_only
         self.tools = {tool.name: tool for tool in tools if tool.read_only or not read_only}
         self.resources = [resource for group in sets for resource in group.resources()]
         self.prompts = {
@@ -178,7 +197,8 @@ class HubServer(Server[None]):
             for prompt in group.prompts()
             if prompt.read_only or not read_only
         }
-        self.changing_lists = {"resources"}
+        self.changing_lists = {"tools", "prompts", "resources"} if exposed.is_on else {"resources"}
+        fixed = ("server/discover",) if exposed.is_on else _FIXED_LISTS
         self.notices = Notices(hub)
         self._log = ClientLog()
         self._hub = hub
@@ -189,7 +209,7 @@ class HubServer(Server[None]):
             version=mcp_hub.__version__,
             instructions=INSTRUCTIONS,
             lifespan=self._running,
-            cache_hints={method: CacheHint(_FIXED_FOR_MS) for method in _FIXED_LISTS},
+            cache_hints={method: CacheHint(_FIXED_FOR_MS) for method in fixed},
             get_tool_input_schema=self._input_schema,
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
@@ -238,9 +258,15 @@ class HubServer(Server[None]):
         async with self._log.attached(), self.notices.relaying():
             yield
 
+    def known_tool(self, name: str) -> BoundTool | None:
+        """A tool of the hub's own, or an exposed one that was listed or called before."""
+        return self.tools.get(name) or self._exposed.known.get(name)
+
     @answering
     async def _list_tools(self, ctx: Ctx, params: PaginatedRequestParams) -> ListToolsResult:
-        visible = [tool.definition for tool in self.tools.values() if _may_use(tool)]
+        await self._follow(ctx, "tools/list_changed")
+        offers = [*self.tools.values(), *await self._exposed.tools(ctx.protocol_version)]
+        visible = [tool.definition for tool in offers if self._may_use(tool)]
         tools, next_cursor = page(visible, params.cursor)
         if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             tools = [self.legacy_tasks.listed(tool) for tool in tools]
@@ -250,18 +276,17 @@ class HubServer(Server[None]):
     async def _call_tool(
         self, ctx: Ctx, params: CallToolRequestParams
     ) -> CallToolResult | InputRequiredResult:
+        self.notices.watch()
         tool = self.tools.get(params.name)
         if tool is None:
-            visible = [name for name, tool in self.tools.items() if _may_use(tool)]
+            tool = await self._exposed.tool(params.name, ctx.protocol_version)
+        if tool is None:
+            offers = {**self._exposed.known, **self.tools}
+            visible = [name for name, tool in offers.items() if self._may_use(tool)]
             hint = names_hint(params.name, visible, "tools")
             return error_result(InvalidArgument(f"There is no tool {params.name!r}.", hint))
-        if not _may_use(tool):
-            return error_result(
-                Denied(
-                    f"{tool.name} changes things, and this token may only read.",
-                    "Use a token with the scope write.",
-                )
-            )
+        if not self._may_use(tool):
+            return error_result(_not_to_write(tool, self._read_only))
         return await tool.call(params.arguments or {}, self._context(ctx, params))
 
     @answering
@@ -269,10 +294,11 @@ class HubServer(Server[None]):
         self, ctx: Ctx, params: PaginatedRequestParams
     ) -> ListResourcesResult:
         if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            await self.notices.follow_list(ctx.session)
+            await self.notices.subscribe_session(ctx.session, "resources/list_changed")
         found = [r.definition for r in self.resources if isinstance(r.definition, Resource)]
         for group in self._sets:
             found += await group.newest()
+        found += await self._exposed.resources(ctx.protocol_version)
         resources, next_cursor = page(found, params.cursor)
         return ListResourcesResult(resources=resources, next_cursor=next_cursor)
 
@@ -281,13 +307,17 @@ class HubServer(Server[None]):
         self, ctx: Ctx, params: PaginatedRequestParams
     ) -> ListResourceTemplatesResult:
         found = [r.definition for r in self.resources if isinstance(r.definition, ResourceTemplate)]
+        found += await self._exposed.templates(ctx.protocol_version)
         templates, next_cursor = page(found, params.cursor)
         return ListResourceTemplatesResult(resource_templates=templates, next_cursor=next_cursor)
 
     @answering
     async def _read_resource(
         self, ctx: Ctx, params: ReadResourceRequestParams
-    ) -> ReadResourceResult:
+    ) -> ReadResourceResult | InputRequiredResult:
+        found = await self._exposed.read(params.uri, self._context(ctx, params))
+        if found is not None:
+            return found
         resource, values = self._resource(params.uri)
         return await resource.read(params.uri, values)
 
@@ -313,7 +343,9 @@ class HubServer(Server[None]):
 
     @answering
     async def _list_prompts(self, ctx: Ctx, params: PaginatedRequestParams) -> ListPromptsResult:
-        visible = [prompt.definition for prompt in self.prompts.values() if _may_use(prompt)]
+        await self._follow(ctx, "prompts/list_changed")
+        offers = [*self.prompts.values(), *await self._exposed.prompts(ctx.protocol_version)]
+        visible = [prompt.definition for prompt in offers if self._may_use(prompt)]
         prompts, next_cursor = page(visible, params.cursor)
         return ListPromptsResult(prompts=prompts, next_cursor=next_cursor)
 
@@ -321,46 +353,38 @@ class HubServer(Server[None]):
     async def _get_prompt(
         self, ctx: Ctx, params: GetPromptRequestParams
     ) -> GetPromptResult | InputRequiredResult:
-        prompt = self._prompt(params.name)
+        prompt = await self._prompt(params.name, ctx.protocol_version)
         return await prompt.render(params.arguments or {}, self._context(ctx, params))
 
     @answering
     async def _complete(self, ctx: Ctx, params: CompleteRequestParams) -> CompleteResult:
         owner: BoundPrompt | BoundResource
+        if not isinstance(params.ref, PromptReference) and self._exposed.has_uri(params.ref.uri):
+            return CompleteResult(completion=Completion(values=[]))
         if isinstance(params.ref, PromptReference):
-            owner = self._prompt(params.ref.name)
+            owner = await self._prompt(params.ref.name, ctx.protocol_version)
             known = owner.arguments
         else:
             owner = self._template(params.ref.uri)
             known = owner.template.variable_names
-        name, typed = params.argument.name, params.argument.value
-        if name not in known:
-            raise InvalidArgument(
-                f"There is no argument {name!r}.", names_hint(name, known, "arguments")
-            )
-        completer = owner.completers.get(name)
-        if completer is None:
-            return CompleteResult(completion=Completion(values=[]))
-        given = (params.context.arguments if params.context else None) or {}
-        values = await completer(await self._hub(), typed, given)
-        fitting = [value for value in values if value.lower().startswith(typed.lower())]
-        return CompleteResult(
-            completion=Completion(
-                values=fitting[:_COMPLETIONS_SHOWN],
-                total=len(fitting),
-                has_more=len(fitting) > _COMPLETIONS_SHOWN,
-            )
-        )
+        return await completed(self._hub, owner.completers, known, params)
 
     def _context(self, ctx: Ctx, params: Any) -> Context[Any]:
         return Context(request_context=ctx, input_params=params, subscriptions=self.notices)
 
     def _may_call(self, name: str) -> bool:
-        return name in self.tools and _may_use(self.tools[name])
+        return name in self.tools and self._may_use(self.tools[name])
 
     def _input_schema(self, name: str) -> dict[str, Any] | None:
-        tool = self.tools.get(name)
+        tool = self.known_tool(name)
         return tool.definition.input_schema if tool else None
+
+    async def _follow(self, ctx: Ctx, topic: str) -> None:
+        """Have a client that cannot ask for it told when a list that it has seen changes."""
+        if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            return
+        if topic.partition("/")[0] in self.changing_lists:
+            await self.notices.follow_list(ctx.session, topic, watch=await self._exposed.may_be())
 
     def _resource(self, uri: str) -> tuple[BoundResource, dict[str, str]]:
         for resource in self.resources:
@@ -379,17 +403,27 @@ class HubServer(Server[None]):
             )
         return found[0]
 
-    def _prompt(self, name: str) -> BoundPrompt:
-        prompt = self.prompts.get(name)
-        if prompt is None or not _may_use(prompt):
-            visible = [name for name, prompt in self.prompts.items() if _may_use(prompt)]
+    async def _prompt(self, name: str, version: str) -> BoundPrompt:
+        prompt = self.prompts.get(name) or await self._exposed.prompt(name, version)
+        if prompt is None or not self._may_use(prompt):
+            visible = [name for name, prompt in self.prompts.items() if self._may_use(prompt)]
             raise InvalidArgument(
                 f"There is no prompt {name!r}.", names_hint(name, visible, "prompts")
             )
         return prompt
 
+    def _may_use(self, offer: BoundTool | BoundPrompt) -> bool:
+        """Whether the hub and the caller's token permit it; without tokens (stdio, loopback)
+        everything is."""
+        token = get_access_token()
+        is_reader = token is not None and WRITING.isdisjoint(token.scopes)
+        return offer.read_only or not (self._read_only or is_reader)
 
-def _may_use(offer: BoundTool | BoundPrompt) -> bool:
-    """Whether the caller's token permits it; without tokens (stdio, loopback) everything is."""
-    token = get_access_token()
-    return offer.read_only or token is None or not WRITING.isdisjoint(token.scopes)
+
+def _not_to_write(tool: BoundTool, read_only: bool) -> Denied:
+    if read_only:
+        return Denied(f"{tool.name} may change things, and this hub only reads.")
+    return Denied(
+        f"{tool.name} changes things, and this token may only read.",
+        "Use a token with the scope write.",
+    )

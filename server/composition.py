@@ -10,11 +10,13 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import Conflict
 from mcp_hub.adapters.urls import without_secret
 from mcp_hub.server.adapters import Adapters, choose_sources, open_adapters
+from mcp_hub.server.containers_composition import LazyContainers
 from mcp_hub.server.lazy_hub import own_telemetry
 from mcp_hub.server.reporting import choose_senders
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.telemetry_composition import open_keeping, open_telemetry
 from mcp_hub.server.worker_starter import WorkerStarter
+from mcp_hub.services.containers.exposing import Exposing
 from mcp_hub.services.counting import count
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.health import HealthService
@@ -42,6 +44,8 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
     async with AsyncExitStack() as stack:
         adapters = await stack.enter_async_context(open_adapters(settings))
         telemetry = await stack.enter_async_context(open_telemetry(settings, adapters, own))
+        containers = LazyContainers(settings, adapters, own, telemetry.embedder)
+        await stack.enter_async_context(containers.providing())
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
         senders = choose_senders(settings, own, lambda: facts_of(hub))
@@ -57,6 +61,8 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
                 own=own,
             ),
             telemetry=telemetry.service,
+            containers=containers,
+            exposing=Exposing(database),
             health=HealthService(
                 {
                     "database": partial(_check_database, database),

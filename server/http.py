@@ -1,4 +1,4 @@
-"""The HTTP server: MCP at /mcp, telemetry, and how the hub is: /health, /ready, /metrics."""
+"""The HTTP server: MCP at /mcp, /api, telemetry, and how the hub is: /health, /ready, /metrics."""
 
 import errno
 import gc
@@ -25,10 +25,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavailable
+from mcp_hub.server import openapi
 from mcp_hub.server.app import CreateServer, HubServer, create_server
 from mcp_hub.server.auth import RequireWriting, StaticTokens
+from mcp_hub.server.container_routes import ContainerRoutes
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.observing import HttpSpans
+from mcp_hub.server.rest import Asked, Operation, Rest
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.telemetry_routes import TelemetryRoutes
 from mcp_hub.services.telemetry.own.facts import facts_of
@@ -149,6 +152,7 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
             Route("/health", endpoint=health),
             Route("/ready", endpoint=ready),
             *_telemetry(settings, hub),
+            *_rest(settings, hub),
         ],
         middleware=middleware,
         lifespan=lambda _: manager.run(),
@@ -159,17 +163,41 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
 
 def _telemetry(settings: Settings, hub: LazyHub) -> list[Route]:
     endpoints = TelemetryRoutes(hub).endpoints(read_only=settings.read_only)
-    guard = bool(settings.auth.tokens)
+    return [
+        Route(path, endpoint=_guarded(settings, endpoint, changes=True), methods=["POST"])
+        for path, endpoint in endpoints.items()
+    ]
+
+
+def _rest(settings: Settings, hub: LazyHub) -> list[Route]:
+    """The operations of the REST API, and the document that tells of them."""
+
+    async def describe(_asked: Asked) -> dict[str, Any]:
+        return openapi.document(operations)
+
+    summary = "This document"
+    operations = [
+        *ContainerRoutes(hub).operations(),
+        Operation("GET", openapi.PATH, "describe", summary, dict, describe),
+    ]
+    rest = Rest(read_only=settings.read_only, drain_s=DRAIN_S)
     return [
         Route(
-            path,
-            endpoint=RequireAuthMiddleware(RequireWriting(app), required_scopes=[])
-            if guard
-            else app,
-            methods=["POST"],
+            one.path,
+            endpoint=_guarded(settings, rest.endpoint(one), changes=one.changes),
+            methods=[one.method],
         )
-        for path, app in endpoints.items()
+        for one in operations
     ]
+
+
+def _guarded(settings: Settings, endpoint: ASGIApp, *, changes: bool) -> ASGIApp:
+    """`endpoint` for those whose token, where there are tokens, may do such a thing."""
+    if not settings.auth.tokens:
+        return endpoint
+    return RequireAuthMiddleware(
+        RequireWriting(endpoint) if changes else endpoint, required_scopes=[]
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _SEND_TIMEOUT_S = 5.0
 _TRY_AGAIN_S = 2.0
+_FOLLOW_S = 2.0
 
 _LIST_CHANGED: dict[str, ServerEvent] = {
     "resources/list_changed": ResourcesListChanged(),
@@ -69,7 +70,7 @@ class Notices:
     ) -> SubscriptionsListenResult:
         """Serve one `subscriptions/listen` stream (2026-07-28)."""
         uris = params.notifications.resource_subscriptions or []
-        await self._watch()
+        await self.watching()
         self._listened.update(uris)
         try:
             return await self._handler(ctx, params)
@@ -77,17 +78,33 @@ class Notices:
             self._listened.subtract(uris)
             self._listened += Counter()  # drops what nobody listens to any more
 
+    async def watching(self) -> None:
+        """Return once changes are noticed. Raises HubError when the hub cannot be opened."""
+        await self._hub()
+        self._wanted.set()
+        await self._watching.wait()
+
     async def subscribe_session(self, session: ServerSession, uri: str) -> None:
         """Have `session` (2025-11-25 and before) told when `uri` changes, until it ends."""
-        await self._watch()
+        await self.watching()
         self._subscriptions(session).add(uri)
 
     def unsubscribe_session(self, session: ServerSession, uri: str) -> None:
         self._subscriptions(session).discard(uri)
 
-    async def follow_list(self, session: ServerSession) -> None:
-        """Have `session`, which has seen the list of resources, told when it changes."""
-        await self.subscribe_session(session, "resources/list_changed")
+    async def follow_list(self, session: ServerSession, topic: str, *, watch: bool) -> None:
+        """Have `session`, which is to see a list, told when it changes: with `watch` from now on,
+        else from when changes are noticed for another reason. The list does not wait for a hub
+        that does not open."""
+        self._subscriptions(session).add(topic)
+        if watch:
+            with suppress(HubError), anyio.move_on_after(_FOLLOW_S):
+                await self.watching()
+
+    def watch(self) -> None:
+        """Begin to notice changes, if anybody wants to be told."""
+        if self._sessions:
+            self._wanted.set()
 
     def close_streams(self) -> None:
         """End every listen stream as the protocol wants it, before the transport goes away."""
@@ -112,12 +129,6 @@ class Notices:
             self._sessions[connection] = set()
             connection.exit_stack.callback(self._sessions.pop, connection, None)
         return self._sessions[connection]
-
-    async def _watch(self) -> None:
-        """Return once changes are noticed. Raises HubError when the hub cannot be opened."""
-        await self._hub()
-        self._wanted.set()
-        await self._watching.wait()
 
     async def _relay(self) -> None:
         async with self._one_relay:
@@ -156,7 +167,11 @@ class Notices:
     async def _tell(self, connection: Connection, uris: list[str]) -> None:
         with anyio.move_on_after(_SEND_TIMEOUT_S) as deadline:
             for uri in uris:
-                if uri == "resources/list_changed":
+                if uri == "tools/list_changed":
+                    await connection.send_tool_list_changed()
+                elif uri == "prompts/list_changed":
+                    await connection.send_prompt_list_changed()
+                elif uri == "resources/list_changed":
                     await connection.send_resource_list_changed()
                 else:
                     await connection.send_resource_updated(uri)

@@ -27,13 +27,13 @@ class McpSpans:
     def __init__(
         self,
         own: OwnTelemetry,
-        tools: Mapping[str, BoundTool],
+        tool: Callable[[str], BoundTool | None],
         knows: Callable[[str], object],
         transport: str,
     ) -> None:
         """`knows` tells of a method by something true: names that a client makes up are none."""
         self._own = own
-        self._tools = tools
+        self._tool = tool
         self._knows = knows
         self._transport = "pipe" if transport == "stdio" else "tcp"
 
@@ -42,11 +42,15 @@ class McpSpans:
     ) -> HandlerResult:
         if ctx.request_id is None:
             return await call_next(ctx)
-        name, attributes = self._described(ctx)
         parent = parse_traceparent((ctx.meta or {}).get("traceparent"))
-        with self._own.span(name, attributes, parent=parent) as span:
+        with self._own.span(_UNKNOWN, parent=parent) as span:
             try:
-                result = await call_next(ctx)
+                try:
+                    result = await call_next(ctx)
+                finally:
+                    # Only now is it known whether there is such a tool in a container.
+                    span.name, attributes = self._described(ctx)
+                    span.attributes |= attributes
             except MCPError as error:
                 span.attributes["rpc.response.status_code"] = str(error.error.code)
                 span.fail(_code_in(error.error.data) or str(error.error.code))
@@ -80,7 +84,7 @@ class McpSpans:
     def _described_call(
         self, params: Mapping[str, Any], attributes: dict[str, Any]
     ) -> tuple[str, dict[str, Any]]:
-        tool = self._tools.get(str(params.get("name")))
+        tool = self._tool(str(params.get("name")))
         attributes["gen_ai.operation.name"] = "execute_tool"
         attributes["gen_ai.tool.name"] = tool.name if tool else _UNKNOWN
         arguments = params.get("arguments")

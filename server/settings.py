@@ -30,6 +30,7 @@ from pydantic_settings import (
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.adapters.urls import without_secret, without_user
 from mcp_hub.server import settings_sources as sources
+from mcp_hub.server.settings_containers import ContainersSettings
 from mcp_hub.server.settings_sections import (
     MONGODB,
     AuthSettings,
@@ -43,14 +44,14 @@ from mcp_hub.server.settings_sections import (
     split_by,
 )
 
-ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", "hub"]
+ToolsetName = Literal["training", "data", "registry", "inference", "telemetry", "containers", "hub"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 WRITING: frozenset[str] = frozenset({"write", "admin"})
 """The scopes of which a token needs one to change anything."""
 
 TOOLSETS: tuple[ToolsetName, ...] = (
-    "training", "data", "registry", "inference", "telemetry", "hub",
+    "training", "data", "registry", "inference", "telemetry", "containers", "hub",
 )  # fmt: skip
 URLS = ("database_url", "redis_url", "blobs_url", "vectors_url")
 """The settings that may hold a password. Each may be given in a file instead, whose path is in
@@ -140,6 +141,7 @@ class Settings(BaseSettings):
     data: DataSettings = DataSettings()
     registry: RegistrySettings = RegistrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    containers: ContainersSettings = ContainersSettings()
     auth: AuthSettings = AuthSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -245,6 +247,11 @@ class Settings(BaseSettings):
                     "Make it, or name another with MCP_HUB_ROOTS or --root.",
                 )
 
+    def is_on(self, toolset: ToolsetName) -> bool:
+        """Whether what a toolset is about is not switched off."""
+        section = getattr(self, toolset, None)
+        return not isinstance(section, TrainingSettings | ContainersSettings) or section.enabled
+
     def origin(self, key: str) -> str:
         """Where the value of a dotted `key` came from: a file, a variable, flags or default."""
         return self._origins.get(key, "default")
@@ -319,6 +326,8 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
             keys += known_keys(section, f"{prefix}{name}.")
         elif name in _BY_NAME:
             keys += known_keys(_BY_NAME[name], f"{prefix}{name}.*.")
+        elif name in _VALUES_BY_NAME:
+            keys.append(f"{prefix}{name}.*")
         else:
             keys.append(prefix + name)
     return keys
@@ -326,11 +335,13 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
 
 _BY_NAME: Mapping[str, type[BaseModel]] = {"tokens": TokenSettings, "sources": SourceSettings}
 """The settings that are sections under names which a person chooses."""
+_VALUES_BY_NAME = ("secrets",)
+"""Those that are values under such names."""
 
 
 def describe(key: str) -> str:
     """What the setting of a dotted key means; empty for a name that a person chooses."""
-    *path, name = key.split(".")
+    *path, name = key.removesuffix(".*").split(".")
     model: Any = Settings
     for section in path:
         model = getattr(model.model_fields.get(section), "annotation", None)

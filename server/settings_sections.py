@@ -35,11 +35,11 @@ def split_by(separator: str) -> BeforeValidator:
     return BeforeValidator(split)
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """Jobs and the workers that run them; all times in seconds."""
 
     enabled: bool = Field(True, description="Whether jobs can be submitted here")
@@ -76,24 +76,24 @@ class TrainingSettings(_Section):
         return self
 
 
-class InferenceSettings(_Section):
+class InferenceSettings(Section):
     cache_mb: int = Field(512, ge=1, description="Memory for models that are kept loaded")
     threads: int = Field(1, ge=1, le=256, description="Threads of one prediction")
 
 
-class ConnectorSettings(_Section):
+class ConnectorSettings(Section):
     enabled: bool | None = Field(
         None, description="false switches the sources of this kind off; unset, they are on"
     )
 
 
-class ConnectorsSettings(_Section):
+class ConnectorsSettings(Section):
     postgres: ConnectorSettings = ConnectorSettings()
     mongodb: ConnectorSettings = ConnectorSettings()
     redis: ConnectorSettings = ConnectorSettings()
 
 
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """A server that data sets are read from, under a name that callers use instead of its URL."""
 
     url: str = Field(
@@ -109,7 +109,7 @@ class SourceSettings(_Section):
         return url
 
 
-class DataSettings(_Section):
+class DataSettings(Section):
     max_mb: int = Field(1024, ge=1, description="The largest file that becomes a data set")
     connectors: ConnectorsSettings = ConnectorsSettings()
     sources: dict[str, SourceSettings] = Field({}, description="By the name that callers use")
@@ -126,7 +126,7 @@ class DataSettings(_Section):
         return sources
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     auto_version: bool = Field(True, description="Versions are always numbered automatically")
 
 
@@ -136,7 +136,7 @@ def _http_url(url: str | None) -> str | None:
     return url
 
 
-class TelemetryEndpoints(_Section):
+class TelemetryEndpoints(Section):
     metrics: str | None = Field(
         None, repr=False, description="Prometheus's remote-write, or a Pushgateway"
     )
@@ -148,7 +148,7 @@ class TelemetryEndpoints(_Section):
         return _http_url(url)
 
 
-class RetentionSettings(_Section):
+class RetentionSettings(Section):
     """Days for which telemetry is kept."""
 
     event: float = Field(90, gt=0, description="Days that events are kept")
@@ -168,7 +168,7 @@ class RetentionSettings(_Section):
         return self
 
 
-class TelemetrySettings(_Section):
+class TelemetrySettings(Section):
     enabled: bool = Field(True, description="Whether the hub records what it does itself")
     collect_usage_metrics: bool = Field(True, description="Record what went well")
     collect_error_metrics: bool = Field(True, description="Record what failed")
@@ -197,12 +197,12 @@ class TelemetrySettings(_Section):
         return _http_url(url)
 
 
-class TokenSettings(_Section):
+class TokenSettings(Section):
     """A bearer token of `mcp-hub serve`, and what it permits."""
 
     token: SecretStr = Field(min_length=16)
     scopes: Annotated[list[Scope], NoDecode, split_by(",")] = Field(["read"], min_length=1)
 
 
-class AuthSettings(_Section):
+class AuthSettings(Section):
     tokens: dict[str, TokenSettings] = Field({}, description="By the name kept in records")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from mcp_hub.adapters.embedder.port import Embedder
 from mcp_hub.server.adapters import (
     Adapters,
     choose_records,
@@ -52,10 +53,11 @@ class Keeping:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """The service, and the checks of what it stands on."""
+    """The service, the checks of what it stands on, and what embeds texts for others too."""
 
     service: TelemetryService
     checks: dict[str, Check]
+    embedder: Embedder
 
 
 @asynccontextmanager
@@ -109,7 +111,7 @@ async def open_telemetry(
             checks["stream"] = ingest.check
         if settings.vectors_url:
             checks["vectors"] = meaning.vectors.check
-        yield Telemetry(service, checks)
+        yield Telemetry(service, checks, meaning.embedder)
 
 
 @asynccontextmanager

@@ -5,24 +5,16 @@ would be again, 413 and 415 for what is too large or of another type, and 503 wi
 what is to be sent again later.
 """
 
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
-from mcp_hub.adapters.errors import (
-    Denied,
-    HubError,
-    Internal,
-    InvalidArgument,
-    LimitExceeded,
-    Unavailable,
-)
-from mcp_hub.server.telemetry_bodies import Bodies, Unsupported, encoding_of, type_of
+from mcp_hub.adapters.errors import Denied, HubError
+from mcp_hub.server.bodies import Bodies, encoding_of, type_of
+from mcp_hub.server.endpoints import JSON, Answer, Endpoint, Refuse, json_response, refuse_json
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.telemetry.envelope import Kind
 from mcp_hub.services.telemetry.intake.accepting import (
@@ -32,7 +24,7 @@ from mcp_hub.services.telemetry.intake.accepting import (
     from_lines,
     too_many,
 )
-from mcp_hub.services.telemetry.intake.ingest import MAX_WAITING, RETRY_AFTER_S, Accepted, Commit
+from mcp_hub.services.telemetry.intake.ingest import MAX_WAITING, Accepted, Commit
 from mcp_hub.services.telemetry.protocols import (
     loki,
     otlp,
@@ -44,45 +36,20 @@ from mcp_hub.services.telemetry.protocols import (
 from mcp_hub.services.telemetry.protocols.messages import status_message
 from mcp_hub.services.telemetry.protocols.otlp import Origin, Signal
 
-logger = logging.getLogger(__name__)
-
-_JSON = "application/json"
 _LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 _PROTOBUF = "application/x-protobuf"
+DOCUMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "/api/telemetry/events": ("Events, as JSON or lines of it", (JSON, *_LINES)),
+    "/api/telemetry/metrics": ("Metrics, as JSON or lines of it", (JSON, *_LINES)),
+    "/v1/traces": ("Traces by OTLP", (_PROTOBUF, JSON)),
+    "/v1/metrics": ("Metrics by OTLP", (_PROTOBUF, JSON)),
+    "/v1/logs": ("Logs by OTLP", (_PROTOBUF, JSON)),
+    "/loki/api/v1/push": ("Logs by Loki's push", (JSON, _PROTOBUF)),
+    "/api/v1/write": ("Metrics by Prometheus's remote write", (_PROTOBUF,)),
+}
+"""What each route takes, and of which types."""
 _SHOWN = 5
-
-Answer = Callable[[Request], Awaitable[Response]]
-Refuse = Callable[[Request, int, HubError], Response]
-
-
-class Endpoint:
-    """An ASGI endpoint: `answer`, or what `refuse` makes of the error that it raises."""
-
-    def __init__(self, answer: Answer, refuse: Refuse, *, read_only: bool) -> None:
-        self._answer = answer
-        self._refuse = refuse
-        self._read_only = read_only
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            if self._read_only:
-                raise Denied("This hub is read-only.", "Send telemetry to one that is not.")
-            response = await self._answer(request)
-        except ClientDisconnect:
-            return
-        except HubError as error:
-            response = self._refused(request, error)
-        except Exception:
-            logger.exception("%s failed", request.url.path)
-            response = self._refused(request, Internal("The hub failed; its log says why."))
-        await response(scope, receive, send)
-
-    def _refused(self, request: Request, error: HubError) -> Response:
-        response = self._refuse(request, _status_of(error), error)
-        if response.status_code == 503:
-            response.headers["retry-after"] = str(RETRY_AFTER_S)
-        return response
+_READ_ONLY = Denied("This hub is read-only.", "Send telemetry to one that is not.")
 
 
 class TelemetryRoutes:
@@ -95,8 +62,8 @@ class TelemetryRoutes:
     def endpoints(self, *, read_only: bool) -> dict[str, Endpoint]:
         """Every endpoint, all for POST."""
         made: dict[str, tuple[Answer, Refuse]] = {
-            "/api/telemetry/events": (partial(self._records, "event"), _refuse_json),
-            "/api/telemetry/metrics": (partial(self._records, "metric"), _refuse_json),
+            "/api/telemetry/events": (partial(self._records, "event"), refuse_json),
+            "/api/telemetry/metrics": (partial(self._records, "metric"), refuse_json),
             "/v1/traces": (partial(self._otlp, "traces"), _refuse_otlp),
             "/v1/metrics": (partial(self._otlp, "metrics"), _refuse_otlp),
             "/v1/logs": (partial(self._otlp, "logs"), _refuse_otlp),
@@ -104,12 +71,12 @@ class TelemetryRoutes:
             "/api/v1/write": (self._remote_write, _refuse_text),
         }
         return {
-            path: Endpoint(answer, refuse, read_only=read_only)
+            path: Endpoint(answer, refuse, closed=_READ_ONLY if read_only else None)
             for path, (answer, refuse) in made.items()
         }
 
     async def _records(self, kind: Kind, request: Request) -> Response:
-        lines = type_of(request, (_JSON, *_LINES)) != _JSON
+        lines = type_of(request, (JSON, *_LINES)) != JSON
         decode = partial(from_lines if lines else from_json, default_kind=kind)
 
         def decode_some(data: bytes) -> Batch:
@@ -120,12 +87,12 @@ class TelemetryRoutes:
 
         done = await self._commit(request, decode_some)
         nothing = done.rejected and not done.accepted and not done.repeated
-        return _json(
+        return json_response(
             _Recorded(done.accepted, done.repeated, done.rejected), 400 if nothing else 200
         )
 
     async def _otlp(self, signal: Signal, request: Request) -> Response:
-        as_json = type_of(request, (_PROTOBUF, _JSON)) == _JSON
+        as_json = type_of(request, (_PROTOBUF, JSON)) == JSON
 
         def decode(data: bytes) -> Batch:
             parse = otlp.parse_json if as_json else otlp.parse_protobuf
@@ -140,7 +107,7 @@ class TelemetryRoutes:
         return _otlp_answer(signal, done, as_json=as_json)
 
     async def _loki(self, request: Request) -> Response:
-        if type_of(request, (_JSON, _PROTOBUF)) == _JSON:
+        if type_of(request, (JSON, _PROTOBUF)) == JSON:
             encoding, decode = encoding_of(request), loki.batch_of_json
         else:
             # Loki's Protocol Buffers are always packed so, and its clients do not say it.
@@ -195,26 +162,6 @@ class _Recorded(msgspec.Struct):
     rejected: list[Rejected]
 
 
-def _status_of(error: HubError) -> int:
-    if isinstance(error, Unsupported):
-        return 415
-    if isinstance(error, InvalidArgument):
-        return 400
-    if isinstance(error, LimitExceeded):
-        return 413
-    if isinstance(error, Unavailable):
-        return 503
-    return 403 if isinstance(error, Denied) else 500
-
-
-def _json(content: object, status: int) -> Response:
-    return Response(msgspec.json.encode(content), status, media_type=_JSON)
-
-
-def _refuse_json(_request: Request, status: int, error: HubError) -> Response:
-    return _json(error.as_dict(), status)
-
-
 def _refuse_text(_request: Request, status: int, error: HubError) -> Response:
     return Response(_said(error), status, media_type="text/plain")
 
@@ -224,8 +171,8 @@ _GRPC = {400: 3, 403: 7, 413: 8, 415: 3, 503: 14}
 
 def _refuse_otlp(request: Request, status: int, error: HubError) -> Response:
     code = _GRPC.get(status, 13)
-    if request.headers.get("content-type", "").startswith(_JSON):
-        return _json({"code": code, "message": _said(error)}, status)
+    if request.headers.get("content-type", "").startswith(JSON):
+        return json_response({"code": code, "message": _said(error)}, status)
     message = status_message()(code=code, message=_said(error))
     return Response(message.SerializeToString(), status, media_type=_PROTOBUF)
 
@@ -241,7 +188,7 @@ def _otlp_answer(signal: Signal, done: Accepted, *, as_json: bool) -> Response:
     camel, snake = names[signal]
     if as_json:
         told = {camel: str(rejected), "errorMessage": _reasons(done.rejected)}
-        return _json({"partialSuccess": told} if rejected else {}, 200)
+        return json_response({"partialSuccess": told} if rejected else {}, 200)
     message = otlp.response_message(signal)()
     if rejected:
         setattr(message.partial_success, snake, rejected)

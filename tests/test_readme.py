@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import pytest
 
 from mcp_hub.server.settings import WITHOUT_EFFECT, Settings, describe, known_keys, load_settings
 from mcp_hub.server.settings_sources import earlier_keys
+from tests.containers.images import BASE
+from tests.engine import ask_engine
+from tests.server.serving import serving, wait_until_ready
 
 REPOSITORY = Path(__file__).parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -34,6 +38,11 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the file that the examples name, and an environment to activate."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copy(Path(palmerpenguins.__file__).parent / "data" / "penguins.csv", folder)
+    servers = {
+        "files": {"command": "docker", "args": ["run", "-i", "--rm", "acme/echo:1"]},
+        "time": {"command": "uvx", "args": ["mcp-server-time", "--local-timezone", "UTC"]},
+    }
+    (folder / "claude_desktop_config.json").write_text(json.dumps({"mcpServers": servers}))
     activate = folder / ".venv" / "bin" / "activate"
     activate.parent.mkdir(parents=True)
     activate.write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
@@ -57,9 +66,18 @@ def make_targets() -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_every_command_works(page: Path, sandbox: Path, environment: dict[str, str]) -> None:
+def test_every_command_works(
+    page: Path, sandbox: Path, environment: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    if page.name == "containers.md":
+        environment |= engine_with_images(request.getfixturevalue("engine_url"), request)
+        (sandbox / "my-server").mkdir()
+        (sandbox / "my-server" / "server.py").write_text("print('It only has to be built.')\n")
     for command in commands(page):
-        if target := re.fullmatch(r"make ([a-z]+)", command):
+        if command.startswith("curl "):
+            url: str = request.getfixturevalue("served_url")
+            asks(command.replace("http://127.0.0.1:3456", url), sandbox, environment)
+        elif target := re.fullmatch(r"make ([a-z]+)", command):
             assert target[1] in make_targets()
         elif "mcp-hub serve" in command:
             serves(command.replace("3456", "0"), sandbox, environment)
@@ -69,6 +87,39 @@ def test_every_command_works(page: Path, sandbox: Path, environment: dict[str, s
                 cwd=sandbox, env=environment, capture_output=True, text=True, timeout=120,
             )  # fmt: skip
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def engine_with_images(url: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The variables of a hub whose engine has the images that the page names."""
+    image = request.getfixturevalue("python_image")
+    ask_engine(url, "POST", f"/images/{image}/tag", repo="acme/echo", tag="1")
+    ask_engine(url, "POST", f"/images/{BASE}/tag", repo="python", tag="3.13-slim")
+    return {"MCP_HUB_CONTAINERS__ENGINE_URL": url}
+
+
+@pytest.fixture
+def served_url(sandbox: Path, environment: dict[str, str]) -> Iterator[str]:
+    """A hub over HTTP, for the page's requests to it."""
+    with serving(environment) as served:
+        wait_until_ready(served)
+        yield served.url
+
+
+def asks(command: str, folder: Path, environment: dict[str, str]) -> None:
+    """Make a request; of one that goes on until it is stopped, see that an answer begins."""
+    with subprocess.Popen(
+        ["bash", "-euc", f"exec {command}"],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as curl:  # fmt: skip
+        assert curl.stdout is not None
+        if "text/event-stream" in command:
+            begun = curl.stdout.readline()
+            curl.terminate()
+            assert begun.startswith(("retry:", "event:")), command
+        told, errors = curl.communicate(timeout=120)
+    if "text/event-stream" not in command:
+        assert curl.returncode == 0, f"{command}\n{told}{errors}"
+        assert isinstance(json.loads(told), dict)
 
 
 def serves(command: str, folder: Path, environment: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from mcp import MCPError
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, Tool, ToolAnnotations
@@ -28,6 +29,9 @@ MAX_CHARACTERS = 25_000
 """The longest result, unless the caller asks for more with one of `SIZE_PARAMETERS`."""
 
 SIZE_PARAMETERS = frozenset({"limit", "tail", "max_points", "inputs"})
+
+Given = CallToolResult | InputRequiredResult
+"""What a tool returns that passes on another server's result: it has no schema of the hub's."""
 
 F = TypeVar("F", bound=Callable[..., Awaitable[BaseModel]])
 _MARK = "__mcp_hub_tool__"
@@ -72,7 +76,7 @@ class BoundTool:
     """A tool ready to be served: its entry in `tools/list`, and how to call it."""
 
     definition: Tool
-    call: Callable[[dict[str, Any], Context[Any]], Awaitable[CallToolResult | InputRequiredResult]]
+    call: Callable[[dict[str, Any], Context[Any]], Awaitable[Given]]
 
     @property
     def name(self) -> str:
@@ -109,13 +113,13 @@ def _bind(method: Callable[..., Awaitable[BaseModel]], declaration: ToolDeclarat
         title=declaration.title,
         description=inspect.getdoc(method),
         input_schema=input_schema(model),
-        output_schema=output_schema(signature.return_annotation),
+        output_schema=None
+        if signature.return_annotation == Given
+        else output_schema(signature.return_annotation),
         annotations=declaration.annotations,
     )
 
-    async def call(
-        arguments: dict[str, Any], context: Context[Any]
-    ) -> CallToolResult | InputRequiredResult:
+    async def call(arguments: dict[str, Any], context: Context[Any]) -> Given:
         try:
             values = validated(definition, model, arguments)
         except HubError as error:
@@ -132,7 +136,7 @@ async def _answer(
     arguments: Mapping[str, Any],
     *,
     asked_for_more: bool,
-) -> CallToolResult | InputRequiredResult:
+) -> Given:
     name = method.__name__
     try:
         result = await method(**arguments)
@@ -140,11 +144,15 @@ async def _answer(
         return needed.result
     except HubError as error:
         return error_result(error)
+    except MCPError:  # passed on from another server
+        raise
     except Exception:  # the request ends here
         logger.exception("%s failed", name)
         return error_result(
             Internal(f"{name} failed inside the hub.", "The hub's log has details.")
         )
+    if isinstance(result, Given):
+        return result
     text = result.model_dump_json(exclude_none=True)
     if len(text) > MAX_CHARACTERS and not asked_for_more:
         return error_result(_too_long(name, len(text), arguments))
@@ -189,3 +197,9 @@ def caller(ctx: Context[Any]) -> str:
     if token is None:
         return client[:MAX_CALLER] or "unknown client"
     return (f"{token.client_id} ({client})" if client else token.client_id)[:MAX_CALLER]
+
+
+def is_admin() -> bool:
+    """Whether the caller may do what needs the scope `admin`; without tokens everyone may."""
+    token = get_access_token()
+    return token is None or "admin" in token.scopes

@@ -32,6 +32,7 @@ _COMMANDS = {
     "info": "List the settings: what they mean, their variables and values.",
     "telemetry": "Bring telemetry in from files.",
     "train": "Submit training jobs and follow them.",
+    "containers": "Run other MCP servers in containers, and build images of them.",
     "demo": "Run the main job through a real MCP client.",
     "install": "Put mcp-hub into an MCP client's configuration, or take it out.",
 }

@@ -66,6 +66,16 @@ def test_ingest_is_timed_beside_bare_insertion() -> None:
         assert result["peak_mb"] > 0
 
 
+def test_calls_in_containers_are_timed_beside_a_bare_server(
+    python_image: str, engine_url: str
+) -> None:
+    options = ["--engine", engine_url, "--calls", "5", "--warm-up", "1", "--rounds", "1"]
+    result = json.loads(run("containers.py", *options, "--json"))
+    assert result["warm"]["hub_ms"] > result["warm"]["bare_ms"] > 0
+    assert result["first"]["cold"] > result["first"]["pool"] > 0
+    assert result["first"]["docker run"] > result["first"]["bare"] > 0
+
+
 def test_for_a_person() -> None:
     assert "ratio" in run("calls.py", "--calls", "5", "--warm-up", "1")
 

@@ -51,9 +51,9 @@ async def test_capabilities_promise_what_happens(client: Client) -> None:
     assert capabilities.resources.subscribe
     assert capabilities.resources.list_changed
     assert capabilities.tools is not None
-    assert not capabilities.tools.list_changed
+    assert capabilities.tools.list_changed
     assert capabilities.prompts is not None
-    assert not capabilities.prompts.list_changed
+    assert capabilities.prompts.list_changed
     assert capabilities.completions is not None
 
 

@@ -195,7 +195,7 @@ async def test_it_is_the_bus_that_the_sdk_expects(provide: HubProvider) -> None:
     heard: list[Any] = []
     unsubscribe = notices.subscribe(heard.append)
     async with notices.relaying():
-        await notices._watch()
+        await notices.watching()
         await notices.publish(ResourceUpdated(uri="models://a"))
         await notices.publish(ResourcesListChanged())
         await eventually(lambda: len(heard) == 2)

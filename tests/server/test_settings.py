@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.server.settings import (
@@ -523,3 +524,28 @@ _leaves = st.none() | st.integers() | st.lists(st.integers(), max_size=2)
 )
 def test_nest_undoes_flatten(values: dict[str, object]) -> None:
     assert nest(flatten(values)) == values
+
+
+def test_secrets_of_containers_are_named_by_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "hub.toml"
+    file.write_text('[containers.secrets]\ngithub = "env:GITHUB_TOKEN"\n')
+    monkeypatch.setenv("MCP_HUB_CONTAINERS__SECRETS__WEATHER", "file:/etc/key")
+    monkeypatch.setenv("MCP_HUB_CONTAINERS__IMAGES", "python,ghcr.io/acme/*")
+    told = load_settings(file).containers
+    assert told.secrets == {"github": "env:GITHUB_TOKEN", "weather": "file:/etc/key"}
+    assert told.images == ["python", "ghcr.io/acme/*"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"secrets": {"github": "ghp_0123"}}, {"secrets": {"Git Hub": "env:X"}},
+        {"engine_url": "docker.sock"}, {"listen": "localhost"}, {"listen": "a:b"},
+        {"max_cpus": 0}, {"imags": []},
+    ],
+)  # fmt: skip
+def test_what_containers_cannot_be_told_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(containers=wrong)

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from mcp_hub.server.telemetry_bodies import MAX_BYTES
+from mcp_hub.server.bodies import MAX_BYTES
 from mcp_hub.services.telemetry.protocols.loki import push_message
 from mcp_hub.services.telemetry.protocols.messages import status_message
 from mcp_hub.services.telemetry.protocols.remote_write import request_message, write_message

@@ -9,9 +9,11 @@ from mcp_hub.server.app import create_server
 from mcp_hub.server.settings import Settings
 from mcp_hub.tools.toolset import BoundTool
 
-SEEN_BY_AGENTS = 30_600
+SEEN_BY_AGENTS = 36_000
 """Bytes of names, descriptions and input schemas: what a model reads before its first call."""
-WHOLE_LIST = 73_500
+PASSED_ON = {"container_call"}
+"""Tools whose result is another server's, of no schema of the hub's."""
+WHOLE_LIST = 84_500
 
 
 def _tools() -> list[BoundTool]:
@@ -45,8 +47,9 @@ def test_a_tool_keeps_the_rules(tool: BoundTool) -> None:
     hints = definition.annotations.model_dump(exclude={"title"})
     assert all(isinstance(hint, bool) for hint in hints.values()), "a hint is not stated"
     assert not (hints["read_only_hint"] and hints["destructive_hint"])
-    assert definition.output_schema is not None
-    assert definition.output_schema["type"] == "object"
+    if tool.name not in PASSED_ON:
+        assert definition.output_schema is not None
+        assert definition.output_schema["type"] == "object"
     assert definition.input_schema["type"] == "object"
     assert definition.input_schema["additionalProperties"] is False
 
@@ -64,7 +67,7 @@ def test_schemas_are_portable_and_without_noise(tool: BoundTool) -> None:
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 def test_lists_take_a_cursor_and_give_the_next(tool: BoundTool) -> None:
-    output = tool.definition.output_schema or {}
+    output = tool.definition.output_schema or {"properties": {}}
     inputs = tool.definition.input_schema["properties"]
     assert ("next_cursor" in output["properties"]) == ("cursor" in inputs)
     if tool.name.endswith("_list"):

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import polars as pl
@@ -31,8 +32,7 @@ def tools(
     database: SqliteDatabase, blobs: FileBlobStore, bus: DatabaseBus, root: Path
 ) -> DataTools:
     data = DataService(database, blobs, bus, roots=[root], max_bytes=20_000_000)
-    nothing: Any = None
-    hub = Hub(data, nothing, nothing, nothing, nothing, nothing, bus, nothing)
+    hub: Any = SimpleNamespace(data=data, bus=bus)
 
     async def provide() -> Hub:
         return hub

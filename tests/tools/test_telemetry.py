@@ -36,8 +36,7 @@ def call(database: SqliteDatabase, tmp_path: Path) -> Call:
         sql=Sql(SqliteSandbox(tmp_path / "hub.db"), "sqlite"),
         traces=Traces(database),
     )
-    nothing: Any = None
-    hub = Hub(nothing, nothing, nothing, nothing, telemetry, nothing, nothing, nothing)
+    hub: Any = SimpleNamespace(telemetry=telemetry)
 
     async def provide() -> Hub:
         return hub

@@ -1,4 +1,4 @@
-"""Request bodies of telemetry: read and unpacked within limits, away from the event loop."""
+"""Request bodies: read and unpacked within limits, away from the event loop."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -49,7 +49,7 @@ class Bodies:
     def take(self, size: int) -> None:
         if self._held and self._held + size > _MAX_HELD:
             raise Overloaded(
-                f"{self._held:,} bytes of telemetry are being read.",
+                f"{self._held:,} bytes of requests are being read.",
                 f"Send this again after {RETRY_AFTER_S} s.",
             )
         self._held += size
@@ -131,5 +131,5 @@ def type_of(request: Request, known: tuple[str, ...]) -> str:
 def _too_large(size: int) -> LimitExceeded:
     return LimitExceeded(
         f"The body has {size:,} bytes or more; it has at most {MAX_BYTES:,}.",
-        "Send it in smaller batches.",
+        "Send less at once.",
     )
