@@ -1,0 +1,193 @@
+"""Time of a call of a tool in a container, through the hub, beside the same server without either.
+
+The server is `tests/containers/servers/echo.py`, and the client the SDK's own, over stdio. Both
+servers are called in turn, after a warm-up. Then first calls, in rounds: of a server whose
+container is started by the call, of one from the pool, and of one by `docker run` per call.
+
+Without `--engine` it starts a Docker engine of its own, which needs root.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp.types import CallToolResult
+from stdio import hub_command
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.containers.images import PYTHON, SERVERS
+from tests.engine import add_python, shared_engine
+
+RATIO_LIMIT, OVERHEAD_LIMIT_MS, PREWARMED_LIMIT = 1.5, 3.0, 1.3
+SERVER = ["python3", "/servers/echo.py"]
+BARE = [sys.executable, str(SERVERS / "echo.py")]
+ARGUMENTS = {"text": "x" * 32}
+_READY_S = 30.0
+
+
+async def called(client: Client, tool: str, arguments: Mapping[str, Any]) -> CallToolResult:
+    """The result of a tool call that must succeed."""
+    result = await client.call_tool(tool, dict(arguments))
+    if result.is_error:
+        raise RuntimeError(f"{tool} failed: {result.content}")
+    return result
+
+
+async def timed(client: Client, tool: str, arguments: Mapping[str, Any]) -> float:
+    """Milliseconds."""
+    began = time.perf_counter()
+    await called(client, tool, arguments)
+    return (time.perf_counter() - began) * 1000
+
+
+def in_container(name: str) -> dict[str, Any]:
+    """The arguments of `container_call`."""
+    return {"name": name, "tool": "echo", "arguments": ARGUMENTS}
+
+
+async def warm_calls(bare: Client, hub: Client, calls: int, warm_up: int) -> dict[str, Any]:
+    bare_ms, hub_ms = [], []
+    for number in range(warm_up + calls):
+        echo = await timed(bare, "echo", ARGUMENTS)
+        through = await timed(hub, "container_call", in_container("warm"))
+        if number >= warm_up:
+            bare_ms.append(echo)
+            hub_ms.append(through)
+    return {
+        "ratio": median(hub_ms) / median(bare_ms),
+        "overhead_ms": median(hub_ms) - median(bare_ms),
+        "bare_ms": median(bare_ms),
+        "hub_ms": median(hub_ms),
+        "bare_p99_ms": quantiles(bare_ms, n=100)[98],
+        "hub_p99_ms": quantiles(hub_ms, n=100)[98],
+        "calls": calls,
+    }
+
+
+async def first_calls(hub: Client, engine: str, rounds: int) -> dict[str, Any]:
+    """Medians of the rounds, in milliseconds; `warm` is the pool's own server, called again."""
+    times: dict[str, list[float]] = {
+        name: [] for name in ("cold", "pool", "warm", "docker run", "bare", "bare again")
+    }
+    for _ in range(rounds):
+        for name in ("cold", "pool"):
+            await called(hub, "container_stop", {"name": name})
+            await until_running(hub, name, 0)
+            await called(hub, "container_start", {"name": name})
+        await until_running(hub, "pool", 1)
+        times["pool"].append(await timed(hub, "container_call", in_container("pool")))
+        again = [await timed(hub, "container_call", in_container("pool")) for _ in range(10)]
+        times["warm"].append(median(again))
+        times["cold"].append(await timed(hub, "container_call", in_container("cold")))
+        times["docker run"].append(await by_docker_run(engine))
+        async with Client(parameters(BARE)) as bare:
+            times["bare"].append(await timed(bare, "echo", ARGUMENTS))
+            times["bare again"].append(
+                median([await timed(bare, "echo", ARGUMENTS) for _ in range(10)])
+            )
+    found: dict[str, Any] = {name: median(took) for name, took in times.items()}
+    return found | {
+        "ratio": median(a / b for a, b in zip(times["pool"], times["warm"], strict=True)),
+        "rounds": rounds,
+    }
+
+
+async def until_running(hub: Client, name: str, count: int) -> None:
+    """Return once so many containers of a deployment are ready."""
+    async with asyncio.timeout(_READY_S):
+        while True:
+            told = (await called(hub, "container_get", {"name": name})).structured_content or {}
+            instances = told["instances"]
+            if len(instances) == count and all(one["state"] == "ready" for one in instances):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def by_docker_run(engine: str) -> float:
+    """From before the spawn until the answer to the one call."""
+    docker = shutil.which("docker") or "docker"
+    arguments = ["--host", engine, "run", "--rm", "-i", PYTHON, *SERVER]
+    began = time.perf_counter()
+    async with Client(StdioServerParameters(command=docker, args=arguments)) as client:
+        await called(client, "echo", ARGUMENTS)
+        return (time.perf_counter() - began) * 1000
+
+
+def parameters(command: Sequence[str], **variables: str) -> StdioServerParameters:
+    program, *arguments = command
+    return StdioServerParameters(command=program, args=arguments, env={**os.environ, **variables})
+
+
+async def measure(engine: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    async with AsyncExitStack() as stack:
+        bare = await stack.enter_async_context(Client(parameters(BARE)))
+        hub = await stack.enter_async_context(
+            Client(parameters(hub_command(folder), MCP_HUB_CONTAINERS__ENGINE_URL=engine))
+        )
+        common = {"image": PYTHON, "command": SERVER, "options": {"stop_grace_s": 0}}
+        for name, strategy in (("warm", "always_on"), ("cold", "on_demand"), ("pool", "prewarmed")):
+            deployed = {"name": name, "strategy": strategy, **common}
+            await called(hub, "container_deploy", deployed)
+        result = {"warm": await warm_calls(bare, hub, options.calls, options.warm_up)}
+        if options.rounds:
+            result["first"] = await first_calls(hub, engine, options.rounds)
+        for name in ("warm", "cold", "pool"):
+            await called(hub, "container_remove", {"name": name})
+
+        return result
+
+
+def shown(result: Mapping[str, Any]) -> str:
+    warm = result["warm"]
+    lines = [
+        f"one call, of {warm['calls']} interleaved calls       p50       p99",
+        f"  bare server over stdio         {warm['bare_ms']:6.2f} ms {warm['bare_p99_ms']:6.2f} ms",
+        f"  container_call, warm           {warm['hub_ms']:6.2f} ms {warm['hub_p99_ms']:6.2f} ms",
+        f"  ratio                          {warm['ratio']:6.2f}     (at most {RATIO_LIMIT})",
+        f"  more                           {warm['overhead_ms']:6.2f} ms  "
+        f"(at most {OVERHEAD_LIMIT_MS:g} ms)",
+    ]
+    if first := result.get("first"):
+        lines += [
+            f"first call, median of {first['rounds']} rounds",
+            f"  docker run for the call        {first['docker run']:6.0f} ms",
+            f"  container_call, on demand      {first['cold']:6.0f} ms",
+            f"  container_call, pre-warmed     {first['pool']:6.2f} ms",
+            f"  container_call, warm           {first['warm']:6.2f} ms",
+            f"  bare server, begun and greeted {first['bare']:6.2f} ms, "
+            f"again {first['bare again']:.2f} ms",
+            f"  pre-warmed / warm              {first['ratio']:6.2f}     "
+            f"(at most {PREWARMED_LIMIT})",
+        ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", help="unix:///path of a Docker engine")
+    parser.add_argument("--calls", type=int, default=1000)
+    parser.add_argument("--warm-up", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mcp-hub-bench-") as folder, ExitStack() as stack:
+        engine = options.engine or stack.enter_context(shared_engine(Path(folder) / "engine"))
+        add_python(engine)
+        result = asyncio.run(measure(engine, Path(folder), options))
+    print(json.dumps(result) if options.json else shown(result))
+
+
+if __name__ == "__main__":
+    main()
