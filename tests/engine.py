@@ -8,16 +8,19 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlencode
 
 import pytest
 
+from mcp_hub.server.settings import Settings
+from mcp_hub.services.containers.labels import HUB
 from tests.containers import images
 from tests.servers import Server, need
 
@@ -246,3 +249,17 @@ def _end(pid: int) -> None:
             if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
                 return
             time.sleep(0.02)
+
+
+def hub_containers(settings: Settings, *, ended: bool = True) -> list[dict[str, Any]]:
+    """A hub's containers as the engine lists them: other tests have some on it too."""
+    with closing(sqlite3.connect(settings.database_path)) as database:
+        hub = database.execute("SELECT id FROM hub_identity").fetchone()
+    if hub is None:
+        return []
+    labels = json.dumps({"label": [f"{HUB}={hub[0]}"]})
+    url = settings.containers.engine
+    found: list[dict[str, Any]] = json.loads(
+        ask_engine(url, "GET", "/containers/json", all="true" if ended else "false", filters=labels)
+    )
+    return found

@@ -22,7 +22,7 @@ from mcp_hub.server.composition import open_hub
 from mcp_hub.server.lazy_hub import lazy_hub
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
-from tests.engine import ask_engine
+from tests.engine import hub_containers
 from tests.processes import call, hub_environment, stdio_client
 from tests.server.conftest import ERAS
 from tests.waiting import eventually
@@ -99,12 +99,12 @@ def text(result: Any) -> str:
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_tools_stand_among_the_hubs_own_as_their_server_has_them(
-    server: HubServer, echo: dict[str, Any], era: str, engine_url: str
+    server: HubServer, echo: dict[str, Any], era: str, settings: Settings
 ) -> None:
     async with Client(server, mode=era) as client:
         listed = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert {"hub_info", "echo__echo", "echo__add", "echo__write"} <= set(listed)
-        assert json.loads(ask_engine(engine_url, "GET", "/containers/json")) == [] or era != ERAS[0]
+        assert hub_containers(settings, ended=False) == [] or era != ERAS[0]
         add = listed["echo__add"]
         assert add.description == "Return the sum of two numbers."
         assert set(add.input_schema["properties"]) == {"a", "b"}

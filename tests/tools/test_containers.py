@@ -1,10 +1,8 @@
 """The toolset `containers` as an agent uses it, on a real engine."""
 
 import json
-import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,9 @@ from mcp_hub.adapters.errors import Denied, HubError, InvalidArgument, NotFound,
 from mcp_hub.server.app import HubServer, create_server
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import Settings
-from mcp_hub.services.containers.labels import HUB
 from mcp_hub.services.hub import Hub
 from tests.containers.images import TINY
-from tests.engine import ask_engine
+from tests.engine import ask_engine, hub_containers
 from tests.processes import call
 from tests.server.conftest import ERAS
 from tests.waiting import eventually
@@ -70,21 +67,6 @@ async def client(server: HubServer) -> AsyncIterator[Client]:
         yield client
 
 
-def running(settings: Settings) -> list[dict[str, Any]]:
-    """The containers of this hub: others' tests have some on the same engine."""
-    with closing(sqlite3.connect(settings.database_path)) as database:
-        hub = database.execute("SELECT id FROM hub_identity").fetchone()
-    if hub is None:
-        return []
-    found: list[dict[str, Any]] = json.loads(
-        ask_engine(
-            settings.containers.engine, "GET", "/containers/json", all="true",
-            filters=json.dumps({"label": [f"{HUB}={hub[0]}"]}),
-        )
-    )  # fmt: skip
-    return found
-
-
 async def deploy(client: Client, name: str, image: str, /, **more: Any) -> dict[str, Any]:
     """Deploy a server of the tests' image, `file`, which is killed when it is to end: as the first
     process of its container, Python does not end when it is asked to."""
@@ -127,7 +109,7 @@ async def test_a_server_is_deployed_called_and_removed(
     assert view["status"] == "idle"
     assert view["weakened"] == []
     assert "Starting echo once to list its tools" in told
-    assert running(settings) == []
+    assert hub_containers(settings) == []
     again = await call(client, "container_deploy", **arguments)
     assert (again["revision"], again["changed"]) == (1, False)
 
@@ -148,7 +130,7 @@ async def test_a_server_is_deployed_called_and_removed(
     assert started["enabled"] is True
     assert await said(client, "echo", "add", arguments={"a": 2})
     await call(client, "container_remove", name="echo")
-    await eventually(lambda: running(settings) == [])
+    await eventually(lambda: hub_containers(settings) == [])
     with pytest.raises(NotFound, match="no container 'echo'"):
         await call(client, "container_get", name="echo")
 
@@ -161,7 +143,7 @@ async def test_a_deployment_that_does_not_start_leaves_the_one_before(
     with pytest.raises(HubError) as failed:
         await deploy(client, "two", python_image, command=failing)
     assert "no key in here" in f"{failed.value.message} {failed.value.hint}"
-    assert running(settings) == []
+    assert hub_containers(settings) == []
     assert (await call(client, "container_get", name="two"))["revision"] == 1
     with pytest.raises(HubError):
         await deploy(client, "three", TINY, command=["true"])
@@ -197,7 +179,7 @@ async def test_secrets_and_volumes_reach_the_server(
             assert found == "s3cret"
         text = await said(client, "keys", "read", arguments={"path": "/notes/hello"})
         assert text == "from the machine"
-        for container in running(settings):
+        for container in hub_containers(settings):
             inspected = ask_engine(engine_url, "GET", f"/containers/{container['Id']}/json")
             assert b"s3cret" not in inspected
     got = await call(client, "container_get", name="keys")
@@ -233,7 +215,7 @@ async def test_what_may_not_be_is_refused_with_the_reason(
     with pytest.raises(error) as refused:
         await call(client, "container_deploy", **{**plain, **arguments})
     assert complaint in refused.value.message
-    assert running(settings) == []
+    assert hub_containers(settings) == []
 
 
 @pytest.mark.parametrize("era", ERAS)

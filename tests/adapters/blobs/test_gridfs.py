@@ -214,7 +214,8 @@ async def test_what_a_killed_process_left_is_swept_a_day_later(
     assert (files, uploads) == (0, 1)
     assert left < 120
     kept = await blobs.put(b"kept")
-    assert (await _counts(database, bucket))[1] == left + 1
+    # What the killed process had sent may still have come in.
+    assert (await _counts(database, bucket))[1] > left
     await _age(database, bucket, timedelta(hours=25))
     await blobs.provision()
     assert await _counts(database, bucket) == (1, 1, 0)
