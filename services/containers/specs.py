@@ -1,7 +1,7 @@
 """What a deployment is: the container that an MCP server runs in, and when it runs."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -38,8 +38,16 @@ class Volume(_Part):
 
 
 class Health(_Part):
-    """How a server that runs is asked whether it still answers, by MCP's `ping`."""
+    """How a server that runs is asked whether it still answers: by MCP's `ping`, or by a tool.
 
+    A tool is called once more before the server gets any other call, so that what it loads at its
+    first call is loaded by then.
+    """
+
+    tool: str | None = Field(
+        None, min_length=1, max_length=128, description="One that changes nothing; else ping"
+    )
+    arguments: dict[str, Any] = {}
     every_s: float = Field(30, ge=1, le=3600)
     timeout_s: float = Field(5, gt=0, le=60)
     failures: int = Field(3, ge=1, le=100, description="In a row, after which it is restarted")

@@ -27,6 +27,7 @@ from mcp_hub.services.containers.instances.endings import (
     hint_of,
     last_stderr,
 )
+from mcp_hub.services.containers.instances.health import check, until_sick
 from mcp_hub.services.containers.instances.labels import engine_name, labels_of
 from mcp_hub.services.containers.instances.means import Means
 from mcp_hub.services.containers.instances.measuring import measure
@@ -240,6 +241,10 @@ class Running:
             client=CLIENT,
             timeout_s=max(0.001, until - monotonic()),
         )
+        health = self.revision.spec.health
+        if health.tool is not None:
+            with _within(until):
+                await check(Session(channel, server, CLIENT), health, timeout_s=None)
         engine_id = (await self._means.engine.inspect(self._container)).id
 
         def mark(connection: Connection) -> bool:
@@ -273,6 +278,14 @@ class Running:
                     until_ended, self._until_idle, partial(self._until_sick, session)
                 )
 
+    async def _until_sick(self, session: Session) -> Ending:
+        health = self.revision.spec.health
+        error = await until_sick(session, health, lambda: self.answering.count)
+        reason = f"{self._shown} did not pass {health.failures} health checks in a row"
+        return Ending(
+            "unhealthy", Unavailable(f"{reason}, and is started anew: {error.message}", error.hint)
+        )
+
     async def _be_steady(self) -> None:
         await anyio.sleep(STEADY_S)
         name, revision = self.instance.name, self.instance.revision
@@ -299,22 +312,6 @@ class Running:
                 reason = f"nobody called it for {idle_s:g} s"
                 return Ending("idle", Unavailable(f"{self._shown} was stopped: {reason}."))
             await anyio.sleep(min(max(left, 0.05), _IDLE_LOOK_S))
-
-    async def _until_sick(self, session: Session) -> Ending:
-        """Until it has not answered its pings; a call that it answers is as good as one."""
-        health, failures, seen = self.revision.spec.health, 0, self.answering.count
-        while failures < health.failures:
-            await anyio.sleep(health.every_s)
-            if self.answering.count != seen:
-                failures, seen = 0, self.answering.count
-                continue
-            try:
-                await session.ping(health.timeout_s)
-                failures = 0
-            except (TimedOut, Unavailable):
-                failures += 1
-        error = Unavailable(f"{self._shown} did not answer {failures} pings, and is started anew.")
-        return Ending("unhealthy", error)
 
     async def _look(self) -> Ending | None:
         """What became of a container that is spoken to no more; None if it is to be tried again."""

@@ -13,12 +13,14 @@ import threading
 import time
 
 count = 0
+frozen = False
+sleeping = 0
 lock = threading.Lock()
 kept = []
 
 
 def call(name, arguments):
-    global count
+    global count, frozen, sleeping
     if name == "count":
         with lock:
             count += 1
@@ -27,14 +29,21 @@ def call(name, arguments):
         kept.append(arguments["text"])
         return {"kept": list(kept)}
     if name == "sleep":
+        with lock:
+            sleeping += 1
         time.sleep(arguments["s"])
-        return {"slept": arguments["s"]}
+        return {"slept": arguments["s"], "host": os.uname().nodename}
     if name == "exit":
         print(arguments.get("say", "leaving"), file=sys.stderr, flush=True)
         os._exit(arguments.get("code", 1))
     if name == "eat":
         kept.append(bytearray(os.urandom(1 << 20) * arguments["mb"]))
         return {"ate": arguments["mb"]}
+    if name == "sleeping":
+        return {"sleeping": sleeping}
+    if name == "freeze":
+        frozen = True
+        return {}
     if name == "ask":
         return {"said": sys.stdin.name}
     raise KeyError(name)
@@ -53,7 +62,10 @@ def answer(message):
     elif method == "tools/list":
         result = {"tools": [{"name": "count", "inputSchema": {"type": "object"}}]}
     elif method == "tools/call":
-        said = call(params["name"], params.get("arguments") or {})
+        try:
+            said = call(params["name"], params.get("arguments") or {})
+        except KeyError as error:
+            return {"error": {"code": -32602, "message": f"no tool {error}"}}
         result = {"content": [], "structuredContent": said}
     else:
         return {"error": {"code": -32601, "message": f"no {method}"}}
@@ -80,5 +92,5 @@ if "BABBLE" in os.environ:
     time.sleep(3600)
 for line in sys.stdin:
     message = json.loads(line)
-    if "id" in message and "method" in message:
+    if "id" in message and "method" in message and not frozen:
         threading.Thread(target=serve, args=(message,), daemon=True).start()

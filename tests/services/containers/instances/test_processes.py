@@ -58,8 +58,11 @@ async def test_a_holder_that_is_killed_is_followed_and_the_state_is_kept(hub: Hu
                     raised.append(error)
 
             tasks.start_soon(cut_off)
-            await eventually(lambda: bool(hub.instances._calls))
-            await anyio.sleep(0.2)
+
+            async def is_under_way() -> bool:
+                return (await hub.call("kept", "sleeping"))["sleeping"] == 1
+
+            await eventually(is_under_way)
             first.kill()
         assert "let go" in str(raised[0])
         after = await hub.call("kept")

@@ -143,7 +143,7 @@ async def test_a_new_revision_takes_over_once_calls_are_answered(hub: Hub) -> No
         new = await hub.call("grown")
         assert new["host"] != old
         assert new["count"] == 1
-    assert results == [{"slept": 1.5}]
+    assert results == [{"slept": 1.5, "host": old}]
     await eventually(lambda: is_left(hub, new["host"]))
     await hub.set("grown", enabled=False)
     await eventually(lambda: nothing_runs(hub))
@@ -284,3 +284,21 @@ async def test_a_server_that_speaks_http_is_reached_and_gone_on_with(hub: Hub) -
         assert [t["name"] for t in again["tools"]] == [t["name"] for t in listed["tools"]]
     await hub.set("web", enabled=False)
     await eventually(lambda: nothing_runs(hub))
+
+
+async def test_calls_that_replicas_share_are_spread(hub: Hub) -> None:
+    await hub.deploy("wide", strategy="prewarmed", replicas=2)
+
+    async def both_run() -> bool:
+        return [row["state"] for row in await hub.rows()] == ["ready", "ready"]
+
+    await eventually(both_run, within_s=30)
+    hosts: list[str] = []
+
+    async def call() -> None:
+        hosts.append((await hub.call("wide", "sleep", s=1))["host"])
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(call)
+    assert sorted(hosts.count(host) for host in set(hosts)) == [2, 2]
