@@ -40,8 +40,9 @@ _MOST_FIELDS = 20_000
 _MOST_SHAPES = 10_000
 _SHAPES_EACH = 32
 
-Shape = tuple[tuple[frozenset[type] | None, dict[Any, None] | None], ...]
-"""For each of some attributes: the classes and the values that it may have, unless any."""
+Shape = tuple[tuple[str, frozenset[type] | None, dict[Any, None] | None], ...]
+"""For each attribute that may not have just any value: its key, and the classes and the values
+that it may have, None for any."""
 
 _encoder = msgspec.json.Encoder()
 _sorting_encoder = msgspec.json.Encoder(order="deterministic")
@@ -231,7 +232,8 @@ class Names:
         if shape is None:
             return False
         try:
-            for (classes, examples), value in zip(shape, attributes.values(), strict=True):
+            for key, classes, examples in shape:
+                value = attributes[key]
                 if classes is not None and value.__class__ not in classes:
                     return False
                 if examples is not None and value not in examples:
@@ -242,23 +244,16 @@ class Names:
 
     def _learn(self, series: int, attributes: Attributes) -> None:
         """Remember what would change nothing in attributes with these keys."""
-        known = [self._fields.get((series, key)) for key in attributes]
-        if any(one is None for one in known):
+        known = {key: self._fields.get((series, key)) for key in attributes}
+        if None in known.values():
             return
         if len(self._shapes) > _MOST_SHAPES:
             self._shapes.clear()
         shapes = self._shapes.setdefault(series, {})
         if len(shapes) < _SHAPES_EACH:
+            bounds = [(key, *_bounds(one)) for key, one in known.items() if one is not None]
             shapes[tuple(attributes)] = tuple(
-                (
-                    # A text is in no other way among examples than as a text.
-                    None
-                    if one.types == {"string"} and not one.many
-                    else frozenset(chain.from_iterable(_CLASSES.get(n, ()) for n in one.types)),
-                    None if one.many else one.examples,
-                )
-                for one in known
-                if one is not None
+                one for one in bounds if one[1] is not None or one[2] is not None
             )
 
     def _is_full(self, table: Table, most: int, new: int) -> bool:
@@ -312,6 +307,14 @@ def _make_room(known: "dict[Any, Any] | set[Any]") -> None:
 _CLASSES: dict[str, tuple[type, ...]] = {
     "string": (str,), "boolean": (bool,), "number": (int, float), "null": (type(None),),
 }  # fmt: skip
+
+
+def _bounds(field: Field) -> tuple[frozenset[type] | None, dict[Any, None] | None]:
+    """The classes and the values by which nothing new is learnt of a field; None for any."""
+    # A text is in no other way among examples than as a text.
+    is_told_by_value = field.types == {"string"} and not field.many
+    classes = frozenset(chain.from_iterable(_CLASSES.get(name, ()) for name in field.types))
+    return None if is_told_by_value else classes, None if field.many else field.examples
 
 
 def _type_of(value: Any) -> str:
