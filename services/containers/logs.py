@@ -1,6 +1,7 @@
 """What the servers of a deployment wrote, as the engine keeps it while their containers exist."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from mcp_hub.adapters.containers.port import Container, ContainerEngine, LogLine
@@ -10,9 +11,16 @@ from mcp_hub.services.containers import store
 from mcp_hub.services.containers.instances.labels import INSTANCE
 from mcp_hub.services.containers.showing import Showing
 from mcp_hub.services.containers.store import Deployment
-from mcp_hub.services.containers.tailing import Position, Streams, Tailing, shown, start_of
+from mcp_hub.services.containers.tailing import (
+    Position,
+    Positions,
+    Streams,
+    Tailing,
+    after,
+    shown,
+    wanted_of,
+)
 from mcp_hub.services.containers.views import ContainerLogs
-from mcp_hub.services.pages import decode_cursor, encode_cursor
 
 MAX_TAIL = 1_000
 _PARTS = 64
@@ -42,25 +50,31 @@ class Logs:
             InvalidArgument: `tail` or `cursor` is malformed.
         """
         _check_tail(tail)
-        since = decode_cursor(cursor, int)[0] if cursor else 0
+        positions = Positions(cursor)
         deployment = await self._database.read(partial(store.get, name=name))
         wanted = stream or _told_by(deployment)
         there = await self._showing.containers(name)
-        found: list[tuple[LogLine, str]] = []
+        found: list[tuple[Container, LogLine]] = []
         truncated = False
         for container in there or ():
-            lines, more = await self._lines(container, since, tail, wanted, from_end=not cursor)
-            found += [(line, container.labels.get(INSTANCE, "")) for line in lines]
+            if cursor:
+                lines, more = await self._next(container, positions.of(container.id), tail, wanted)
+            else:
+                lines, more = await self._newest(container, tail, wanted)
+            found += [(container, line) for line in lines]
             truncated |= more
-        found.sort(key=lambda one: one[0].time_ns)
-        if len(found) > tail:
-            found, truncated = (found[:tail] if cursor else found[-tail:]), True
-        last = found[-1][0].time_ns if found else since
+        found.sort(key=lambda one: one[1].time_ns)
+        told = found[:tail] if cursor else found[-tail:]
+        for container, line in told if cursor else found:
+            positions.tell(container.id, line)
+        if there is not None:
+            positions.keep(container.id for container in there)
+        several = len(there or ()) > 1
         return ContainerLogs(
             name=name,
-            lines=[shown(line, instance, len(there or ()) > 1) for line, instance in found],
-            next_cursor=encode_cursor(last) if last else None,
-            truncated=truncated,
+            lines=[shown(line, one.labels.get(INSTANCE, ""), several) for one, line in told],
+            next_cursor=positions.cursor(),
+            truncated=truncated or len(told) < len(found),
             note=_note(there),
         )
 
@@ -79,44 +93,50 @@ class Logs:
             NotFound, InvalidArgument: as `read`.
         """
         _check_tail(tail)
-        since, positions = start_of(cursor)
+        positions = Positions(cursor)
         deployment = await self._database.read(partial(store.get, name=name))
         wanted = stream or _told_by(deployment)
         begun: list[tuple[str, LogLine, str]] = []
         if cursor is None:
             for container in await self._showing.containers(name) or ():
-                lines, _ = await self._lines(container, 0, tail, wanted, from_end=True)
+                lines, _ = await self._newest(container, tail, wanted)
                 instance = container.labels.get(INSTANCE, "")
                 begun += [(container.id, line, instance) for line in lines]
                 if lines:
-                    positions[container.id] = Position(lines[0].time_ns, 0)
+                    positions.begin_at(container.id, lines[0].time_ns)
             begun.sort(key=lambda one: one[1].time_ns)
         return Tailing(
-            name, wanted, since, positions, begun,
+            name, wanted, positions, begun,
             database=self._database, engine=self._engine, showing=self._showing,
         )  # fmt: skip
 
-    async def _lines(
-        self, container: Container, since: int, most: int, wanted: Streams, *, from_end: bool
+    async def _next(
+        self, container: Container, position: Position, most: int, wanted: Streams
     ) -> tuple[list[LogLine], bool]:
-        """Up to `most` lines of a container, the first or the last after `since`, and whether
+        """Up to `most` lines of a container from `position` on, and whether there are more."""
+        lines: list[LogLine] = []
+        log = self._engine.logs(container.id, since_ns=position.since_ns)
+        with suppress(NotFound):  # it was removed meanwhile
+            async for line in after(wanted_of(log, wanted), position):
+                if len(lines) == most:
+                    return lines, True
+                lines.append(line)
+        return lines, False
+
+    async def _newest(
+        self, container: Container, most: int, wanted: Streams
+    ) -> tuple[list[LogLine], bool]:
+        """The last `most` lines of a container, with all of the first one's moment, and whether
         there are more."""
         lines: list[LogLine] = []
         more = False
-        tail = most + _PARTS if from_end and wanted == "both" else None
-        try:
-            async for line in self._engine.logs(container.id, tail=tail, since_ns=since):
-                if line.time_ns <= since or (wanted != "both" and line.stream != wanted):
-                    continue
-                # Lines of one moment stay together: a cursor is a moment.
-                if not from_end and len(lines) >= most and line.time_ns > lines[-1].time_ns:
-                    return lines, True
+        log = self._engine.logs(container.id, tail=most + _PARTS if wanted == "both" else None)
+        with suppress(NotFound):  # it was removed meanwhile
+            async for line in wanted_of(log, wanted):
                 lines.append(line)
-                if from_end and len(lines) > 2 * most:
+                if len(lines) > 2 * most:
                     lines, more = _last(lines, most), True
-        except NotFound:  # it was removed meanwhile
-            return lines, more
-        return (_last(lines, most), more or len(lines) > most) if from_end else (lines, more)
+        return _last(lines, most), more or len(lines) > most
 
 
 def _last(lines: list[LogLine], most: int) -> list[LogLine]:

@@ -2,7 +2,7 @@
 off."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -35,8 +35,54 @@ Told = Callable[[str, ContainerLine], Awaitable[None]]
 class Position(NamedTuple):
     """How far a container's lines have been told: so many of those of a moment, and all before."""
 
-    time_ns: int
-    told: int
+    time_ns: int = 0
+    told: int = 0
+
+    @property
+    def since_ns(self) -> int:
+        """After which its lines are to be read, to see all of its moment."""
+        return max(0, self.time_ns - 1)
+
+
+class Positions:
+    """How far the lines of each container have been told; of one that is not known, none."""
+
+    def __init__(self, cursor: str | None = None) -> None:
+        """Raises InvalidArgument: `cursor` is none that `cursor` gave."""
+        known = decode_cursor(cursor, dict)[0] if cursor else {}
+        self._known = {id: _position(cursor, at) for id, at in known.items()}
+
+    def of(self, container: str) -> Position:
+        return self._known.get(container[:_ID_KEPT], Position())
+
+    def begin_at(self, container: str, time_ns: int) -> None:
+        """Take all before a moment for told."""
+        self._known[container[:_ID_KEPT]] = Position(time_ns)
+
+    def tell(self, container: str, line: LogLine) -> None:
+        """Note that the container's next line is told."""
+        before = self.of(container)
+        count = before.told if before.time_ns == line.time_ns else 0
+        self._known[container[:_ID_KEPT]] = Position(line.time_ns, count + 1)
+
+    def keep(self, containers: Iterable[str]) -> None:
+        """Forget all but these, whose lines are gone."""
+        kept = {id[:_ID_KEPT] for id in containers}
+        self._known = {id: at for id, at in self._known.items() if id in kept}
+
+    def cursor(self) -> str:
+        """From which lines go on."""
+        return encode_cursor(self._known)
+
+
+async def after(lines: AsyncIterator[LogLine], position: Position) -> AsyncIterator[LogLine]:
+    """The lines that have not been told, of a log from `position` on."""
+    skipped = 0
+    async for line in lines:
+        if line.time_ns == position.time_ns and skipped < position.told:
+            skipped += 1
+        elif line.time_ns >= position.time_ns:
+            yield line
 
 
 class Tailing:
@@ -46,20 +92,18 @@ class Tailing:
         self,
         name: str,
         wanted: Streams,
-        since: int,
-        positions: dict[str, Position],
+        positions: Positions,
         begun: Sequence[tuple[str, LogLine, str]],
         *,
         database: Database,
         engine: ContainerEngine,
         showing: Showing,
     ) -> None:
-        """It goes on after `positions`, by containers' ids; of all others after `since`, in
-        nanoseconds. `begun` are the first lines, with their containers' ids and instances'."""
+        """It goes on after `positions`. `begun` are the first lines, with their containers' ids and
+        instances'."""
         self._name = name
         self._wanted = wanted
-        self._since = since
-        self._positions = {id[:_ID_KEPT]: position for id, position in positions.items()}
+        self._positions = positions
         self._begun = begun
         self._database = database
         self._engine = engine
@@ -94,8 +138,7 @@ class Tailing:
         if there is not None:
             known = {one.id for one in there}
             self._ended &= known
-            kept = {id[:_ID_KEPT] for id in known | self._followed}
-            self._positions = {id: at for id, at in self._positions.items() if id in kept}
+            self._positions.keep(known | self._followed)
         return there or ()
 
     def _is_due(self, container: Container) -> bool:
@@ -104,19 +147,11 @@ class Tailing:
         return container.status == "running" or container.id not in self._ended
 
     async def _follow(self, container: Container, told: Told) -> None:
-        key = container.id[:_ID_KEPT]
-        position = self._positions.get(key, Position(self._since + 1, 0))
-        skipped = 0
+        position = self._positions.of(container.id)
         instance = container.labels.get(INSTANCE, "")
         try:
-            async for line in self._engine.logs(
-                container.id, since_ns=position.time_ns - 1, follow=True
-            ):
-                if self._wanted not in ("both", line.stream):
-                    continue
-                if line.time_ns == position.time_ns and skipped < position.told:
-                    skipped += 1
-                    continue
+            log = self._engine.logs(container.id, since_ns=position.since_ns, follow=True)
+            async for line in after(wanted_of(log, self._wanted), position):
                 await self._tell(container.id, line, instance, told)
             self._ended.add(container.id)
         except NotFound:
@@ -127,27 +162,18 @@ class Tailing:
             self._followed.discard(container.id)
 
     async def _tell(self, container: str, line: LogLine, instance: str, told: Told) -> None:
-        key = container[:_ID_KEPT]
         async with self._telling:
-            before = self._positions.get(key)
-            count = before.told if before and before.time_ns == line.time_ns else 0
-            self._positions[key] = Position(line.time_ns, count + 1)
-            cursor = encode_cursor(self._since, self._positions)
-            await told(cursor, shown(line, instance, several=True))
+            self._positions.tell(container, line)
+            await told(self._positions.cursor(), shown(line, instance, several=True))
 
 
-def start_of(cursor: str | None) -> tuple[int, dict[str, Position]]:
-    """Where a line's cursor, or a page's, says that lines go on. Raises InvalidArgument."""
-    if cursor is None:
-        return 0, {}
-    try:
-        return decode_cursor(cursor, int)[0], {}
-    except InvalidArgument:
-        since, positions = decode_cursor(cursor, int, dict)
-    return since, {id: _position(cursor, at) for id, at in positions.items()}
+async def wanted_of(lines: AsyncIterator[LogLine], wanted: Streams) -> AsyncIterator[LogLine]:
+    async for line in lines:
+        if wanted in ("both", line.stream):
+            yield line
 
 
-def _position(cursor: str, at: Any) -> Position:
+def _position(cursor: str | None, at: Any) -> Position:
     if not isinstance(at, list) or [type(part) for part in at] != [int, int]:
         raise InvalidArgument(f"{cursor!r} is no cursor of a log.")
     return Position(*at)

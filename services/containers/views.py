@@ -106,7 +106,7 @@ class ContainerLogs(View):
 
     name: str
     lines: list[ContainerLine]
-    next_cursor: str | None
+    next_cursor: str
     truncated: bool = Field(description="True when older or further lines were left out")
     note: str | None = None
 

@@ -306,6 +306,46 @@ async def test_logs_are_paged(client: Client, python_image: str) -> None:
     await call(client, "container_remove", name="wordy")
 
 
+async def test_pages_of_several_containers_have_each_line_once(
+    client: Client, python_image: str
+) -> None:
+    script = (
+        "import sys, runpy\n"
+        "print('\\n'.join(f'line {n}' for n in range(50)), file=sys.stderr, flush=True)\n"
+        "runpy.run_path('/servers/echo.py', run_name='__main__')"
+    )
+    await deploy(
+        client, "twins", python_image, command=["python3", "-c", script],
+        strategy="prewarmed", replicas=2,
+    )  # fmt: skip
+
+    async def instances() -> list[str]:
+        found = await call(client, "container_get", name="twins")
+        return [one["state"] for one in found["instances"]]
+
+    async def none_run() -> bool:
+        return not await instances()
+
+    async def both_run() -> bool:
+        return await instances() == ["ready", "ready"]
+
+    await call(client, "container_stop", name="twins")
+    await eventually(none_run, within_s=30)
+    page = await call(client, "container_logs", name="twins")
+    assert page["lines"] == []
+    await call(client, "container_start", name="twins")
+    await eventually(both_run, within_s=30)
+    told: dict[str, list[int]] = {}
+    while page["lines"] or not told:
+        page = await call(
+            client, "container_logs", name="twins", tail=7, cursor=page["next_cursor"]
+        )
+        for line in page["lines"]:
+            told.setdefault(line["instance"], []).append(int(line["text"].split()[1]))
+    assert list(told.values()) == [list(range(50))] * 2
+    await call(client, "container_remove", name="twins")
+
+
 async def test_long_results_are_cut_and_say_so(client: Client, python_image: str) -> None:
     await deploy(client, "echo", python_image)
     arguments = {"name": "echo", "tool": "echo", "arguments": {"text": "x" * 5_000}}
