@@ -63,16 +63,19 @@ def connect(url: str) -> "Redis":
     return Redis.from_pool(pool)
 
 
-async def describe(redis: "Redis", url: str) -> str:
+async def describe(redis: "Redis", url: str, setting: str = "redis_url") -> str:
     """One round trip: what the server at `url` is. Raises Unavailable."""
-    with translated(url):
+    with translated(url, setting):
         information: dict[str, Any] = await redis.info("server")
     return f"Redis {information['redis_version']}, {without_secret(url)}"
 
 
 @contextmanager
-def translated(url: str) -> Iterator[None]:
-    """Raise what Redis lacks as Unavailable; a wrong command stays the error that it is."""
+def translated(url: str, setting: str = "redis_url") -> Iterator[None]:
+    """Raise what Redis lacks as Unavailable; a wrong command stays the error that it is.
+
+    `setting` is what to name where `url`, which it gives, is wrong.
+    """
     try:
         yield
     except RedisError as error:
@@ -88,11 +91,12 @@ def translated(url: str) -> Iterator[None]:
         if hint is None:
             raise
         reason = str(error).rstrip(".") or type(error).__name__
+        hint = hint.replace("redis_url", setting)
         raise Unavailable(f"Redis at {without_secret(url)}: {reason}.", hint) from error
     except OSError as error:
         raise Unavailable(
             f"Redis at {without_secret(url)} cannot be reached: {error}.",
-            "Check that Redis runs and that redis_url names it.",
+            f"Check that Redis runs and that {setting} names it.",
         ) from error
 
 

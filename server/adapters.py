@@ -1,10 +1,11 @@
 """The adapters that the settings choose: the only place that names them."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.blobs.port import BlobStore
@@ -21,11 +22,14 @@ from mcp_hub.adapters.records.port import RecordStore
 from mcp_hub.adapters.records.sandbox import Sandbox
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
 from mcp_hub.adapters.records.sqlite_sandbox import SqliteSandbox
-from mcp_hub.adapters.sources.port import DataSource
+from mcp_hub.adapters.sources.port import DataSource, Source
+from mcp_hub.adapters.sources.sqlite import SqliteSource
 from mcp_hub.adapters.stream.database import DatabaseStream
 from mcp_hub.adapters.stream.port import Stream
 from mcp_hub.adapters.vectors.port import Vectors
 from mcp_hub.server.settings import Settings
+from mcp_hub.server.settings_sections import MONGODB, POSTGRESQL, REDIS, S3, ConnectorSettings
+from mcp_hub.services.data.sources import Sources
 
 JOBS_QUEUE = "mcp-hub-jobs"
 """The queue's name, under which other BullMQ programs find it on Redis."""
@@ -189,23 +193,57 @@ def choose_engine(url: str | None) -> ContainerEngine:
     return DockerEngine(url)
 
 
-def choose_sources(settings: Settings) -> dict[str, Callable[[], DataSource]]:
-    """How to open each named source. Opening raises Denied where its kind is switched off."""
-    return {
-        name: partial(_open_source, settings, name, source.url)
-        for name, source in settings.data.sources.items()
-    }
+def choose_sources(settings: Settings) -> Sources:
+    """How to open each source. Opening raises Denied where its kind is switched off."""
+    openers, urls = {}, {}
+    for name, source in settings.data.sources.items():
+        openers[name] = partial(_open_source, settings, name, source.url)
+        if source.url.startswith(S3):
+            urls[_beginning_of(source.url)] = name
+    return Sources(openers, urls=urls, open_sqlite=partial(_open_sqlite, settings))
 
 
-def _open_source(settings: Settings, name: str, url: str) -> DataSource:
-    if settings.data.connectors.mongodb.enabled is False:
+def _open_sqlite(settings: Settings, path: Path) -> DataSource:
+    return SqliteSource(path, timeout_s=settings.data.query_timeout_s)
+
+
+def _open_source(settings: Settings, name: str, url: str) -> Source:
+    setting = f"data.sources.{name}.url"
+    timeout_s = settings.data.query_timeout_s
+    connectors = settings.data.connectors
+    if url.startswith(MONGODB):
+        _check_on(connectors.mongodb, name, "MongoDB", "mongodb")
+        with _extra("mongodb"):
+            from mcp_hub.adapters.sources.mongodb import MongoDBSource
+        return MongoDBSource(url, setting, timeout_s=timeout_s)
+    if url.startswith(POSTGRESQL):
+        _check_on(connectors.postgres, name, "PostgreSQL", "postgres")
+        with _extra("postgres"):
+            from mcp_hub.adapters.sources.postgresql import PostgresSource
+        return PostgresSource(url, setting, timeout_s=timeout_s)
+    if url.startswith(REDIS):
+        _check_on(connectors.redis, name, "Redis", "redis")
+        with _extra("redis"):
+            from mcp_hub.adapters.sources.redis_stream import RedisStreamSource
+        return RedisStreamSource(url, setting)
+    with _extra("minio"):
+        from mcp_hub.adapters.sources.s3 import S3Source
+    return S3Source(url, setting)
+
+
+def _check_on(connector: ConnectorSettings, name: str, kind: str, key: str) -> None:
+    if connector.enabled is False:
         raise Denied(
-            f"The source {name} is of MongoDB, which the configuration switches off.",
-            "Whoever runs the hub can set data.connectors.mongodb.enabled to true.",
+            f"The source {name} is of {kind}, which the configuration switches off.",
+            f"Whoever runs the hub can set data.connectors.{key}.enabled to true.",
         )
-    with _extra("mongodb"):
-        from mcp_hub.adapters.sources.mongodb import MongoDBSource
-    return MongoDBSource(url, f"data.sources.{name}.url")
+
+
+def _beginning_of(url: str) -> str:
+    """What the URL of an object begins with in the bucket that `url` names: `s3://bucket/`."""
+    parts = urlsplit(url)
+    prefix = dict(parse_qsl(parts.query)).get("prefix", "").strip("/")
+    return f"s3://{parts.path.strip('/')}/" + (f"{prefix}/" if prefix else "")
 
 
 def _choose_queue(settings: Settings, database: Database) -> Queue:

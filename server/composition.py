@@ -124,6 +124,7 @@ def _data_service(settings: Settings, adapters: Adapters) -> DataService:
         adapters.bus,
         roots=settings.roots,
         max_bytes=settings.data.max_mb * _MB,
+        max_rows=settings.data.max_rows,
         sources=choose_sources(settings),
     )
 

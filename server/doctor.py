@@ -117,13 +117,14 @@ def _check_settings(settings: Settings) -> Iterator[Check]:
             detail=f"Read, but nothing in this release acts on it: {', '.join(idle)}.",
         )
 
-    mongodb = settings.data.connectors.mongodb.enabled
-    if mongodb and not settings.data.sources:
+    connectors = settings.data.connectors
+    wanted = [name for name in type(connectors).model_fields if getattr(connectors, name).enabled]
+    if wanted and not settings.data.sources:
         yield Check(
             name="settings",
             status="warning",
-            detail="data.connectors.mongodb.enabled is true, but no source is named.",
-            hint='Name one: [data.sources.NAME] url = "mongodb://user@host/database".',
+            detail=f"data.connectors.{wanted[0]}.enabled is true, but no source is named.",
+            hint='Name one: [data.sources.NAME] url = "postgresql://user@host/database".',
         )
 
 

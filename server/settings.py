@@ -33,6 +33,9 @@ from mcp_hub.server import settings_sources as sources
 from mcp_hub.server.settings_containers import ContainersSettings
 from mcp_hub.server.settings_sections import (
     MONGODB,
+    POSTGRESQL,
+    REDIS,
+    S3,
     AuthSettings,
     DataSettings,
     InferenceSettings,
@@ -57,10 +60,7 @@ URLS = ("database_url", "redis_url", "blobs_url", "vectors_url")
 """The settings that may hold a password. Each may be given in a file instead, whose path is in
 the setting's variable with `_FILE` added."""
 
-_POSTGRESQL = ("postgresql://", "postgres://")
-_REDIS = ("redis://", "rediss://")
-
-_BLOBS = ("file:///", "s3://", *MONGODB)
+_BLOBS = ("file:///", *S3, *MONGODB)
 SECRETS = ("telemetry.webhook_url", "telemetry.webhook_secret")
 """The settings that are a secret as a whole, and never shown."""
 SECRET_FILES = (*URLS, "data.sources.*.url", *SECRETS)
@@ -69,9 +69,7 @@ _MAY_HOLD_SECRETS = (
 )  # fmt: skip
 _QDRANT = ("http://", "https://")
 
-WITHOUT_EFFECT = (
-    "data.connectors.postgres", "data.connectors.redis", "registry.auto_version",
-)  # fmt: skip
+WITHOUT_EFFECT = ("registry.auto_version",)
 """Settings that are read and checked, and that nothing in this release acts on."""
 
 
@@ -171,14 +169,14 @@ class Settings(BaseSettings):
     @classmethod
     def _known_database(cls, url: str | None) -> str | None:
         sqlite = url is not None and url.startswith("sqlite:///") and len(url) > 10
-        if url is not None and not sqlite and not url.startswith(_POSTGRESQL):
+        if url is not None and not sqlite and not url.startswith(POSTGRESQL):
             raise ValueError("must be sqlite:///path/to/hub.db or postgresql://user@host/database")
         return url
 
     @field_validator("redis_url")
     @classmethod
     def _known_redis(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(_REDIS):
+        if url is not None and not url.startswith(REDIS):
             raise ValueError("must be redis://host:port/number, or rediss:// for TLS")
         return url
 

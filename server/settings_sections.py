@@ -19,6 +19,9 @@ from pydantic_settings import NoDecode
 Scope = Literal["read", "write", "admin"]
 
 MONGODB = ("mongodb://", "mongodb+srv://")
+POSTGRESQL = ("postgresql://", "postgres://")
+REDIS = ("redis://", "rediss://")
+S3 = ("s3://",)
 _SOURCE_NAME = re.compile(r"(?!file$)[a-z][a-z0-9_-]{1,63}")
 
 
@@ -98,19 +101,30 @@ class SourceSettings(Section):
 
     url: str = Field(
         repr=False,
-        description="mongodb://user:password@host/db; `*` is the NAME in a source NAME:COLLECTION",
+        description="mongodb://, postgresql://, redis:// or s3://, with what it takes to read; `*` "
+        "is the NAME in a source NAME:ITEM",
     )
 
     @field_validator("url")
     @classmethod
     def _known(cls, url: str) -> str:
-        if not url.startswith(MONGODB):
-            raise ValueError("must be mongodb://user:password@host/database")
+        if not url.startswith((*MONGODB, *POSTGRESQL, *REDIS, *S3)):
+            raise ValueError(
+                "must be mongodb://user:password@host/database, "
+                "postgresql://user:password@host/database, redis://host:port/number or "
+                "s3://key:secret@host/bucket"
+            )
         return url
 
 
 class DataSettings(Section):
     max_mb: int = Field(1024, ge=1, description="The largest file that becomes a data set")
+    max_rows: int = Field(
+        10_000_000, ge=1, description="The most rows that a query or a stream gives a data set"
+    )
+    query_timeout_s: float = Field(
+        60, gt=0, le=3600, description="How long a source may take for each batch of rows"
+    )
     connectors: ConnectorsSettings = ConnectorsSettings()
     sources: dict[str, SourceSettings] = Field({}, description="By the name that callers use")
 

@@ -37,8 +37,9 @@ class DataTools(Toolset):
         source: Annotated[
             str | None,
             Field(
-                description="A file, absolute or relative to one of the hub's workspace roots; or "
-                "NAME:COLLECTION of a source that hub_info lists"
+                description="A file, absolute or relative to one of the hub's workspace roots, "
+                "FILE.db:TABLE in SQLite; or NAME:ITEM (table, collection, stream, object) of a "
+                "source that hub_info lists"
             ),
         ] = None,
         content: Annotated[
@@ -53,7 +54,8 @@ class DataTools(Toolset):
             CsvOptions | None, Field(description="For csv and tsv, where the defaults do not fit")
         ] = None,
         query: Annotated[
-            SourceQuery | None, Field(description="For NAME:COLLECTION: which rows and columns")
+            SourceQuery | None,
+            Field(description="Which rows and columns; with sql the source is NAME or FILE.db"),
         ] = None,
     ) -> DatasetView:
         """Store a table as the next version of a data set, from a file or a named source

@@ -28,7 +28,7 @@ class HubAbout(View):
     data_dir: str
     roots: list[str] = Field(description="Folders that dataset_register reads files from")
     sources: list[str] = Field(
-        default=[], description="Servers that dataset_register reads as NAME:COLLECTION"
+        default=[], description="Servers that dataset_register reads as NAME:ITEM"
     )
     toolsets: list[str]
     read_only: bool

@@ -73,10 +73,13 @@ class Target:
     key: str = field(repr=False)
     secret: str = field(repr=False)
     token: str | None = field(repr=False)
+    setting: str = "blobs_url"
+    """What to name where the URL is wrong."""
 
 
-def parse_url(url: str, environment: Mapping[str, str]) -> Target:
-    """What `url` names; credentials that it lacks come from `AWS_…` variables.
+def parse_url(url: str, environment: Mapping[str, str], setting: str = "blobs_url") -> Target:
+    """What `url`, which `setting` gives, names; credentials that it lacks come from `AWS_…`
+    variables.
 
     Raises:
         InvalidArgument: it is no URL of a bucket, or there are no credentials.
@@ -112,7 +115,8 @@ def parse_url(url: str, environment: Mapping[str, str]) -> Target:
         token = environment.get("AWS_SESSION_TOKEN") or None
     if not key or not secret:
         raise InvalidArgument(
-            f"There is no key or no secret for {shown}.", f"{_FORM} {_CREDENTIALS}"
+            f"There is no key or no secret for {shown}.",
+            f"{_FORM} {_CREDENTIALS}".replace("blobs_url", setting),
         )
     return Target(
         endpoint=endpoint,
@@ -124,6 +128,7 @@ def parse_url(url: str, environment: Mapping[str, str]) -> Target:
         key=key,
         secret=secret,
         token=token,
+        setting=setting,
     )
 
 
@@ -195,12 +200,15 @@ def translated(target: Target) -> Iterator[None]:
         credentials = f" {_CREDENTIALS}" if error.code == "AccessDenied" and is_bare(error) else ""
         raise Unavailable(
             f"S3 at {target.shown} answers {error.code}: {(error.message or '').rstrip('.')}.",
-            _HINTS.get(error.code or "", _BUSY) + credentials,
+            (_HINTS.get(error.code or "", _BUSY) + credentials).replace(
+                "blobs_url", target.setting
+            ),
         ) from error
     except (InvalidResponseError, ParseError, UnicodeDecodeError) as error:
         raise Unavailable(
             f"What answers at {target.shown} does not answer as S3 does.",
-            "Check the host and the port in blobs_url, and whether secure must be true or false.",
+            f"Check the host and the port in {target.setting}, and whether secure must be true or "
+            "false.",
         ) from error
     except MinioException as error:
         raise Unavailable(f"S3 at {target.shown}: {error}.", _BUSY) from error
@@ -219,7 +227,7 @@ def _unreachable(target: Target, error: Exception) -> Unavailable:
         return Unavailable(
             f"No secure connection to {target.shown} can be made: {reason}.",
             "Renew the server's certificate, name its authority's file in SSL_CERT_FILE, or, for "
-            "a server without TLS, add ?secure=false to blobs_url.",
+            f"a server without TLS, add ?secure=false to {target.setting}.",
         )
     if _is_timeout(reason):
         return Unavailable(
@@ -228,5 +236,5 @@ def _unreachable(target: Target, error: Exception) -> Unavailable:
         )
     return Unavailable(
         f"S3 at {target.shown} cannot be reached, or broke off: {reason}.",
-        "Check that it runs, and the host and port in blobs_url.",
+        f"Check that it runs, and the host and port in {target.setting}.",
     )

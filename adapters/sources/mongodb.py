@@ -13,6 +13,7 @@ from mcp_hub.adapters import mongodb_client
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.adapters.sources.mongodb_rows import parse_filter, row_of
 from mcp_hub.adapters.sources.port import Query, Row
+from mcp_hub.adapters.sources.querying import check_parts
 
 TIMEOUT_S = 30.0
 _FIELD = re.compile(r"[^$.\0][^\0]{0,255}")
@@ -42,6 +43,7 @@ class MongoDBSource:
         self._database = self._client[self._target.database]
 
     async def rows(self, item: str, query: Query) -> AsyncGenerator[list[Row], None]:
+        check_parts(query, ("filter", "fields", "limit"), "a MongoDB collection")
         filter = parse_filter(query.filter or {})
         projection = _projection(query)
         existing = await self.items()

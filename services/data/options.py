@@ -82,21 +82,36 @@ class CsvOptions(NoOptions):
 
 
 class SourceQuery(BaseModel):
-    """Which rows and columns to read from a named source."""
+    """Which rows and columns to read from a source that is no file."""
 
     model_config = ConfigDict(extra="forbid")
 
+    sql: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A SELECT, for a SQLite file or PostgreSQL, in place of a table",
+    )
+    parameters: list[bool | int | float | str | None] | None = Field(
+        default=None, description="Of the sql: for ? in SQLite, for $1, $2 in PostgreSQL"
+    )
     filter: dict[str, Any] | None = Field(
         default=None,
         description='What rows must meet, for MongoDB such as {"age": {"$gte": 18}}; ids and dates '
         'as {"$oid": …}, {"$date": …}',
     )
+    since: str | None = Field(
+        default=None, description="First entry of a Redis stream: an ISO 8601 time, or an id"
+    )
+    until: str | None = Field(default=None, description="Last entry of a Redis stream")
     fields: list[str] | None = Field(
         default=None,
         min_length=1,
         description="The columns to read, such as age or address.city; all when left out",
     )
     limit: int | None = Field(default=None, ge=1, lt=2**31, description="At most so many rows")
+    cursor: str | None = Field(
+        default=None, description="For mode stream from SQL: the unique column that grows, as id"
+    )
 
 
 _OPTIONS: dict[str, type[NoOptions]] = {

@@ -29,7 +29,7 @@ from mcp_hub.services.data.options import (
     parse_options,
 )
 from mcp_hub.services.data.rules import Rule, parse_rules
-from mcp_hub.services.data.sources import OpenSource, Sources
+from mcp_hub.services.data.sources import Bounds, Sources
 from mcp_hub.services.data.store import NewDataset, StoredDataset
 from mcp_hub.services.data.views import (
     DatasetPreview,
@@ -49,6 +49,7 @@ T = TypeVar("T")
 Names = list[str]
 
 MAX_CONTENT_BYTES = 1024 * 1024
+MAX_ROWS = 10_000_000
 INLINE = "inline"
 
 # Each analysis holds a whole data set in memory.
@@ -70,14 +71,15 @@ class DataService:
         *,
         roots: Sequence[Path],
         max_bytes: int,
-        sources: Mapping[str, OpenSource] | None = None,
+        max_rows: int = MAX_ROWS,
+        sources: Sources | None = None,
     ) -> None:
-        self.sources = Sources(sources or {})
+        self.sources = sources or Sources()
         self._database = database
         self._blobs = blobs
         self._bus = bus
         self._roots = Roots(roots)
-        self._max_bytes = max_bytes
+        self._bounds = Bounds(max_bytes, max_rows)
         self._threads = CapacityLimiter(_ANALYSES)
 
     async def register(
@@ -91,15 +93,15 @@ class DataService:
         query: SourceQuery | None = None,
     ) -> DatasetView:
         """Store a file (`source`, inside the roots), a text (`content`, up to 1 MiB), or what a
-        named source holds now (`source` is NAME:ITEM, of which `query` chooses a part).
+        source holds now, of which `query` chooses a part: see `Sources.find`.
 
         The same content read the same way as the newest version is that version, otherwise it
         becomes the next one. Nothing is stored where it cannot be read.
 
         Raises:
             InvalidArgument: the name, the format, an option or the content itself is wrong.
-            Denied, NotFound: as `Roots.open` and `Sources.save` say.
-            LimitExceeded: more bytes, columns or cells than the hub takes.
+            Denied, NotFound, TimedOut, Conflict: as `Roots.open` and `Sources.save` say.
+            LimitExceeded: more bytes, rows, columns or cells than the hub takes.
             Unavailable: the disk or the database does not take it.
         """
         _check_name(name)
@@ -108,21 +110,17 @@ class DataService:
                 "Pass exactly one of source and content.",
                 f"source is a file below one of: {self._roots}; content is the data itself.",
             )
-        named = self.sources.find(source) if source is not None else None
-        if named is not None and (format or options):
-            raise InvalidArgument(
-                f"format and options are for files; {source} is none.", "Leave them out."
-            )
-        if named is None and query is not None:
+        place = await self.sources.find(source, query, self._roots) if source is not None else None
+        if place is None and query is not None:
             hint = names_hint("", self.sources.names, "sources")
-            raise InvalidArgument("query is for a named source: NAME:ITEM.", hint)
+            raise InvalidArgument("query is for a SQLite file, or a source: NAME:ITEM.", hint)
         if format is not None:
             parse_options(format, options)
         async with _temporary_folder() as folder:
             file = folder / "content"
-            if named is not None:
-                origin = await self.sources.save(*named, query, file, self._max_bytes)
-                chosen = "parquet"
+            if place is not None:
+                origin, chosen = await self.sources.save(place, query, file, self._bounds, format)
+                parse_options(chosen, options)
             else:
                 if source is not None:
                     stage = partial(self._stage_file, source, file)
@@ -217,7 +215,7 @@ class DataService:
             with self._roots.open(source) as (path, opened):
                 format = format or format_of_file(path.name)
                 parse_options(format, options)
-                copy_file(path, opened, file, self._max_bytes)
+                copy_file(path, opened, file, self._bounds.max_bytes)
         except NotFound as error:
             raise self.sources.explained(source, error) from error
         return str(path), format

@@ -450,7 +450,7 @@ def test_sources_are_named_and_their_secrets_never_shown(
 @pytest.mark.parametrize(
     ("text", "contains"),
     [
-        ('[data.sources.crm]\nurl = "redis://:do-not-show@host/0"', "must be mongodb://"),
+        ('[data.sources.crm]\nurl = "mysql://u:do-not-show@host/x"', "must be mongodb://"),
         ('[data.sources.CRM]\nurl = "mongodb://u:do-not-show@host/x"', "'CRM' cannot name"),
         ('[data.sources.file]\nurl = "mongodb://u:do-not-show@host/x"', "'file' cannot name"),
         ('[data.sources.crm]\nuri = "mongodb://u:do-not-show@host/x"', "data.sources.crm.uri"),

@@ -1,5 +1,6 @@
 """Data sets from a named source, on a real server."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -15,14 +16,17 @@ from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import (
     Denied,
+    HubError,
     InvalidArgument,
     LimitExceeded,
     NotFound,
     Unavailable,
 )
 from mcp_hub.adapters.sources.mongodb import MongoDBSource
+from mcp_hub.adapters.sources.sqlite import SqliteSource
 from mcp_hub.services.data.options import SourceQuery
 from mcp_hub.services.data.service import DataService
+from mcp_hub.services.data.sources import Sources
 from tests.adapters.conftest import mongodb_server
 from tests.servers import SECRET_KEY, Server
 
@@ -59,10 +63,14 @@ def data(
         bus,
         roots=[tmp_path],
         max_bytes=1_000_000,
-        sources={
-            "crm": partial(MongoDBSource, url, "data.sources.crm.url"),
-            "lost": partial(MongoDBSource, lost, "data.sources.lost.url", timeout_s=0.5),
-        },
+        max_rows=1_000,
+        sources=Sources(
+            {
+                "crm": partial(MongoDBSource, url, "data.sources.crm.url"),
+                "lost": partial(MongoDBSource, lost, "data.sources.lost.url", timeout_s=0.5),
+            },
+            open_sqlite=SqliteSource,
+        ),
     )
 
 
@@ -109,10 +117,16 @@ async def test_a_query_chooses_rows_and_columns_and_is_recorded(data: DataServic
         ({"source": "crm:customers", "format": "csv"}, InvalidArgument, "for files", "Leave"),
         ({"source": "x.csv", "query": SourceQuery()}, InvalidArgument, "NAME:ITEM", "crm, lost"),
         (
+            {"source": "crm:customers", "query": SourceQuery(sql="SELECT 1")},
+            InvalidArgument,
+            "query.sql is not for",
+            "filter, fields, limit",
+        ),
+        (
             {"source": "crm:customers", "query": SourceQuery(filter={"age": 999})},
             InvalidArgument,
             "0 rows",
-            "query.filter",
+            "Check the query",
         ),
         (
             {"source": "crm:customers", "query": SourceQuery(filter={"$where": "1"})},
@@ -146,6 +160,76 @@ async def test_more_than_the_limit_is_refused(
         await data.register("large", source="crm:large")
     view = await data.register("large", source="crm:large", query=SourceQuery(limit=5))
     assert view.rows == 5
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A SQLite file inside the root, with the tables `orders` and `empty`."""
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, city TEXT, total REAL)")
+        connection.execute("CREATE TABLE empty (id INTEGER)")
+        connection.executemany(
+            "INSERT INTO orders (city, total) VALUES (?, ?)",
+            [(["Rome", "Oslo"][number % 2], number / 4) for number in range(2_000)],
+        )
+    connection.close()
+    return path
+
+
+async def test_a_table_of_a_sqlite_file_becomes_a_version(data: DataService, shop: Path) -> None:
+    view = await data.register("orders", source="shop.db:orders", query=SourceQuery(limit=500))
+    assert (view.rows, view.format) == (500, "parquet")
+    assert view.source == f'{shop}:orders {{"limit": 500}}'
+    assert [column.dtype for column in view.columns] == ["Int64", "String", "Float64"]
+
+
+async def test_a_select_becomes_a_version_and_is_recorded(data: DataService, shop: Path) -> None:
+    query = SourceQuery(
+        sql="SELECT city, sum(total) AS total FROM orders WHERE id > ? GROUP BY city",
+        parameters=[10],
+    )
+    view = await data.register("cities", source=str(shop), query=query)
+    assert view.rows == 2
+    assert view.source.startswith(f'{shop} {{"sql": "SELECT city')
+    assert '"parameters": [10]' in view.source
+
+
+@pytest.mark.parametrize(
+    ("source", "sql", "error", "message"),
+    [
+        ("shop.db", None, InvalidArgument, "has 2 tables"),
+        ("shop.db:order", None, NotFound, "no table 'order'"),
+        ("shop.db:empty", None, InvalidArgument, "0 rows"),
+        ("shop.db:orders", None, LimitExceeded, "more than the 1000 rows"),
+        ("shop.db", "SELECT * FROM orders WHERE", InvalidArgument, "incomplete input"),
+        ("shop.db", "DELETE FROM orders", Denied, "only ever read"),
+        ("shop.db:orders", "SELECT 1", InvalidArgument, "either a table or a SELECT"),
+        ("../outside.db:orders", None, Denied, "outside the folders"),
+        ("nowhere.db:orders", None, NotFound, "no file"),
+    ],
+)
+async def test_what_is_wrong_with_sql_is_said(
+    data: DataService, shop: Path, source: str, sql: str | None, error: type[HubError], message: str
+) -> None:
+    query = SourceQuery(sql=sql) if sql else None
+    with pytest.raises(error, match=message) as raised:
+        await data.register("x", source=source, query=query)
+    assert raised.value.hint
+    assert (await data.list()).items == []
+
+
+@pytest.fixture
+def link(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A link inside the root to a file outside of it."""
+    link = shop.with_name("link.db")
+    link.symlink_to(shop.rename(tmp_path_factory.mktemp("outside") / "shop.db"))
+    return link
+
+
+async def test_a_link_out_of_the_roots_is_denied(data: DataService, link: Path) -> None:
+    with pytest.raises(Denied, match="outside"):
+        await data.register("x", source=f"{link.name}:orders")
 
 
 async def test_a_file_may_have_a_colon_in_its_name(data: DataService, tmp_path: Path) -> None:
