@@ -16,6 +16,7 @@ from mcp_hub.server.reporting import choose_senders
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.telemetry_composition import open_keeping, open_telemetry
 from mcp_hub.server.worker_starter import WorkerStarter
+from mcp_hub.services.background import in_background
 from mcp_hub.services.containers.exposing import Exposing
 from mcp_hub.services.counting import count
 from mcp_hub.services.data.service import DataService
@@ -80,6 +81,7 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
         )
         for sender in senders.values():
             await stack.enter_async_context(sender.sending())
+        await stack.enter_async_context(in_background(data.growing.run))
         yield hub
 
 

@@ -1,10 +1,11 @@
 """Data sets: register, list, profile, preview, validate."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mcp_hub.services.data.options import CsvOptions, DataFormat, SourceQuery
+from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.services.data.options import CsvOptions, DataFormat, SourceQuery, StreamOptions
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import (
     DatasetPreview,
@@ -57,26 +58,48 @@ class DataTools(Toolset):
             SourceQuery | None,
             Field(description="Which rows and columns; with sql the source is NAME or FILE.db"),
         ] = None,
+        mode: Annotated[
+            Literal["snapshot", "stream"],
+            Field(description="stream: grow with the source, a version for each batch of new rows"),
+        ] = "snapshot",
+        stream: Annotated[StreamOptions | None, Field(description="For mode stream")] = None,
     ) -> DatasetView:
         """Store a table as the next version of a data set, from a file or a named source
         (`source`) or from text (`content`): pass exactly one.
 
         Returns the version and each column's inferred kind. The same data again returns the
-        version that holds it. Next: dataset_profile, then training_submit.
+        version that holds it. With mode stream (SQL with query.cursor, a Redis stream, or a file
+        of CSV or JSON Lines to which lines are added) each version holds all rows so far, until
+        dataset_stop. Next: dataset_profile, then training_submit.
         """
         hub = await self.hub()
-        view = await hub.data.register(
-            name,
-            source=source,
-            content=content,
-            format=format,
-            options=options.model_dump(exclude_unset=True) if options else None,
-            query=query,
-        )
+        given = options.model_dump(exclude_unset=True) if options else None
+        if mode == "stream":
+            if source is None or content is not None:
+                raise InvalidArgument("mode stream needs a source.", "content does not grow.")
+            view = await hub.data.growing.begin(
+                name, source, format=format, options=given, query=query, stream=stream
+            )
+        else:
+            if stream is not None:
+                raise InvalidArgument("stream is for mode stream.", 'Pass mode="stream".')
+            view = await hub.data.register(
+                name, source=source, content=content, format=format, options=given, query=query
+            )
         shown = view.columns[:COLUMNS_SHOWN]
         return view.model_copy(
             update={"columns": shown, "omitted_columns": len(view.columns) - len(shown)}
         )
+
+    @tool(title="Stop a growing data set", idempotent=True)
+    async def dataset_stop(
+        self, name: Annotated[Name, Field(description="As dataset_list names it")]
+    ) -> DatasetView:
+        """Have a data set of mode stream grow no more; its versions stay. The same
+        dataset_register again goes on from where it stopped."""
+        hub = await self.hub()
+        view = await hub.data.growing.stop(name)
+        return view.model_copy(update={"columns": [], "omitted_columns": len(view.columns)})
 
     @tool(title="List data sets", read_only=True)
     async def dataset_list(
@@ -84,7 +107,7 @@ class DataTools(Toolset):
         limit: Annotated[int, Field(description="Data sets a page, 1 to 200", ge=1, le=200)] = 50,
         cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
     ) -> Page[DatasetSummary]:
-        """Registered data sets by name, each with its newest version."""
+        """Registered data sets by name, each with its newest version, and whether it grows."""
         hub = await self.hub()
         return await hub.data.list(limit=limit, cursor=cursor)
 

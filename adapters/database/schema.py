@@ -45,6 +45,30 @@ datasets = Table(
     UniqueConstraint("id"),
 )
 
+dataset_streams = Table(
+    "dataset_streams",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    # What was asked for: where the rows come from, and how they are read.
+    Column("source", Text, nullable=False),
+    Column("query", JSON(none_as_null=True)),
+    Column("format", String(16)),
+    Column("options", JSON, nullable=False),
+    Column("batch_rows", Integer, nullable=False),
+    Column("interval_s", Float, nullable=False),
+    Column("keep_versions", Integer, nullable=False),
+    # growing, stopped, failed.
+    Column("status", String(16), nullable=False),
+    # Up to where the version `version` has the source's rows.
+    Column("cursor", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("error", JSON(none_as_null=True)),
+    Column("checked_at", BigInteger, nullable=False),
+    # When to look for rows; whoever looks moves it on, so that no other does.
+    Column("due_at", BigInteger, nullable=False),
+    Index("ix_dataset_streams_status_due_at", "status", "due_at"),
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -81,6 +105,8 @@ jobs = Table(
     Column("updated_at", BigInteger, nullable=False),
     # The trace in which it was submitted, as the W3C's traceparent.
     Column("traceparent", String(55)),
+    # Rules that its data set must meet before it is trained on.
+    Column("require", JSON(none_as_null=True)),
     UniqueConstraint("idempotency_key"),
     ForeignKeyConstraint(
         ["dataset_name", "dataset_version"], ["datasets.name", "datasets.version"]

@@ -114,6 +114,22 @@ class SourceQuery(BaseModel):
     )
 
 
+class StreamOptions(BaseModel):
+    """How a data set grows with its source."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    interval_s: float = Field(
+        default=60, ge=1, le=7 * 24 * 3600, description="How often to look for new rows"
+    )
+    batch_rows: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="At most so many new rows a version"
+    )
+    keep_versions: int = Field(
+        default=10, ge=1, le=1_000, description="Older ones go, unless a job or a model is of them"
+    )
+
+
 _OPTIONS: dict[str, type[NoOptions]] = {
     "csv": CsvOptions,
     "tsv": CsvOptions,

@@ -1,15 +1,11 @@
 """The data service: registered data sets, and what can be learnt about them."""
 
-import re
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import CapacityLimiter, to_thread
 
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.bus.port import Bus
@@ -21,7 +17,8 @@ from mcp_hub.adapters.errors import (
     Unavailable,
     names_hint,
 )
-from mcp_hub.services.data import store
+from mcp_hub.services.data import store, streams_store
+from mcp_hub.services.data.growing import Growing
 from mcp_hub.services.data.options import (
     SourceQuery,
     format_of_file,
@@ -30,6 +27,7 @@ from mcp_hub.services.data.options import (
 )
 from mcp_hub.services.data.rules import Rule, parse_rules
 from mcp_hub.services.data.sources import Bounds, Sources
+from mcp_hub.services.data.staging import temporary_folder
 from mcp_hub.services.data.store import NewDataset, StoredDataset
 from mcp_hub.services.data.views import (
     DatasetPreview,
@@ -40,7 +38,7 @@ from mcp_hub.services.data.views import (
 )
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
 from mcp_hub.services.roots import Roots, copy_file
-from mcp_hub.services.views import NAME_PATTERN, Page
+from mcp_hub.services.views import Page
 
 if TYPE_CHECKING:
     from mcp_hub.services.data.analysis import Inspected
@@ -81,6 +79,9 @@ class DataService:
         self._roots = Roots(roots)
         self._bounds = Bounds(max_bytes, max_rows)
         self._threads = CapacityLimiter(_ANALYSES)
+        self.growing = Growing(
+            database, blobs, bus, self.sources, self._roots, self._bounds, self._inspect
+        )
 
     async def register(
         self,
@@ -104,7 +105,7 @@ class DataService:
             LimitExceeded: more bytes, rows, columns or cells than the hub takes.
             Unavailable: the disk or the database does not take it.
         """
-        _check_name(name)
+        store.check_name(name)
         if (source is None) == (content is None):
             raise InvalidArgument(
                 "Pass exactly one of source and content.",
@@ -116,7 +117,7 @@ class DataService:
             raise InvalidArgument("query is for a SQLite file, or a source: NAME:ITEM.", hint)
         if format is not None:
             parse_options(format, options)
-        async with _temporary_folder() as folder:
+        async with temporary_folder() as folder:
             file = folder / "content"
             if place is not None:
                 origin, chosen = await self.sources.save(place, query, file, self._bounds, format)
@@ -132,7 +133,7 @@ class DataService:
         new = NewDataset(
             name, blob.sha256, blob.size, chosen, found.options, origin, found.rows, found.columns
         )
-        view, added = await self._database.write(partial(store.add_version, new=new))
+        view, added = await self._database.write(partial(streams_store.add_snapshot, new=new))
         if added:
             await self._bus.publish(f"datasets://{name}")
             if view.version == 1:
@@ -143,7 +144,9 @@ class DataService:
         """The newest version of each data set, in the order of their names."""
         check_limit(limit)
         after = decode_cursor(cursor, str)[0] if cursor is not None else None
-        items = await self._database.read(partial(store.newest_page, limit=limit + 1, after=after))
+        items = await self._database.read(
+            partial(streams_store.newest_page, limit=limit + 1, after=after)
+        )
         more = len(items) > limit
         items = items[:limit]
         return Page(items=items, next_cursor=encode_cursor(items[-1].name) if more else None)
@@ -155,7 +158,7 @@ class DataService:
             InvalidArgument: the reference has another form.
             NotFound: there is no such data set or version.
         """
-        return (await self._find(reference)).view
+        return await self._database.read(partial(streams_store.get, reference=reference))
 
     async def profile(self, reference: str, target: str | None = None) -> DatasetProfile:
         """Statistics of each column, warnings, and how `target` is distributed. Raises as `get`,
@@ -182,7 +185,7 @@ class DataService:
         parsed = parse_rules(rules)
         others = sorted({rule.drift_from for rule in parsed if rule.drift_from})
         stored = {other: await self._find(other) for other in others}
-        async with _temporary_folder() as folder:
+        async with temporary_folder() as folder:
             for other in stored.values():
                 await self._blobs.fetch(other.view.sha256, folder / other.view.id)
 
@@ -226,7 +229,7 @@ class DataService:
     async def _with_frame(self, reference: str, work: Callable[[Any, Any, str], T]) -> T:
         """The result of `work(analysis, frame, name:version)`, run in a thread."""
         stored = await self._find(reference)
-        async with _temporary_folder() as folder:
+        async with temporary_folder() as folder:
             file = folder / "content"
             await self._blobs.fetch(stored.view.sha256, file)
 
@@ -246,31 +249,6 @@ class DataService:
             return work(analysis)
 
         return await to_thread.run_sync(run, limiter=self._threads)
-
-
-@asynccontextmanager
-async def _temporary_folder() -> AsyncIterator[Path]:
-    try:
-        folder = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="mcp-hub-"))
-    except OSError as error:
-        raise Unavailable(
-            f"No temporary folder can be made: {error.strerror or error}.",
-            "Check the disk's free space, or set TMPDIR.",
-        ) from error
-    try:
-        yield Path(folder)
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise InvalidArgument(
-            f"{name[:140]!r} cannot name a data set.",
-            "A name has 1 to 128 letters, digits, dots, hyphens and underscores, and begins with "
-            "a letter or a digit.",
-        )
 
 
 def _stage_text(

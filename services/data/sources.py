@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope, to_thread
 
@@ -128,7 +128,7 @@ class Sources:
             Denied: the source is switched off, or the query would write.
             Conflict: what is read was changed meanwhile.
         """
-        async with _opened(place.open) as source:
+        async with opened(place.open) as source:
             if isinstance(source, FileSource):
                 if query is not None:
                     raise InvalidArgument(
@@ -151,7 +151,7 @@ class Sources:
     async def check(self, name: str) -> str:
         """What a source is, and how many items it has. Raises Denied, InvalidArgument and
         Unavailable."""
-        async with _opened(self._openers[name]) as source:
+        async with opened(self._openers[name]) as source:
             return f"{await source.check()}, {len(await source.items())} items"
 
     def _find_file(self, file: str, table: str, roots: Roots) -> Place | None:
@@ -172,13 +172,14 @@ def origin(place: Place, query: SourceQuery | None) -> str:
     return where + (f" {json.dumps(said, ensure_ascii=False)}" if said else "")
 
 
-def port_query(query: SourceQuery) -> Query:
+def port_query(query: SourceQuery, **changes: Any) -> Query:
     """A caller's query as the port takes it."""
-    return Query(**query.model_dump())
+    return Query(**query.model_dump() | changes)
 
 
 @asynccontextmanager
-async def _opened(open: OpenSource) -> AsyncIterator[Source]:
+async def opened(open: OpenSource) -> AsyncIterator[Source]:
+    """A source that is closed afterwards."""
     source = open()
     try:
         yield source
@@ -221,7 +222,7 @@ def _check_file(place: Place) -> None:
     """Raise Conflict where a SQLite file's name meanwhile leads to another file."""
     if place.file is None:
         return
-    stat = os.stat(place.shown, follow_symlinks=False)  # noqa: PTH116 - of the link itself
-    same = os.path.realpath(place.shown) == place.shown  # noqa: PTH
-    if not same or (stat.st_dev, stat.st_ino) != place.file:
+    path = Path(place.shown)
+    stat = path.lstat()
+    if path.resolve() != path or (stat.st_dev, stat.st_ino) != place.file:
         raise Conflict(f"{place.shown} was replaced while it was read.", "Try again.")

@@ -1,5 +1,6 @@
 """Data sets in the database: plain functions of a connection, for use inside a transaction."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.services.data.views import ColumnSchema, DatasetSummary, DatasetView
-from mcp_hub.services.views import iso
+from mcp_hub.services.views import NAME_PATTERN, iso
 
 _MAX_VERSION = 2**31 - 1
 _NEWEST_FIRST = datasets.c.version.desc()
@@ -39,6 +40,16 @@ class StoredDataset:
     view: DatasetView
     format: str
     options: Mapping[str, Any]
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidArgument where `name` cannot name a data set."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InvalidArgument(
+            f"{name[:140]!r} cannot name a data set.",
+            "A name has 1 to 128 letters, digits, dots, hyphens and underscores, and begins with "
+            "a letter or a digit.",
+        )
 
 
 def add_version(connection: Connection, new: NewDataset) -> tuple[DatasetView, bool]:

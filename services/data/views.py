@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mcp_hub.services.views import View
+from mcp_hub.services.views import Error, View
 
 ColumnKind = Literal["number", "boolean", "category", "text", "datetime", "constant", "identifier"]
 """What a column means to a model, inferred from its type and values."""
@@ -14,6 +14,17 @@ class ColumnSchema(View):
     name: str
     dtype: str = Field(description="The stored type, as polars names it")
     kind: ColumnKind
+
+
+class StreamView(View):
+    """How a data set grows with its source."""
+
+    status: Literal["growing", "stopped", "failed"]
+    interval_s: float
+    batch_rows: int
+    keep_versions: int
+    checked_at: str = Field(description="When new rows were last looked for")
+    error: Error | None = Field(default=None, description="Why the last look failed")
 
 
 class DatasetView(View):
@@ -32,6 +43,7 @@ class DatasetView(View):
     created_at: str
     columns: list[ColumnSchema]
     omitted_columns: int = Field(default=0, description="Further columns, left out here")
+    stream: StreamView | None = Field(default=None, description="Of a data set that grows")
 
 
 class DatasetSummary(View):
@@ -43,6 +55,7 @@ class DatasetSummary(View):
     columns: int
     format: str
     created_at: str
+    stream: StreamView | None = Field(default=None, description="Of a data set that grows")
 
 
 class ColumnProfile(View):

@@ -1,10 +1,12 @@
 """Data sets from the sources that the settings name, on real servers."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
+import anyio
 import polars as pl
 import pytest
 from minio import Minio
@@ -12,15 +14,17 @@ from redis.asyncio import Redis
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Denied, InvalidArgument, NotFound
 from mcp_hub.server.adapters import choose_sources
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.settings_sections import DataSettings
-from mcp_hub.services.data.options import SourceQuery
+from mcp_hub.services.data.options import SourceQuery, StreamOptions
 from mcp_hub.services.data.service import DataService
 from tests.adapters.conftest import redis_server, s3_server
 from tests.servers import ACCESS_KEY, SECRET_KEY, Server, postgres_url, run_sql
+from tests.waiting import eventually
 
 __all__ = ["redis_server", "s3_server"]
 
@@ -117,6 +121,44 @@ async def test_a_redis_stream(data: DataService, settings: Settings) -> None:
     }  # fmt: skip
 
 
+async def test_a_redis_stream_grows_a_data_set_of_a_hub_on_postgresql(
+    settings: Settings, postgres_url: str
+) -> None:
+    database = PostgresDatabase(postgres_url)
+    data = DataService(
+        database,
+        FileBlobStore(settings.blobs_dir),
+        DatabaseBus(database),
+        roots=settings.roots,
+        max_bytes=10_000_000,
+        sources=choose_sources(settings),
+    )
+    async with Redis.from_url(settings.data.sources["events"].url) as redis:
+        await redis.flushdb()
+        await redis.xadd("clicks", {"n": 0})
+        often = StreamOptions(interval_s=1, keep_versions=2)
+        view = await data.growing.begin("clicks", "events:clicks", stream=often)
+        assert view.rows == 1
+
+        async def has(rows: int) -> bool:
+            return (await data.get("clicks")).rows == rows
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(data.growing.run)
+            for number in (1, 2, 3):
+                await redis.xadd("clicks", {"n": number})
+                await eventually(partial(has, number + 1))
+            tasks.cancel_scope.cancel()
+        await redis.flushdb()
+    preview = await data.preview("clicks")
+    assert [row[preview.columns.index("n")] for row in preview.rows] == [0, 1, 2, 3]
+    with pytest.raises(NotFound, match="no version 1"):
+        await data.get("clicks:1")
+    assert (await data.growing.stop("clicks")).version == 4
+    await database.close()
+
+
 async def test_objects_of_s3_are_files(data: DataService, s3_server: Server) -> None:
     client = Minio(
         f"127.0.0.1:{s3_server.port}", access_key=ACCESS_KEY, secret_key=SECRET_KEY, secure=False
@@ -142,6 +184,8 @@ async def test_objects_of_s3_are_files(data: DataService, s3_server: Server) -> 
         "d", source="lake:noextension", format="csv", options={"string_columns": ["zip"]}
     )
     assert (await data.preview("d")).rows[0] == ["01234", 1]
+    with pytest.raises(InvalidArgument, match="lake cannot grow"):
+        await data.growing.begin("x", "lake:a.csv")
     with pytest.raises(InvalidArgument, match="does not show"):
         await data.register("x", source="lake:noextension")
     with pytest.raises(InvalidArgument, match="query is not for files"):

@@ -147,6 +147,7 @@ async def test_the_declarations(tools: DataTools) -> None:
     definitions = {tool.name: tool.definition for tool in tools.tools()}
     assert list(definitions) == [
         "dataset_register",
+        "dataset_stop",
         "dataset_list",
         "dataset_profile",
         "dataset_preview",
@@ -157,7 +158,7 @@ async def test_the_declarations(tools: DataTools) -> None:
         assert 0 < len((definition.description or "").encode()) <= 1024
         annotations = definition.annotations
         assert annotations is not None
-        assert annotations.read_only_hint is (name != "dataset_register")
+        assert annotations.read_only_hint is (name not in ("dataset_register", "dataset_stop"))
         assert annotations.idempotent_hint is True
         assert annotations.destructive_hint is False
         assert annotations.open_world_hint is False
@@ -178,3 +179,29 @@ def test_the_tools_import_nothing_heavy() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+async def test_a_data_set_grows_until_it_is_stopped(call: Call, root: Path) -> None:
+    (root / "log.csv").write_text("a,b\n1,2\n3,4\n")
+    grown = {"name": "log", "source": "log.csv", "mode": "stream"}
+    view = await succeed(call, "dataset_register", **grown, stream={"interval_s": 5})
+    assert (view["dataset"], view["rows"]) == ("log:1", 2)
+    assert (view["stream"]["status"], view["stream"]["interval_s"]) == ("growing", 5)
+    (listed,) = (await succeed(call, "dataset_list"))["items"]
+    assert listed["stream"]["status"] == "growing"
+    stopped = await succeed(call, "dataset_stop", name="log")
+    assert (stopped["stream"]["status"], stopped["columns"]) == ("stopped", [])
+    assert (await succeed(call, "dataset_register", **grown))["stream"]["status"] == "growing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ({"content": "a\n1\n", "mode": "stream"}, "content does not grow"),
+        ({"content": "a\n1\n", "stream": {}}, 'mode="stream"'),
+    ],
+)
+async def test_what_does_not_grow_is_said(call: Call, arguments: dict[str, Any], hint: str) -> None:
+    answer, failed = await call("dataset_register", name="x", **arguments)
+    assert failed
+    assert hint in answer["hint"]
