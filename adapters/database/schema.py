@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from mcp_hub.adapters.database import (  # noqa: F401 - more of the metadata
+    checkpoints_schema,
     containers_schema,
     tasks_schema,
     telemetry_schema,

@@ -7,10 +7,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.database.checkpoints_schema import job_checkpoints
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import datasets, model_versions
 from mcp_hub.adapters.errors import NotFound
-from mcp_hub.services.moving.tables import page_after
+from mcp_hub.services.moving.tables import key_in, page_after
 from mcp_hub.services.moving.views import BlobComparison
 
 _AT_ONCE = 4
@@ -21,19 +22,19 @@ OnBlob = Callable[[int, int], Awaitable[None]]
 
 
 async def referenced(database: Database) -> list[str]:
-    """The addresses of every blob that a data set or a model version names, sorted."""
+    """The blobs that data sets, model versions and checkpoints name: their addresses, sorted."""
     found: set[str] = set()
-    for table in (datasets, model_versions):
+    for table in (datasets, model_versions, job_checkpoints):
         key = None
         while rows := await database.read(
             lambda c, table=table, key=key: page_after(c, table, key, _PAGE)  # type: ignore[misc]
         ):
-            key = [rows[-1].name, rows[-1].version]
+            key = key_in(table, rows[-1])
             for row in rows:
-                if table is datasets:
-                    found.add(row.sha256)
-                else:
+                if table is model_versions:
                     found.update(artifact["sha256"] for artifact in row.artifacts)
+                else:
+                    found.add(row.sha256)
     return sorted(found)
 
 

@@ -53,7 +53,7 @@ def train(folder: Path) -> int:
     """Run the task in `folder`; the process's exit status."""
     task = read_task(folder)
     try:
-        load_framework(task["framework"]).train(_training_task(task, folder), run)
+        load_framework(task["framework"]).train(training_task(task, folder), run)
     except HubError as error:
         run.error(error.code, error.message, error.hint)
         return 1
@@ -80,7 +80,8 @@ def read_task(folder: Path) -> dict[str, Any]:
     return task
 
 
-def _training_task(task: dict[str, Any], folder: Path) -> TrainingTask:
+def training_task(task: dict[str, Any], folder: Path) -> TrainingTask:
+    """The same as a framework takes it."""
     return TrainingTask(
         job_id=task["job_id"],
         attempt=task["attempt"],
@@ -93,6 +94,7 @@ def _training_task(task: dict[str, Any], folder: Path) -> TrainingTask:
         dataset_format=task["dataset_format"],
         dataset_options=task["dataset_options"],
         folder=folder,
+        checkpoint=folder / task["checkpoint"] if task["checkpoint"] else None,
     )
 
 

@@ -14,13 +14,14 @@ from mcp_hub.services.registry.views import Signature
 MAX_LINE_BYTES = 1_000_000
 READ_BYTES = 1 << 20
 _Key = Annotated[str, Field(min_length=1, max_length=128)]
+_Step = Annotated[int, Field(ge=-(2**53), le=2**53)]
 
 
 class MetricEvent(BaseModel):
     type: Literal["metric"]
     key: _Key
     value: float
-    step: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
+    step: _Step | None = None
 
 
 class ProgressEvent(BaseModel):
@@ -59,6 +60,12 @@ class ModelEvent(BaseModel):
     signature: Signature
 
 
+class CheckpointEvent(BaseModel):
+    type: Literal["checkpoint"]
+    path: str
+    step: _Step | None = None
+
+
 class ErrorEvent(BaseModel):
     type: Literal["error"]
     code: str
@@ -68,17 +75,18 @@ class ErrorEvent(BaseModel):
 
 Event = (
     MetricEvent | ProgressEvent | ParamEvent | TagEvent | LogEvent | ArtifactEvent | ModelEvent
-    | ErrorEvent
+    | CheckpointEvent | ErrorEvent
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
 
 @dataclass(slots=True)
 class Batch:
-    """What some lines reported: metrics in order, the newest progress, lines for the log."""
+    """What some lines reported: metrics in order, the newest of the rest, lines for the log."""
 
     metrics: list[MetricEvent] = field(default_factory=list)
     progress: ProgressEvent | None = None
+    checkpoint: CheckpointEvent | None = None
     log: list[str] = field(default_factory=list)
 
 
@@ -133,6 +141,8 @@ class Report:
                 self.artifacts[event.name] = event.path
             case ModelEvent():
                 self.model = event
+            case CheckpointEvent():
+                batch.checkpoint = event
             case ErrorEvent():
                 self.error = event
 

@@ -37,7 +37,8 @@ from mcp_hub.services.training.attempt import (
     STDOUT_FILE,
     TASK_FILE,
 )
-from mcp_hub.services.training.events import READ_BYTES, FileTail, Report
+from mcp_hub.services.training.checkpoints import RESTORED_FILE, Checkpoints
+from mcp_hub.services.training.events import READ_BYTES, CheckpointEvent, FileTail, Report
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import AttemptProcess, Launcher, stop
@@ -96,6 +97,8 @@ class Execution:
         self._launcher = launcher
         self._limits = limits
         self._announce = announce
+        self._checkpoints = Checkpoints(job, folder, database=database, blobs=blobs)
+        self._checkpoint_offered = anyio.Event()
         self._report = Report()
         self._seq = 1
         self._log_bytes = 0
@@ -141,14 +144,19 @@ class Execution:
         finally:
             await stop(process)
         await self._read_reports(final=True)
-        if self._interrupted is not None:
-            return self._interrupted
-        return self._judge(await process.wait())
+        outcome = self._interrupted or self._judge(await process.wait())
+        if outcome.status not in ("succeeded", "cancelled"):
+            await self._keep_checkpoint()
+        return outcome
 
     async def _stage(self) -> None:
         job = self.job
         dataset = await patiently(lambda: self._database.read(lambda c: _dataset_row(c, job)))
         await to_thread.run_sync(lambda: self._folder.mkdir(parents=True, exist_ok=True))
+        restored = await patiently(self._checkpoints.restore)
+        if restored is not None:
+            step = "" if restored.step is None else f", step {restored.step}"
+            await self._log(f"Restored the checkpoint of attempt {restored.attempt}{step}.")
         file = f"dataset.{dataset.format}"
         await patiently(lambda: self._blobs.fetch(dataset.sha256, self._folder / file))
         task = {
@@ -159,6 +167,7 @@ class Execution:
             "environment": {"MCP_HUB_JOB_ID": job.id, "MCP_HUB_ATTEMPT": str(job.attempt)}
             | tracing.environment(),
             "memory_mb": self._limits.memory_mb,
+            "checkpoint": RESTORED_FILE if restored is not None else None,
         }  # fmt: skip
         await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
 
@@ -172,6 +181,7 @@ class Execution:
         with anyio.move_on_after(self.job.timeout_s) as deadline:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait)
+                tasks.start_soon(self._keep_checkpoints)
                 while not ended.is_set() and not self._interrupt.is_set():
                     with anyio.move_on_after(_POLL_S):
                         await ended.wait()
@@ -192,7 +202,7 @@ class Execution:
         """Take in what the attempt wrote since the last time, and write it down."""
         more = True
         while more:
-            record = Record()
+            record, checkpoint = Record(), None
             chunks = await to_thread.run_sync(
                 lambda: {name: tail.read() for name, tail in self._tails.items()}
             )
@@ -205,12 +215,40 @@ class Execution:
                     batch = self._report.take(lines)
                     record.metrics = batch.metrics
                     record.progress = batch.progress
+                    checkpoint = batch.checkpoint
                     record.log += [("hub", text) for text in batch.log]
                 else:
                     stream = name.removesuffix(".log")
                     record.log += [(stream, line.decode(errors="replace")) for line in lines]
             if record:
                 await self._record(self._within_limits(record))
+            if checkpoint is not None:
+                # Behind its step's metrics, which the next attempt does not report again.
+                await self._offer_checkpoint(checkpoint)
+
+    async def _offer_checkpoint(self, event: CheckpointEvent) -> None:
+        try:
+            file = await to_thread.run_sync(self._inside, event.path)
+            await self._checkpoints.offer(file, event.step)
+            self._checkpoint_offered.set()
+        except HubError as error:
+            await self._log(f"A checkpoint is not kept: {error.message}")
+
+    async def _keep_checkpoints(self) -> None:
+        """Store the newest checkpoint whenever there is another, beside the reports."""
+        while True:
+            await self._checkpoint_offered.wait()
+            self._checkpoint_offered = anyio.Event()
+            await self._keep_checkpoint()
+
+    async def _keep_checkpoint(self) -> None:
+        try:
+            await patiently(self._checkpoints.keep)
+        except HubError as error:
+            await self._log(f"A checkpoint is not kept: {error.message}")
+
+    async def _log(self, text: str) -> None:
+        await self._record(Record(log=[("hub", text)]))
 
     def _check_output(self) -> None:
         """Stop an attempt that writes more than it may, also before all of it was read."""
@@ -296,6 +334,10 @@ class Execution:
         ended, self.version = await patiently(lambda: self._database.write(end))
         if ended is None:
             logger.warning("%s was taken from this worker before it ended", self.job.id)
+        if ended == "succeeded":
+            # Where this fails, a worker's supervision does it.
+            with suppress(Unavailable):
+                await self._checkpoints.remove()
         return ended or "running"
 
     def _may_retry(self, error: HubError | None) -> bool:

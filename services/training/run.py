@@ -54,6 +54,15 @@ class Run:
             }
         )
 
+    def checkpoint(self, path: str | Path, step: int | None = None) -> None:
+        """Keep the file `path`, inside the job's folder, for the next attempt to go on from.
+
+        `step` is the last one (epoch) that it holds; report the metrics of that step before. The
+        file must be whole: write it under another name and rename it. The newest one is kept, so
+        the same name may be used again and again.
+        """
+        self._write({"type": "checkpoint", "path": str(path), "step": step})
+
     def error(self, code: str, message: str, hint: str | None = None) -> None:
         """Say why the attempt fails; the process should then end with a non-zero status."""
         self._write({"type": "error", "code": code, "message": message, "hint": hint})

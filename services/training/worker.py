@@ -32,6 +32,7 @@ from mcp_hub.services.training.announcing import (
     enqueue_ready,
     job_topic,
 )
+from mcp_hub.services.training.checkpoints import remove_expired
 from mcp_hub.services.training.delegation import Delegation
 from mcp_hub.services.training.execution import Execution, Limits, Outcome, remove_attempt
 from mcp_hub.services.training.jobs import Job
@@ -350,6 +351,7 @@ class Worker:
                 if await self._queue.depth() == 0:
                     await self._database.write(jobs.forget_enqueued, one_statement=True)
                 await enqueue_ready(self._database, self._queue)
+                await remove_expired(self._database, self._blobs)
             except Unavailable as error:
                 logger.warning("Lost jobs cannot be looked for: %s", error)
             await anyio.sleep(self._options.lease_s / 2)

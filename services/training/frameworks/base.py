@@ -31,6 +31,8 @@ class TrainingTask:
     dataset_format: str
     dataset_options: Mapping[str, Any]
     folder: Path
+    checkpoint: Path | None = None
+    """What the newest checkpoint of an earlier attempt holds; None where there is none."""
 
 
 class Framework(Protocol):

@@ -26,7 +26,23 @@ InputKind = Literal["number", "boolean", "category", "text", "datetime"]
 """What a column that a model uses may mean."""
 
 
-class SklearnConfig(FrameworkConfig):
+class TableConfig(FrameworkConfig):
+    """How a table is read and split, by whatever learns from it."""
+
+    test_size: float = Field(
+        default=0.2, gt=0, lt=1, description="The share of rows held out for the evaluation"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Fixes the split and the training")
+    columns: dict[str, InputKind] = Field(
+        default={}, description="The kind of a column, where the inferred one is wrong"
+    )
+    drop: list[str] = Field(default=[], description="Columns that the model must not use")
+    max_text_features: int = Field(
+        default=10_000, ge=1, le=100_000, description="Most words kept of each text column"
+    )
+
+
+class SklearnConfig(TableConfig):
     """How to train. Every key has a default that suits most tables."""
 
     estimator: EstimatorName = Field(
@@ -41,20 +57,9 @@ class SklearnConfig(FrameworkConfig):
         default=None,
         description="What cross-validation selects by; by default accuracy, or r2",
     )
-    test_size: float = Field(
-        default=0.2, gt=0, lt=1, description="The share of rows held out for the evaluation"
-    )
     cv: int = Field(default=5, ge=0, le=20, description="Folds of cross-validation, or 0 for none")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Fixes the split and the estimator")
     class_weight: Literal["balanced"] | None = Field(
         default=None, description="balanced gives rare classes more weight"
-    )
-    columns: dict[str, InputKind] = Field(
-        default={}, description="The kind of a column, where the inferred one is wrong"
-    )
-    drop: list[str] = Field(default=[], description="Columns that the model must not use")
-    max_text_features: int = Field(
-        default=10_000, ge=1, le=100_000, description="Most words kept of each text column"
     )
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.data.kinds import infer_kinds, parse_datetimes
 from mcp_hub.services.inference.encoding import Arrays, encode_rows
 from mcp_hub.services.registry.views import InputField
-from mcp_hub.services.training.frameworks.sklearn import InputKind, SklearnConfig
+from mcp_hub.services.training.frameworks.sklearn import InputKind, TableConfig
 
 _LARGEST = 1e37
 """Float32 ends at 3.4e38; differences of two numbers must stay within it."""
@@ -32,7 +32,7 @@ class Columns:
         return [_input(name, kind) for name, kind in self.kinds.items()]
 
 
-def choose_columns(frame: pl.DataFrame, target: str, config: SklearnConfig) -> Columns:
+def choose_columns(frame: pl.DataFrame, target: str, config: TableConfig) -> Columns:
     """Decide on every column but the target, by `config` and else by inference.
 
     Raises:
@@ -61,7 +61,7 @@ def choose_columns(frame: pl.DataFrame, target: str, config: SklearnConfig) -> C
     return Columns(kinds, dropped)
 
 
-def _check_names(frame: pl.DataFrame, target: str, config: SklearnConfig) -> None:
+def _check_names(frame: pl.DataFrame, target: str, config: TableConfig) -> None:
     features = [name for name in frame.columns if name != target]
     for key, names in (("drop", config.drop), ("columns", list(config.columns))):
         for name in names:

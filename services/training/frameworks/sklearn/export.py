@@ -65,9 +65,9 @@ def export(
         )
         results = graph.embed(converted, matrix)
         outputs = (
-            _class_outputs(graph, results[1], classes, inputs)
+            class_outputs(graph, results[1], classes, inputs)
             if classes
-            else _number_output(graph, results[0], model, inputs)
+            else number_output(graph, _number(graph, results[0], model), inputs)
         )
         path.write_bytes(graph.model().SerializeToString())
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ValidationError) as error:
@@ -79,7 +79,12 @@ def export(
 
 
 def check_agreement(
-    path: Path, signature: Signature, arrays: Arrays, predicted: Predicted, spread: float
+    path: Path,
+    signature: Signature,
+    arrays: Arrays,
+    predicted: Predicted,
+    spread: float,
+    remedy: str = _OTHER_ESTIMATORS,
 ) -> Agreement:
     """Compare the served file's predictions on raw rows with the estimator's.
 
@@ -96,7 +101,7 @@ def check_agreement(
     except OnnxError as error:
         raise Conflict(
             f"onnxruntime cannot run the model, so it is not registered: {error}",
-            _OTHER_ESTIMATORS,
+            remedy,
         ) from error
     if predicted.probabilities is None:
         agreement = _compare_numbers(served[0], predicted.values, spread)
@@ -110,14 +115,23 @@ def check_agreement(
             f"The ONNX model does not agree with the estimator on {agreement.rows} held-out rows: "
             f"predictions differ by up to {agreement.difference:.2g}{wrong} "
             f"(allowed: {TOLERANCE:g}). It is not registered.",
-            _OTHER_ESTIMATORS,
+            remedy,
         )
     return agreement
 
 
-def _class_outputs(
+def _number(graph: Graph, result: str, model: Model) -> str:
+    value = graph.apply("Reshape", result, graph.constant(np.array([-1, 1])))
+    if model.kind.scales_target:
+        value = graph.apply("Mul", value, graph.constant(float_constant([model.scale])))
+        value = graph.apply("Add", value, graph.constant(float_constant([model.shift])))
+    return value
+
+
+def class_outputs(
     graph: Graph, table: str, classes: list[Scalar], inputs: list[InputField]
 ) -> list[OutputField]:
+    """Give out a float32 [rows, classes] as probabilities, and the label of each row's greatest."""
     labels, element, dtype = _label_constant(classes)
     # Not the converter's own label: onnxruntime's trees decide two classes by another rule where
     # no leaf is negative.
@@ -137,13 +151,8 @@ def _class_outputs(
     ]  # fmt: skip
 
 
-def _number_output(
-    graph: Graph, result: str, model: Model, inputs: list[InputField]
-) -> list[OutputField]:
-    value = graph.apply("Reshape", result, graph.constant(np.array([-1, 1])))
-    if model.kind.scales_target:
-        value = graph.apply("Mul", value, graph.constant(float_constant([model.scale])))
-        value = graph.apply("Add", value, graph.constant(float_constant([model.shift])))
+def number_output(graph: Graph, value: str, inputs: list[InputField]) -> list[OutputField]:
+    """Give out a float32 [rows, 1] as the prediction of a regression."""
     name = _free_name("prediction", inputs)
     graph.output(value, name, TensorProto.FLOAT, [None, 1])
     return [OutputField(name=name, dtype="float32", shape=[None, 1], role="prediction")]

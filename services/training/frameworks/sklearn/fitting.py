@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.registry.views import InputField
-from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
+from mcp_hub.services.training.frameworks.sklearn import SklearnConfig, TableConfig
 from mcp_hub.services.training.frameworks.sklearn.estimators import (
     MANY_ROWS,
     EstimatorType,
@@ -156,7 +156,7 @@ class Comparison:
         return next(name for name, mean in means.items() if abs(mean - means[best]) <= error)
 
 
-def split_rows(target: Target, config: SklearnConfig) -> tuple[Rows, Rows]:
+def split_rows(target: Target, config: TableConfig) -> tuple[Rows, Rows]:
     """The rows to learn from and those held out: scikit-learn's `train_test_split`, stratified.
 
     At least one row a class is held out.

@@ -1,35 +1,20 @@
 """A job of the framework `sklearn`, from the data set's file to a model that is served."""
 
-import json
 import platform
-import warnings
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
 
-import polars as pl
 from threadpoolctl import threadpool_limits
 
-from mcp_hub.adapters.errors import InvalidArgument, names_hint
-from mcp_hub.services.data.reading import read_frame
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
-from mcp_hub.services.training.frameworks.sklearn.columns import (
-    Columns,
-    choose_columns,
-    encode,
-    plain_values,
-)
 from mcp_hub.services.training.frameworks.sklearn.estimators import (
     EstimatorType,
     candidates,
     chosen_params,
 )
 from mcp_hub.services.training.frameworks.sklearn.export import check_agreement, export
-from mcp_hub.services.training.frameworks.sklearn.features import MAX_CATEGORIES, Features, width_of
+from mcp_hub.services.training.frameworks.sklearn.features import Features
 from mcp_hub.services.training.frameworks.sklearn.fitting import (
     Comparison,
     Data,
@@ -44,17 +29,16 @@ from mcp_hub.services.training.frameworks.sklearn.fitting import (
 from mcp_hub.services.training.frameworks.sklearn.graph import OPSET
 from mcp_hub.services.training.frameworks.sklearn.reports import (
     Predicted,
-    confusion_lines,
-    confusion_matrix,
-    evaluate,
-    residual_summary,
     selecting_metric,
 )
-from mcp_hub.services.training.frameworks.sklearn.targets import read_target
+from mcp_hub.services.training.frameworks.sklearn.table import (
+    read_table,
+    report_scores,
+    warnings_in_log,
+)
 from mcp_hub.services.training.run import Run
 
 MODEL_FILE = "model.onnx"
-_NAMES_TOLD = 100
 _LIBRARIES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "polars")
 
 
@@ -70,7 +54,7 @@ def train(task: TrainingTask, run: Run) -> None:
         Conflict: the model cannot be exported, or does not agree with the estimator.
     """
     # One thread for linear algebra: the same sums on any machine, and no waiting for idle threads.
-    with _warnings_in_log(run), threadpool_limits(limits=1, user_api="blas"):
+    with warnings_in_log(run), threadpool_limits(limits=1, user_api="blas"):
         _Job(task, run).run()
 
 
@@ -84,7 +68,7 @@ class _Job:
         self._metric = selecting_metric(self._config.metric, task.type)
 
     def run(self) -> None:
-        data = self._read()
+        data = read_table(self._task, self._config, self._run)
         train_rows, test_rows = split_rows(data.target, self._config)
         learned, held_out = data.part(train_rows), data.part(test_rows)
         compared = candidates(learned.shape(), self._config)
@@ -111,61 +95,10 @@ class _Job:
         model = self._fit(compared[best], learned, steps)
         predicted = model.predict(model.features.transform(held_out.arrays), data.classes)
         self._report_model(best, model)
-        self._evaluate(held_out, predicted)
+        report_scores(self._task, self._run, held_out, predicted)
         steps.advance()
         self._export(model, held_out, predicted, float(data.target.values.std()))
         steps.advance()
-
-    def _read(self) -> Data:
-        """The rows that have a target, encoded."""
-        name = self._task.target
-        frame = read_frame(
-            self._task.dataset_file, self._task.dataset_format, self._task.dataset_options
-        )
-        if name not in frame.columns:
-            raise InvalidArgument(
-                f"The target {name!r} is no column of {self._task.dataset}."
-                if name
-                else f"{self._task.type} needs a target, the column to predict.",
-                names_hint(name or "", frame.columns, "columns"),
-            )
-        known = frame.filter(pl.col(name).is_not_null())
-        lost = frame.height - known.height
-        if lost:
-            self._run.log(f"{lost} rows without a value of {name!r} are left out.")
-        self._run.param("rows_without_target", lost)
-        target = read_target(known[name], self._task.type)
-        columns = choose_columns(known, name, self._config)
-        plain, unusable = plain_values(known, columns)
-        self._report_columns(columns, plain, unusable)
-        inputs = columns.inputs()
-        arrays = encode(plain, inputs)
-        return Data(inputs, arrays, target, width_of(inputs, arrays))
-
-    def _report_columns(
-        self, columns: Columns, plain: pl.DataFrame, unusable: dict[str, int]
-    ) -> None:
-        kinds: Any = columns.kinds
-        if len(kinds) > _NAMES_TOLD:
-            kinds = dict(Counter(columns.kinds.values()))
-        dropped = dict([*columns.dropped.items()][:_NAMES_TOLD])
-        missing = {c.name: c.null_count() for c in plain if c.null_count()}
-        missing = dict([*missing.items()][:_NAMES_TOLD])
-        self._run.param("columns", {"used": kinds, "dropped": dropped, "missing": missing})
-        counts = Counter(columns.kinds.values())
-        self._run.log(
-            "Columns: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()) + "."
-        )
-        for column, reason in dropped.items():
-            self._run.log(f"Column {column!r} is not used: {reason}.")
-        for column, kind in columns.kinds.items():
-            if kind == "category" and (distinct := plain[column].n_unique()) > MAX_CATEGORIES:
-                self._run.log(
-                    f"Column {column!r} has {distinct} categories; the {MAX_CATEGORIES} most "
-                    "frequent are told apart."
-                )
-        for column, count in unusable.items():
-            self._run.log(f"{count} unusable values of {column!r} count as missing.")
 
     def _report_sample(self, looked_at: Data, learned: Data) -> None:
         self._run.param("rows_cross_validated", len(looked_at))
@@ -203,28 +136,6 @@ class _Job:
         self._run.param("features", int(model.estimator.n_features_in_))
         self._run.log(f"Fitted {name} on {model.estimator.n_features_in_} features.")
 
-    def _evaluate(self, held_out: Data, predicted: Predicted) -> None:
-        expected = held_out.target.values
-        scores = evaluate(expected, predicted)
-        for metric, score in scores.items():
-            self._run.metric(metric, score)
-        shown = ", ".join(f"{metric} {score:.4f}" for metric, score in scores.items())
-        self._run.log(f"On {len(expected)} held-out rows: {shown}")
-        if held_out.target.classes:
-            confusion = confusion_matrix(expected, predicted.values, held_out.target.classes)
-            self._artifact("confusion_matrix.json", confusion)
-            for line in confusion_lines(confusion):
-                self._run.log(line)
-        else:
-            residuals = residual_summary(expected, predicted.values)
-            self._artifact("residuals.json", residuals)
-            self._run.param("residuals", residuals["quantiles"])
-
-    def _artifact(self, name: str, content: dict[str, Any]) -> None:
-        path = self._task.folder / name
-        path.write_text(json.dumps(content), encoding="utf-8")
-        self._run.artifact(path, name)
-
     def _export(self, model: Model, held_out: Data, predicted: Predicted, spread: float) -> None:
         path = self._task.folder / MODEL_FILE
         signature = export(model, held_out.inputs, held_out.target.classes, path)
@@ -240,18 +151,3 @@ class _Job:
             f"{agreement.rows} held-out rows to {agreement.difference:.1e}."
         )
         self._run.model(path, signature)
-
-
-@contextmanager
-def _warnings_in_log(run: Run) -> Iterator[None]:
-    """Each warning of the libraries once, as a line of the job's log."""
-
-    def log(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        run.log(f"{category.__name__}: {' '.join(str(message).split())}")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("once")
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.showwarning = log
-        yield
