@@ -247,11 +247,12 @@ def _beginning_of(url: str) -> str:
 
 
 def _choose_queue(settings: Settings, database: Database) -> Queue:
+    ageing_s = settings.training.priority_ageing_s
     if settings.redis_url is None:
-        return DatabaseQueue(database, JOBS_QUEUE)
+        return DatabaseQueue(database, JOBS_QUEUE, ageing_s=ageing_s)
     with _extra("redis"):
         from mcp_hub.adapters.queue.bullmq import BullQueue
-    return BullQueue(settings.redis_url, JOBS_QUEUE)
+    return BullQueue(settings.redis_url, JOBS_QUEUE, ageing_s=ageing_s)
 
 
 def _choose_bus(settings: Settings, database: Database) -> Bus:

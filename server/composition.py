@@ -30,6 +30,7 @@ from mcp_hub.services.telemetry.own.facts import Facts, facts_of
 from mcp_hub.services.telemetry.own.own import OwnTelemetry
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.submitting import QueueLimits
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
 _MB = 1024 * 1024
@@ -107,6 +108,7 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
                 heartbeat_s=training.heartbeat_s,
                 poll_s=training.poll_s,
                 idle_exit_s=idle_exit_s,
+                per_framework=training.framework_concurrency,
             ),
             Limits(memory_mb=training.attempt_memory_mb, log_bytes=training.max_log_bytes),
             settings.data_dir / "jobs",
@@ -142,6 +144,11 @@ def _training_service(
         data,
         default_timeout_s=settings.training.default_timeout_s,
         ensure_worker=WorkerStarter(settings, adapters.database, enabled=enabled),
+        limits=QueueLimits(
+            settings.training.max_queued,
+            settings.training.max_queued_per_submitter,
+            settings.training.framework_concurrency,
+        ),
         own=own,
     )
 

@@ -1,7 +1,6 @@
 """The sections of the settings, each a frozen group of keys under one name."""
 
 import json
-import os
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -46,11 +45,18 @@ class TrainingSettings(Section):
     """Jobs and the workers that run them; all times in seconds."""
 
     enabled: bool = Field(True, description="Whether jobs can be submitted here")
-    concurrency: int = Field(
-        default_factory=lambda: min(4, os.cpu_count() or 1),
-        ge=1,
-        le=256,
-        description="Attempts that one worker runs at once",
+    concurrency: int = Field(10, ge=1, le=256, description="Attempts that one worker runs at once")
+    framework_concurrency: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="The most of them of one framework, such as {pytorch = 1}"
+    )
+    max_queued: int = Field(
+        100_000, ge=1, description="Jobs that may be queued; a further one is refused"
+    )
+    max_queued_per_submitter: int | None = Field(
+        None, ge=1, description="The same for one submitter; no limit if unset"
+    )
+    priority_ageing_s: float = Field(
+        60, gt=0, description="Waiting for so long counts as one point of priority"
     )
     default_timeout_s: float = Field(
         3600, gt=0, description="Time an attempt may take, unless its job says otherwise"

@@ -56,6 +56,10 @@ class TrainingTools(Toolset):
             str | None,
             Field(description="Repeat a call with the same key safely: one job", max_length=128),
         ] = None,
+        start_at: Annotated[
+            str | float | None,
+            Field(description="Not before: ISO 8601 with zone, or seconds from now"),
+        ] = None,
     ) -> Submitted:
         """Queue a training job and return at once.
 
@@ -79,6 +83,7 @@ class TrainingTools(Toolset):
             max_retries=max_retries,
             depends_on=depends_on or [],
             idempotency_key=idempotency_key,
+            start_at=start_at,
         )
         return await hub.training.submit(submission, submitted_by=caller(ctx))
 
@@ -177,5 +182,7 @@ class TrainingTools(Toolset):
 
 def one_line(job: JobView) -> str:
     """How the job stands, in a few words."""
+    if job.wait is not None and job.wait.behind:
+        return f"queued behind {job.wait.behind}"
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in list(job.metrics.items())[:4])
     return f"{job.status}, {metrics}" if metrics else job.status

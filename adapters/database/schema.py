@@ -18,11 +18,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from mcp_hub.adapters.database import (  # noqa: F401 - more of the metadata
     checkpoints_schema,
     containers_schema,
+    schedules_schema,
     tasks_schema,
     telemetry_schema,
 )
@@ -92,6 +94,8 @@ jobs = Table(
     Column("losses", Integer, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("enqueued", Boolean, nullable=False),
+    # When it may run at the earliest: the start that was asked for, or the end of a back-off.
+    Column("not_before", BigInteger),
     Column("worker_id", String(64)),
     Column("lease_expires_at", BigInteger),
     Column("progress_done", Float),
@@ -114,6 +118,15 @@ jobs = Table(
     ),
     Index("ix_jobs_status_lease_expires_at", "status", "lease_expires_at"),
     Index("ix_jobs_created_at_id", "created_at", "id"),
+    Index("ix_jobs_status_created_at_id", "status", "created_at", "id"),
+    # What has no message in the queue is looked for at every turn, and is next to nothing.
+    Index(
+        "ix_jobs_unannounced",
+        "created_at",
+        "id",
+        sqlite_where=text("status = 'queued' AND enqueued = 0"),
+        postgresql_where=text("status = 'queued' AND enqueued = false"),
+    ),
 )
 
 job_dependencies = Table(
@@ -180,18 +193,20 @@ queue_messages = Table(
     Column("sequence", SERIAL, primary_key=True, autoincrement=True),
     Column("queue", String(64), nullable=False),
     Column("id", String(64), nullable=False),
-    # The priority negated, so that one ascending index serves the order of delivery.
-    Column("rank", Integer, nullable=False),
+    # When it was due, less its priority in milliseconds: one ascending index serves the order of
+    # delivery, in which waiting counts as priority.
+    Column("rank", SERIAL, nullable=False),
     Column("due_at", BigInteger, nullable=False),
     Column("delivery", Integer, nullable=False),
     Column("consumer", String(64)),
     Column("token", String(32)),
     Column("payload", JSON(none_as_null=True)),
+    Column("kind", String(64), nullable=False, server_default=text("''")),
     UniqueConstraint("queue", "id"),
     # The first finds that something is due, the second what is due first, in the order of
-    # delivery: it holds `due_at` too, so that passing over claimed messages reads no row.
-    Index("ix_queue_messages_queue_due_at", "queue", "due_at"),
-    Index("ix_queue_messages_delivery_order", "queue", "rank", "sequence", "due_at"),
+    # delivery: it holds `due_at` and `kind` too, so that passing over messages reads no row.
+    Index("ix_queue_messages_queue_due_at_kind", "queue", "due_at", "kind"),
+    Index("ix_queue_messages_delivery_order", "queue", "rank", "sequence", "due_at", "kind"),
     sqlite_autoincrement=True,
 )
 

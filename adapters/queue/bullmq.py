@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from redis.commands.core import AsyncScript
 from mcp_hub.adapters import redis_client
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.adapters.queue import bullmq_scripts as scripts
-from mcp_hub.adapters.queue.port import Claim, MessageEvent, MessageEventKind
+from mcp_hub.adapters.queue.port import AGEING_S, Claim, MessageEvent, MessageEventKind
 
 JOB_NAME = "mcp-hub"
 """The BullMQ name of the jobs that hubs add."""
@@ -38,7 +38,9 @@ class BullQueue:
 
     A message is a BullMQ job whose id is the message's. BullMQ's priorities count downwards from
     1, so a priority p of ours is 101 - p there, and priorities over 100 count as 100; jobs that
-    other producers add without a priority come first, as everywhere in BullMQ. A claim's token is
+    other producers add without a priority come first, as everywhere in BullMQ. They are fixed when
+    a job is added, so waiting counts where a hub claims: of the first of each priority it takes
+    the one that is ahead by then. BullMQ's own workers go by the priority alone. A claim's token is
     the job's lock, its lease the lock's duration. Jobs that end are removed, and their result or
     reason is told by BullMQ's events. Jobs that Node workers lost are put back by BullMQ's check
     for stalled jobs, which runs within `claim`, in one hub at a time; it fails none for having
@@ -46,9 +48,16 @@ class BullQueue:
     """
 
     def __init__(
-        self, url: str, name: str, *, prefix: str = "bull", stalled_check_s: float = 5.0
+        self,
+        url: str,
+        name: str,
+        *,
+        prefix: str = "bull",
+        stalled_check_s: float = 5.0,
+        ageing_s: float = AGEING_S,
     ) -> None:
         self._url = url
+        self._ageing_ms = _ms(ageing_s)
         self._stalled_check_s = stalled_check_s
         self._keys = scripts.Keys(prefix, name)
         self._redis = redis_client.connect(url)
@@ -56,6 +65,7 @@ class BullQueue:
         self._claim = register(scripts.CLAIM)
         self._keep = register(scripts.KEEP)
         self._give_back = register(scripts.GIVE_BACK)
+        self._place = register(scripts.POSITION)
         self._count = register(scripts.COUNT)
         self._add = register(scripts.ADD)
         self._add_delayed = register(scripts.ADD_DELAYED)
@@ -70,6 +80,7 @@ class BullQueue:
         *,
         priority: int = 0,
         delay_s: float = 0,
+        kind: str = "",
         payload: Mapping[str, Any] | None = None,
     ) -> bool:
         if self._keys.is_reserved(message_id):
@@ -82,7 +93,7 @@ class BullQueue:
             "removeOnFail": True,
         }
         job = [self._keys.base, message_id, JOB_NAME, 0]
-        arguments = [msgpack.packb(job), _json(payload), msgpack.packb(options)]
+        arguments = [msgpack.packb(job), _json(payload), msgpack.packb(options), kind]
         if delay > 0:
             keys = self._keys.of("marker", "meta", "id", "delayed", "completed", "events")
             script = self._add_delayed
@@ -95,14 +106,18 @@ class BullQueue:
         added = await self._run(script, [*keys, self._keys.job(message_id)], *arguments)
         return bool(added != 0)
 
-    async def claim(self, consumer: str, lease_s: float, limit: int = 1) -> list[Claim]:
+    async def claim(
+        self, consumer: str, lease_s: float, limit: int = 1, *, passing_over: Collection[str] = ()
+    ) -> list[Claim]:
         if limit < 1:
             return []
         if time.monotonic() >= self._recover_at:
             self._recover_at = time.monotonic() + self._stalled_check_s
             await self._recover_stalled()
         token = secrets.token_hex(8)
-        taken = await self._run_own(self._claim, token, _ms(lease_s), limit, consumer)
+        taken = await self._run_own(
+            self._claim, token, _ms(lease_s), limit, consumer, self._ageing_ms, *passing_over
+        )
         return [
             Claim(message_id.decode(), token, delivery, _payload(data))
             for message_id, delivery, data in zip(*[iter(taken)] * 3, strict=True)
@@ -128,6 +143,10 @@ class BullQueue:
     async def cancel(self, message_id: str) -> bool:
         keys = [self._keys.job(message_id), *self._keys.of("repeat"), self._keys.leases]
         return bool(await self._run(self._remove, keys, message_id, "0", self._keys.base))
+
+    async def position(self, message_id: str) -> int | None:
+        before: int | None = await self._run_own(self._place, message_id, self._ageing_ms)
+        return before
 
     async def depth(self) -> int:
         waiting: int = await self._run_own(self._count)

@@ -60,6 +60,12 @@ local function emit(...)
   redis.call('XADD', events, 'MAXLEN', '~', longest, '*', 'event', ...)
 end
 
+-- Since when a job waits, in ms.
+local function since(id)
+  local found = redis.call('HMGET', prefix .. id, 'mcp-hub:since', 'timestamp')
+  return tonumber(found[1] or found[2] or 0)
+end
+
 -- A claimed job's hash holds its place among the prioritized ones as mcp-hub:score.
 local function put_back(id, event)
   redis.call('ZREM', leases, id)
@@ -81,21 +87,103 @@ local function put_back(id, event)
   emit('waiting', 'jobId', id, 'prev', 'active')
 end
 """
-# ARGV: prefix, token, lease in ms, limit, consumer. A flat list: id, delivery, data, id, …
+# ARGV: prefix, token, lease in ms, limit, consumer, ms of waiting that count as a point of
+# priority, kinds to pass over. A flat list: id, delivery, data, id, …
 # Pauses, the queue's concurrency and its rate limit are kept as BullMQ's moveToActive keeps them.
 CLAIM = (
     _HEAD
     + """
 local token, lease, free, consumer = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local ageing, passed_over, passes_over = tonumber(ARGV[6]), {}, false
+for n = 7, #ARGV do passed_over[ARGV[n]], passes_over = true, true end
+
+-- A hub writes the kind when it adds a job; another program's is read from its data, once.
+local function is_passed_over(id)
+  if not passes_over then return false end
+  local kind = redis.call('HGET', prefix .. id, 'mcp-hub:kind')
+  if not kind then
+    local parsed, data = pcall(cjson.decode, redis.call('HGET', prefix .. id, 'data') or '')
+    kind = parsed and type(data) == 'table' and data.framework
+    kind = type(kind) == 'string' and kind or ''
+    if redis.call('EXISTS', prefix .. id) == 1 then
+      redis.call('HSET', prefix .. id, 'mcp-hub:kind', kind)
+    end
+  end
+  return passed_over[kind]
+end
+
+-- The first job of a priority that is not passed over, from `from` on, as {id, score, rank}. By
+-- its score BullMQ orders by priority, then by when a job came; by `rank` waiting counts as well.
+local function first_of(priority, from)
+  local before = '(' .. string.format('%.0f', (priority + 1) * 0x100000000)
+  while true do
+    local found = redis.call('ZRANGEBYSCORE', prioritized, from, before, 'WITHSCORES',
+      'LIMIT', 0, passes_over and 100 or 1)
+    for n = 1, #found, 2 do
+      local id, score = found[n], found[n + 1]
+      if not is_passed_over(id) then
+        local rank = since(id) + priority * ageing
+        return {id = id, score = score, rank = rank, priority = priority}
+      end
+    end
+    if #found < 200 then return nil end
+    from = '(' .. found[#found]
+  end
+end
+
+local heads
+local function read_heads()
+  heads = {}
+  local from = '-inf'
+  while true do
+    local found = redis.call('ZRANGEBYSCORE', prioritized, from, '+inf', 'WITHSCORES',
+      'LIMIT', 0, 1)
+    if not found[1] then return end
+    local priority = math.floor(tonumber(found[2]) / 0x100000000)
+    heads[#heads + 1] = first_of(priority, found[2])
+    from = string.format('%.0f', (priority + 1) * 0x100000000)
+  end
+end
+
+local function take_prioritized()
+  if not heads then read_heads() end
+  local best
+  for n, head in ipairs(heads) do
+    if not best or head.rank < heads[best].rank then best = n end
+  end
+  if not best then return nil end
+  local head = heads[best]
+  redis.call('ZREM', prioritized, head.id)
+  local next_ = first_of(head.priority, head.score)
+  if next_ then heads[best] = next_ else table.remove(heads, best) end
+  return head.id, head.score
+end
+
+local function take_unprioritized()
+  if not passes_over then return redis.call('RPOP', wait) end
+  local count = redis.call('LLEN', wait)
+  for last = count - 1, 0, -100 do
+    local found = redis.call('LRANGE', wait, math.max(0, last - 99), last)
+    for n = #found, 1, -1 do
+      if not is_passed_over(found[n]) then
+        redis.call('LREM', wait, -1, found[n])
+        return found[n]
+      end
+    end
+  end
+  return false
+end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1000)) do
   put_back(id, 'stalled')
 end
 
-local due = redis.call('ZRANGEBYSCORE', delayed, 0, (now + 1) * 0x1000 - 1, 'LIMIT', 0, 1000)
-for _, id in ipairs(due) do
+local due = redis.call('ZRANGEBYSCORE', delayed, 0, (now + 1) * 0x1000 - 1, 'WITHSCORES',
+  'LIMIT', 0, 1000)
+for n = 1, #due, 2 do
+  local id = due[n]
   redis.call('ZREM', delayed, id)
-  redis.call('HSET', prefix .. id, 'delay', 0)
+  redis.call('HSET', prefix .. id, 'delay', 0, 'mcp-hub:since', math.floor(due[n + 1] / 0x1000))
   local priority = tonumber(redis.call('HGET', prefix .. id, 'priority') or 0)
   if priority == 0 then
     redis.call('LPUSH', wait, id)
@@ -121,12 +209,13 @@ end
 
 local taken = {}
 while free > 0 do
-  local id, score = redis.call('RPOP', wait), nil
+  local id, score = take_unprioritized(), nil
   if not id then
-    id, score = unpack(redis.call('ZPOPMIN', prioritized))
+    id, score = take_prioritized()
     if not id then
       -- Nothing is to come back to its place: the places may be counted from one again.
-      if redis.call('LLEN', active) == 0 and redis.call('ZCARD', delayed) == 0 then
+      if redis.call('LLEN', active) == 0 and redis.call('ZCARD', delayed) == 0
+        and redis.call('ZCARD', prioritized) == 0 then
         redis.call('DEL', pc)
       end
       break
@@ -194,6 +283,42 @@ return 1
 """
 )
 
+# ARGV: prefix, id, ms of waiting that count as a point of priority. How many come before the job;
+# of each priority those that were added before it, which are counted by halving.
+POSITION = (
+    _HEAD
+    + """
+local id, ageing = ARGV[2], tonumber(ARGV[3])
+local score = redis.call('ZSCORE', prioritized, id)
+if not score then
+  local place = redis.call('LPOS', wait, id)
+  return place and redis.call('LLEN', wait) - place - 1
+end
+local own = math.floor(tonumber(score) / 0x100000000)
+local rank, before = since(id) + own * ageing, redis.call('LLEN', wait)
+local first = 0
+while true do
+  local found = redis.call('ZRANGE', prioritized, first, first, 'WITHSCORES')
+  if not found[1] then return before end
+  local priority = math.floor(tonumber(found[2]) / 0x100000000)
+  local last = first + redis.call('ZCOUNT', prioritized, found[2],
+    '(' .. string.format('%.0f', (priority + 1) * 0x100000000))
+  local low, high = first, last
+  if priority == own then
+    low = redis.call('ZRANK', prioritized, id)
+  else
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      local other = redis.call('ZRANGE', prioritized, middle, middle)[1]
+      if since(other) + priority * ageing < rank then low = middle + 1 else high = middle end
+    end
+  end
+  before = before + low - first
+  first = last
+end
+"""
+)
+
 # How many wait; a message whose lease is over waits, though nobody has put it back yet.
 COUNT = (
     _HEAD
@@ -213,8 +338,22 @@ do
   ARGV[1] = cmsgpack.pack(packed)
 end
 """
-ADD = _NEW + _bullmq("addPrioritizedJob")
-ADD_DELAYED = _NEW + _bullmq("addDelayedJob")
+
+
+def _add(name: str) -> str:
+    """BullMQ's script `name`, then a field for the job's kind: ARGV[4]."""
+    return f"""{_NEW}
+local function add()
+{_bullmq(name)}
+end
+local added = add()
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[#KEYS], 'mcp-hub:kind', ARGV[4]) end
+return added
+"""
+
+
+ADD = _add("addPrioritizedJob")
+ADD_DELAYED = _add("addDelayedJob")
 
 # KEYS[15] is `leases`. Negative when the claim is not held.
 FINISH = """

@@ -1,8 +1,11 @@
 """The queue port: messages that are worked on once, by whoever holds their lease."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
+
+AGEING_S = 60.0
+"""Waiting for so many seconds counts as one point of priority, unless a queue is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,10 @@ class Claim:
 class Queue(Protocol):
     """At-least-once delivery, highest priority first, then first in, first out.
 
+    Waiting counts as priority, a point for every `ageing_s` seconds since the message was due: of
+    two messages the one with the higher priority comes first, unless the other was due earlier by
+    `ageing_s` for each point between them. So none waits for ever, whatever comes after it.
+
     A message is its id; its payload describes it to a consumer that cannot look it up. It keeps
     its place in the order when a consumer loses it or gives it back. A claim that is
     neither acknowledged nor kept alive is no longer held when its lease ends: the message is
@@ -35,16 +42,20 @@ class Queue(Protocol):
         *,
         priority: int = 0,
         delay_s: float = 0,
+        kind: str = "",
         payload: Mapping[str, Any] | None = None,
     ) -> bool:
         """Add a message, to be claimed after `delay_s` seconds; False if it is there already.
 
-        `payload` is JSON: it comes back with every claim.
+        `kind` is what a claim may pass over. `payload` is JSON: it comes back with every claim.
         """
         ...
 
-    async def claim(self, consumer: str, lease_s: float, limit: int = 1) -> list[Claim]:
-        """Take up to `limit` due messages, each for `lease_s` seconds. Never waits."""
+    async def claim(
+        self, consumer: str, lease_s: float, limit: int = 1, *, passing_over: Collection[str] = ()
+    ) -> list[Claim]:
+        """Take up to `limit` due messages of other kinds than `passing_over`, each for `lease_s`
+        seconds. Never waits."""
         ...
 
     async def heartbeat(self, claim: Claim, lease_s: float) -> bool:
@@ -61,6 +72,10 @@ class Queue(Protocol):
 
     async def cancel(self, message_id: str) -> bool:
         """Remove a message whether claimed or not; False if it is not there."""
+        ...
+
+    async def position(self, message_id: str) -> int | None:
+        """How many due messages come before this one; None if it is not waiting to be claimed."""
         ...
 
     async def depth(self) -> int:

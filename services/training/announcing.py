@@ -28,7 +28,13 @@ async def enqueue_ready(database: Database, queue: Queue) -> None:
     """
     while ready := await database.read(jobs.take_unannounced, one_statement=True):
         for job in ready:
-            await queue.enqueue(job.id, priority=job.priority, payload=_description(job))
+            await queue.enqueue(
+                job.id,
+                priority=job.priority,
+                delay_s=max(0, job.delay_ms) / 1000,
+                kind=job.framework,
+                payload=_description(job),
+            )
         ids = [job.id for job in ready]
         await database.write(partial(jobs.mark_enqueued, job_ids=ids), one_statement=True)
 

@@ -4,10 +4,11 @@ The table is the truth. A queue's message only says "look at this job": whoever 
 `start_attempt`, so that however often a message comes, an attempt is run by one worker.
 """
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, select, update
+from sqlalchemy import Connection, Row, exists, false, func, literal_column, select, update
 
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import job_attempts, job_dependencies, job_logs, jobs
@@ -22,6 +23,18 @@ Job = Row[Any, Any]
 MAX_LOSSES = 5
 """A job that lost its worker, or what the worker stands on, this often is taken to be the cause,
 and fails."""
+
+_MAX_BACK_OFF_S = 60.0
+_READY_AT_ONCE = 500
+
+
+def back_off_s(failures: int) -> float:
+    """How long a job that has failed so often waits before its next attempt, in seconds.
+
+    It doubles from 1 s to a minute, less up to half of it by chance: jobs that failed together,
+    such as when a server was away, do not come back together.
+    """
+    return min(2.0 ** (failures - 1), _MAX_BACK_OFF_S) * random.uniform(0.5, 1)
 
 
 def insert_job(connection: Connection, values: Mapping[str, Any], parents: Sequence[str]) -> bool:
@@ -143,10 +156,13 @@ def end_attempt(
     """Move a running job on to `status`; what it is then, None if the attempt is not the running
     one any more.
 
-    A job that is to be cancelled does not go back to the queue. `values` sets further columns. A
-    child of a job that ends otherwise than by success fails.
+    A job that is to be cancelled does not go back to the queue; one that failed backs off there.
+    `values` sets further columns. A child of a job that ends otherwise than by success fails.
     """
     assert status in MOVES["running"], status
+    values = dict(values or {})
+    if status == "queued" and values.get("failures", job.failures) > job.failures:
+        values["not_before"] = now_ms() + int(back_off_s(values["failures"]) * 1000)
     if status == "queued":
         to_be_cancelled = select(jobs.c.cancel_requested).where(*_same_attempt(job))
         if connection.scalar(to_be_cancelled.with_for_update()):
@@ -159,7 +175,7 @@ def end_attempt(
             error=error, model_name=model[0] if model else None,
             model_version=model[1] if model else None,
             finished_at=now_ms() if status in TERMINAL else None, updated_at=now_ms(),
-            **(values or {}),
+            **values,
         )
     ).rowcount  # fmt: skip
     if not ended:
@@ -222,15 +238,26 @@ def lose(connection: Connection, job: Job) -> JobStatus:
     return end_attempt(connection, job, status, error=error, values={"losses": losses}) or status
 
 
-def take_unannounced(connection: Connection, limit: int = 500) -> list[Job]:
-    """The queued jobs that wait for nothing and have no message in the queue yet."""
+def take_unannounced(connection: Connection, limit: int = _READY_AT_ONCE) -> list[Job]:
+    """The queued jobs that wait for nothing but their time and have no message in the queue yet.
+
+    Each with `delay_ms`: how long it is until its time.
+    """
+    delay_ms = func.coalesce(jobs.c.not_before - now_ms(), 0).label("delay_ms")
     statement = (
-        select(jobs)
-        .where(jobs.c.status == "queued", jobs.c.enqueued.is_(False), ~_waits())
+        select(jobs, delay_ms)
+        # Written out as in the index of these jobs, which is not used for what is only bound.
+        .where(jobs.c.status == literal_column("'queued'"), jobs.c.enqueued == false(), ~_waits())
         .order_by(jobs.c.created_at, jobs.c.id)
         .limit(limit)
     )
     return list(connection.execute(statement).all())
+
+
+def delay_s(connection: Connection, job_id: str) -> float:
+    """How long it is until the job may run, in seconds."""
+    statement = select(jobs.c.not_before - now_ms()).where(jobs.c.id == job_id)
+    return max(0, connection.execute(statement).scalar() or 0) / 1000
 
 
 def mark_enqueued(connection: Connection, job_ids: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -28,8 +29,10 @@ from mcp_hub.services.training.announcing import (
 )
 from mcp_hub.services.training.frameworks.registry import framework_names, load_framework
 from mcp_hub.services.training.jobs import Job
+from mcp_hub.services.training.reasons import reason_to_wait
 from mcp_hub.services.training.states import STATUSES, TERMINAL, UNFINISHED
-from mcp_hub.services.training.submission import Submission, check_submission
+from mcp_hub.services.training.submission import Submission, check_submission, seconds_until
+from mcp_hub.services.training.submitting import QueueLimits, add_job
 from mcp_hub.services.training.views import (
     Frameworks,
     FrameworkView,
@@ -50,13 +53,6 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 50.0
 _ENQUEUE_S = 5.0
 
-_SAME_REQUEST = (
-    "name", "type", "framework", "dataset_name", "dataset_version", "target", "config",
-    "priority", "timeout_s", "max_retries",
-)  # fmt: skip
-"""What a repeated request must have in common with the first. The version of the data set is
-among them: a request that names none means the newest, which may be another by now."""
-
 WorkerStarter = Callable[[], Awaitable[None]]
 """Makes sure that some worker will take what is queued."""
 
@@ -73,8 +69,10 @@ class TrainingService:
         *,
         default_timeout_s: float,
         ensure_worker: WorkerStarter,
+        limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
         own: OwnTelemetry = SILENT,
     ) -> None:
+        self._limits = limits
         self._own = own
         self._database = database
         self._queue = queue
@@ -90,6 +88,7 @@ class TrainingService:
         Raises:
             InvalidArgument, NotFound: the request cannot work; says what would.
             Conflict: the key belongs to another request, or a job depended on did not succeed.
+            LimitExceeded: too many jobs are queued.
         """
         job, added = await self.record(submission, submitted_by=submitted_by)
         if added:
@@ -100,11 +99,22 @@ class TrainingService:
 
     async def record(self, submission: Submission, *, submitted_by: str) -> tuple[Job, bool]:
         """Write a job down, without a message for it, and whether it is new. Raises as `submit`."""
+        values = await self.prepare(submission, submitted_by=submitted_by)
+        parents = list(dict.fromkeys(submission.depends_on))
+        return await self._database.write(lambda c: add_job(c, values, parents, self._limits))
+
+    async def prepare(self, submission: Submission, *, submitted_by: str) -> dict[str, Any]:
+        """The columns of the job that is asked for.
+
+        Raises:
+            InvalidArgument, NotFound: the request cannot work; says what would.
+        """
         framework = load_framework(submission.framework)
         dataset = await self._data.get(submission.dataset)
         config = check_submission(submission, framework, dataset)
         trace = tracing.current()
-        values = {
+        ahead_ms = round(seconds_until(submission.start_at) * 1000)
+        return {
             "id": new_id("job"), "name": submission.name, "type": submission.type,
             "framework": submission.framework, "dataset_name": dataset.name,
             "dataset_version": dataset.version, "target": submission.target, "config": config,
@@ -112,9 +122,8 @@ class TrainingService:
             "timeout_s": submission.timeout_s or self._default_timeout_s,
             "idempotency_key": submission.idempotency_key, "submitted_by": submitted_by,
             "traceparent": trace.traceparent if trace else None,
+            "not_before": now_ms() + ahead_ms if ahead_ms else None,
         }  # fmt: skip
-        parents = list(dict.fromkeys(submission.depends_on))
-        return await self._database.write(lambda c: _add(c, values, parents))
 
     async def status(
         self, job_id: str, *, wait_s: float = 0, follow: Follower | None = None
@@ -254,12 +263,21 @@ class TrainingService:
         return view
 
     async def _view(self, job_id: str) -> JobView:
-        return await self._database.read(lambda c: job_view(c, jobs.get_job(c, job_id)))
+        per_framework = self._limits.per_framework
+        view = await self._database.read(lambda c: _job_view(c, job_id, per_framework))
+        if view.wait is not None and view.wait.reason in ("framework", "worker", "queue"):
+            with suppress(Unavailable):
+                view.wait.behind = await self._queue.position(job_id)
+        return view
 
 
-def job_view(connection: Connection, job: Job) -> JobView:
+def _job_view(connection: Connection, job_id: str, per_framework: Mapping[str, int]) -> JobView:
     """The job's row as its users see it."""
-    waiting = jobs.unmet_parents(connection, job.id) if job.status == "queued" else []
+    job = jobs.get_job(connection, job_id)
+    waiting, wait = [], None
+    if job.status == "queued":
+        waiting = jobs.unmet_parents(connection, job_id)
+        wait = reason_to_wait(connection, job, waiting, per_framework)
     return JobView(
         job_id=job.id,
         status=job.status,
@@ -275,6 +293,7 @@ def job_view(connection: Connection, job: Job) -> JobView:
         error=Error(**job.error) if job.error else None,
         cancel_requested=job.cancel_requested,
         waiting_for=waiting,
+        wait=wait,
         created_at=iso(job.created_at) or "",
         started_at=iso(job.started_at),
         finished_at=iso(job.finished_at),
@@ -305,44 +324,6 @@ def _list_statement(status: str | None, limit: int, cursor: str | None) -> Selec
             older | ((table.c.created_at == created_at) & (table.c.id < job_id))
         )
     return statement.limit(limit + 1)
-
-
-def _add(connection: Connection, values: dict[str, Any], parents: list[str]) -> tuple[Job, bool]:
-    """The new job, or the one that has its idempotency key already; and whether it is new."""
-    jobs.hold_still(connection, parents)
-    earlier = _with_key(connection, values)
-    if earlier is not None:
-        return earlier, False
-    for parent_id in parents:
-        parent = jobs.get_job(connection, parent_id)
-        if parent.status in TERMINAL and parent.status != "succeeded":
-            raise Conflict(
-                f"Job {parent_id} in depends_on has ended {parent.status}.",
-                f"Run it again with training_retry({parent_id!r}) first.",
-            )
-    if jobs.insert_job(connection, values, parents):
-        return jobs.get_job(connection, values["id"]), True
-    # Somebody else used the key since it was looked for.
-    earlier = _with_key(connection, values)
-    assert earlier is not None
-    return earlier, False
-
-
-def _with_key(connection: Connection, values: Mapping[str, Any]) -> Job | None:
-    """The job that has the idempotency key of this request, and was the same request."""
-    key = values["idempotency_key"]
-    if key is None:
-        return None
-    earlier = connection.execute(select(table).where(table.c.idempotency_key == key)).first()
-    if earlier is None:
-        return None
-    for field in _SAME_REQUEST:
-        if getattr(earlier, field) != values[field]:
-            raise Conflict(
-                f"The idempotency key {key!r} belongs to job {earlier.id}, whose {field} differs.",
-                "Use another key for another request.",
-            )
-    return earlier
 
 
 def _cancel(connection: Connection, job_id: str) -> JobStatus:
@@ -391,6 +372,6 @@ def _retry(connection: Connection, job_id: str) -> None:
         .where(table.c.id == job_id)
         .values(
             status="queued", error=None, cancel_requested=False, failures=0, losses=0,
-            enqueued=False, finished_at=None, updated_at=now_ms(),
+            enqueued=False, not_before=None, finished_at=None, updated_at=now_ms(),
         )
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,6 +15,7 @@ from mcp_hub.services.training.frameworks.base import Framework
 MAX_TIMEOUT_S = 7 * 24 * 3600
 MAX_RETRIES = 10
 MAX_PARENTS = 100
+MAX_AHEAD_S = 366 * 24 * 3600
 PRIORITIES = range(-100, 101)
 NEEDS_TARGET = frozenset({"classification", "regression"})
 
@@ -33,6 +35,8 @@ class Submission:
     max_retries: int = 0
     depends_on: Sequence[str] = ()
     idempotency_key: str | None = None
+    start_at: str | float | None = None
+    """When it may start at the earliest: ISO 8601 with its zone, or seconds from now."""
 
 
 def check_submission(
@@ -47,8 +51,39 @@ def check_submission(
         hint = names_hint(submission.type, framework.types, f"types of {framework.name}")
         raise InvalidArgument(f"{framework.name} cannot train {submission.type!r}.", hint)
     _check_numbers(submission)
+    seconds_until(submission.start_at)
     _check_target(submission, dataset)
     return _check_config(submission.config, framework)
+
+
+def seconds_until(start_at: str | float | None) -> float:
+    """How long it is until `start_at`; 0 for none and for one that is past.
+
+    Raises:
+        InvalidArgument: it is no such time, or over a year ahead.
+    """
+    if start_at is None:
+        return 0
+    if isinstance(start_at, str):
+        ahead_s = (_instant(start_at) - datetime.now(UTC)).total_seconds()
+    elif start_at >= 0:
+        ahead_s = start_at
+    else:
+        raise InvalidArgument(f"start_at is {start_at:g}; as seconds from now it is 0 or more.")
+    if not ahead_s <= MAX_AHEAD_S:
+        raise InvalidArgument(f"start_at is {start_at}, more than a year ahead.")
+    return max(0.0, ahead_s)
+
+
+def _instant(text: str) -> datetime:
+    right = "Write it as 2026-12-31T09:00:00+01:00 or …Z, or give seconds from now as a number."
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgument(f"start_at is {text[:80]!r}, no ISO 8601 time.", right) from None
+    if instant.tzinfo is None:
+        raise InvalidArgument(f"start_at is {text!r}, without a time zone.", right)
+    return instant
 
 
 def _check_numbers(submission: Submission) -> None:

@@ -20,6 +20,17 @@ class Progress(View):
     total: float | None
 
 
+class Wait(View):
+    """Why a queued job does not run yet, and after how many others it is to run."""
+
+    reason: Literal["parents", "start_time", "back_off", "framework", "worker", "queue"] = Field(
+        description="It waits for waiting_for; for `until`; for a free slot of its framework; for "
+        "a worker to start; for its turn"
+    )
+    until: str | None = Field(default=None, description="When it may run at the earliest")
+    behind: int | None = Field(default=None, description="Jobs that come before it")
+
+
 class JobView(View):
     """A job as it stands. `metrics` holds the newest value of each; `model` is name:version."""
 
@@ -37,6 +48,7 @@ class JobView(View):
     error: Error | None
     cancel_requested: bool
     waiting_for: list[str] = Field(description="Jobs that must succeed before this one starts")
+    wait: Wait | None = Field(default=None, description="Why it does not run yet, while queued")
     created_at: str
     started_at: str | None
     finished_at: str | None

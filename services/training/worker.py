@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -44,8 +45,6 @@ from mcp_hub.services.training.views import JobStatus
 
 logger = logging.getLogger(__name__)
 
-_MAX_BACK_OFF_S = 60.0
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -57,6 +56,8 @@ class WorkerOptions:
     poll_s: float
     idle_exit_s: float | None
     """End after so long without a job; None to stay for good."""
+    per_framework: Mapping[str, int] = field(default_factory=dict)
+    """How many of the attempts at a time may be of a framework; the others have no such limit."""
 
 
 class Worker:
@@ -180,8 +181,14 @@ class Worker:
                 await self._wait_for_work()
 
     async def _claim(self, limit: int, attempts: TaskGroup, launcher: Launcher) -> int:
+        room = self._room()
+        full = {framework for framework, slots in room.items() if slots <= 0}
+        # All that are claimed at once may be of the framework that has the fewest free slots.
+        limit = min([limit, *(slots for slots in room.values() if slots > 0)])
         try:
-            claims = await self._queue.claim(self.id, self._options.lease_s, limit)
+            claims = await self._queue.claim(
+                self.id, self._options.lease_s, limit, passing_over=full
+            )
             for claim in claims:
                 job = await self._start(claim)
                 if job is not None:
@@ -192,6 +199,14 @@ class Worker:
             logger.warning("No jobs can be claimed: %s", error)
             return 0
         return len(claims)
+
+    def _room(self) -> dict[str, int]:
+        """How many more attempts may run here, by framework that has a limit."""
+        running = Counter(execution.job.framework for execution, _ in self._running.values())
+        return {
+            framework: most - running[framework]
+            for framework, most in self._options.per_framework.items()
+        }
 
     async def _start(self, claim: Claim) -> Job | None:
         """Begin the attempt that the message asks for; settle it where there is none to begin."""
@@ -230,7 +245,7 @@ class Worker:
                 await self._settle(claim, job.id)
             else:
                 # Also when the lease was lost: the message may be the only one the job has.
-                delay_s = min(2.0**job.failures, _MAX_BACK_OFF_S) if status == "queued" else 0
+                delay_s = await self._database.read(lambda c: jobs.delay_s(c, job.id))
                 if await self._queue.retry(claim, delay_s=delay_s):
                     mark = partial(jobs.mark_enqueued, job_ids=[job.id])
                     await self._database.write(mark, one_statement=True)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import anyio.lowlevel
 import pytest
 
 from mcp_hub.adapters.queue.port import Claim, Queue
+from tests.adapters.queue.ageing import check_ageing
 from tests.adapters.queue.model import check_against_model
 from tests.spawning import Processes, killed_process
 from tests.waiting import eventually
 
-OpenQueue = Callable[[str], AbstractAsyncContextManager[Queue]]
+OpenQueue = Callable[..., AbstractAsyncContextManager[Queue]]
 
 LONG = 3600.0
 
@@ -25,7 +27,8 @@ LONG = 3600.0
 class QueueContract:
     @pytest.fixture
     def open_queue(self) -> OpenQueue:
-        """A picklable function of a queue's name that opens the queue, in any process.
+        """A picklable function of a queue's name, and of `ageing_s` where it is not the usual one,
+        that opens the queue, in any process.
 
         Queues of one test share their store; a name that was not opened before is empty.
         """
@@ -48,6 +51,60 @@ class QueueContract:
         rest = [claim for _ in range(3) for claim in await queue.claim("c", LONG)]
         assert [claim.message_id for claim in first + rest] == ["b", "e", "a", "c", "f", "d"]
         assert {claim.delivery for claim in first + rest} == {1}
+
+    async def test_a_message_that_has_waited_long_comes_before_those_of_higher_priority(
+        self, open_queue: OpenQueue
+    ) -> None:
+        """However many keep coming: each point of priority is made up for by `ageing_s`."""
+        async with open_queue("crowded", ageing_s=0.02) as queue:
+            begin = time.monotonic()
+            await queue.enqueue("low", priority=-5)
+            with anyio.fail_after(30):
+                for number in count():
+                    await queue.enqueue(f"high_{number}", priority=5)
+                    await queue.enqueue(f"more_{number}", priority=5)
+                    [claim] = await queue.claim("c", LONG)
+                    if claim.message_id == "low":
+                        break
+            assert time.monotonic() - begin > 10 * 0.02
+
+    def test_waiting_counts_as_priority_at_the_stated_rate(self, open_queue: OpenQueue) -> None:
+        check_ageing(open_queue)
+
+    async def test_a_delayed_message_ages_from_when_it_is_due(self, open_queue: OpenQueue) -> None:
+        async with open_queue("delayed", ageing_s=0.02) as queue:
+            await queue.enqueue("later", delay_s=0.4)
+            await queue.enqueue("low", priority=-5)
+            await eventually(lambda: _is_due(queue, "later"))
+            assert [claim.message_id for claim in await queue.claim("c", LONG, 2)] == [
+                "low",
+                "later",
+            ]
+
+    async def test_kinds_are_passed_over_and_keep_their_place(self, queue: Queue) -> None:
+        for number in range(300):
+            await queue.enqueue(f"a_{number}", priority=1, kind="a")
+        await queue.enqueue("b", kind="b")
+        await queue.enqueue("none")
+        claims = await queue.claim("c", LONG, 5, passing_over=["a", "another"])
+        assert [claim.message_id for claim in claims] == ["b", "none"]
+        assert await queue.claim("c", LONG, 5, passing_over={"a"}) == []
+        assert await queue.depth() == 300
+        for claim in claims:
+            assert await queue.retry(claim)
+        claims = await queue.claim("c", LONG, 301, passing_over=["b"])
+        assert [claim.message_id for claim in claims] == [*(f"a_{n}" for n in range(300)), "none"]
+
+    async def test_knows_how_many_come_before_a_message(self, queue: Queue) -> None:
+        assert await queue.position("a") is None
+        for message, priority in [("a", 0), ("b", 5), ("c", 0), ("d", -3), ("e", 5)]:
+            await queue.enqueue(message, priority=priority)
+        await queue.enqueue("later", delay_s=LONG)
+        places = [await queue.position(message) for message in "beacd"]
+        assert places == [0, 1, 2, 3, 4]
+        assert await queue.position("later") is None
+        await queue.claim("c", LONG)
+        assert [await queue.position(message) for message in "beacd"] == [None, 0, 1, 2, 3]
 
     async def test_claims_no_more_than_the_limit(self, queue: Queue) -> None:
         for number in range(5):
@@ -271,6 +328,12 @@ class QueueContract:
 
     def test_agrees_with_the_model(self, open_queue: OpenQueue) -> None:
         check_against_model(open_queue)
+
+
+async def _is_due(queue: Queue, message_id: str) -> bool:
+    """Whether it waits to be claimed; a claim of nothing moves what is due to its place."""
+    await queue.claim("c", LONG, passing_over=[""])
+    return await queue.position(message_id) is not None
 
 
 async def _claimed(queue: Queue) -> Claim:

@@ -32,6 +32,7 @@ class Message:
 
     rank: tuple[int, int]
     due: bool
+    kind: str
     delivery: int = 0
     token: str | None = None
 
@@ -61,6 +62,7 @@ def check_against_model(open_queue: Callable[[str], AbstractAsyncContextManager[
 class _QueueMachine(RuleBasedStateMachine):
     claims = Bundle("claims")
     ids = st.sampled_from("abcdefgh")
+    kinds = st.sampled_from(["", "x", "y"])
     waits = st.sampled_from([0.0, LONG])
 
     def __init__(
@@ -78,17 +80,19 @@ class _QueueMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.context.__exit__(None, None, None)
 
-    @rule(id_=ids, priority=st.integers(-2, 2), delay_s=waits)
-    def enqueue(self, id_: str, priority: int, delay_s: float) -> None:
-        enqueue = partial(self.queue.enqueue, id_, priority=priority, delay_s=delay_s)
+    @rule(id_=ids, priority=st.integers(-2, 2), delay_s=waits, kind=kinds)
+    def enqueue(self, id_: str, priority: int, delay_s: float, kind: str) -> None:
+        enqueue = partial(self.queue.enqueue, id_, priority=priority, delay_s=delay_s, kind=kind)
         assert self.call(enqueue) == (id_ not in self.model)
-        self.model.setdefault(id_, Message((-priority, next(self.sequence)), due=delay_s == 0))
+        rank = (-priority, next(self.sequence))
+        self.model.setdefault(id_, Message(rank, delay_s == 0, kind))
 
-    @rule(target=claims, lease_s=waits, limit=st.integers(0, 4))
-    def claim(self, lease_s: float, limit: int) -> object:
-        claims = self.call(self.queue.claim, "consumer", lease_s, limit)
-        due = sorted((m.rank, id_) for id_, m in self.model.items() if m.due)[:limit]
-        assert [claim.message_id for claim in claims] == [id_ for _, id_ in due]
+    @rule(target=claims, lease_s=waits, limit=st.integers(0, 4), passing_over=st.sets(kinds))
+    def claim(self, lease_s: float, limit: int, passing_over: set[str]) -> object:
+        claim = partial(self.queue.claim, "consumer", lease_s, limit, passing_over=passing_over)
+        claims = self.call(claim)
+        due = [id_ for id_ in self.due() if self.model[id_].kind not in passing_over]
+        assert [claim.message_id for claim in claims] == due[:limit]
         for claim in claims:
             message = self.model[claim.message_id]
             assert claim.token != message.token
@@ -127,6 +131,18 @@ class _QueueMachine(RuleBasedStateMachine):
     def depths_agree(self) -> None:
         waiting = sum(message.due or message.token is None for message in self.model.values())
         assert self.call(self.queue.depth) == waiting
+
+    @rule(id_=ids)
+    def position(self, id_: str) -> None:
+        due = self.due()
+        # One whose lease is over is put back into its place by the next claim.
+        if not any(self.model[other].token for other in due):
+            expected = due.index(id_) if id_ in due else None
+            assert self.call(self.queue.position, id_) == expected
+
+    def due(self) -> list[str]:
+        due = [(message.rank, id_) for id_, message in self.model.items() if message.due]
+        return [id_ for _, id_ in sorted(due)]
 
     def held(self, claim: Claim) -> Message | None:
         message = self.model.get(claim.message_id)

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from mcp_hub.adapters.errors import InvalidArgument, Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.bullmq import BullQueue
-from mcp_hub.adapters.queue.port import Claim, SharedQueue
+from mcp_hub.adapters.queue.port import AGEING_S, Claim, SharedQueue
 from tests import servers
 from tests.adapters.queue.contract import LONG, OpenQueue, QueueContract
 from tests.servers import Server
@@ -25,8 +25,10 @@ from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def open_on_redis(url: str, prefix: str, name: str) -> AsyncIterator[BullQueue]:
-    queue = BullQueue(url, name, prefix=prefix)
+async def open_on_redis(
+    url: str, prefix: str, name: str, *, ageing_s: float = AGEING_S
+) -> AsyncIterator[BullQueue]:
+    queue = BullQueue(url, name, prefix=prefix, ageing_s=ageing_s)
     yield queue
     await queue.close()
 

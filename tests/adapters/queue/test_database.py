@@ -14,16 +14,20 @@ from mcp_hub.adapters.database.schema import queue_messages
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
+from mcp_hub.adapters.queue.port import AGEING_S
 from tests.adapters.queue.contract import LONG, OpenQueue, QueueContract
 
 
 @asynccontextmanager
 async def open_on(
-    open_database: Callable[[], SqliteDatabase | PostgresDatabase], name: str
+    open_database: Callable[[], SqliteDatabase | PostgresDatabase],
+    name: str,
+    *,
+    ageing_s: float = AGEING_S,
 ) -> AsyncIterator[DatabaseQueue]:
     database = open_database()
     await database.upgrade()
-    queue = DatabaseQueue(database, name)
+    queue = DatabaseQueue(database, name, ageing_s=ageing_s)
     yield queue
     await queue.close()
     await database.close()
@@ -49,7 +53,7 @@ async def test_claims_pass_over_claimed_and_delayed_messages_within_an_index(
         claims = await queue.claim("c", LONG, limit=3)
     assert [claim.message_id for claim in claims] == ["due_0", "due_1", "due_2"]
     look, take = await database.read(lambda c: [_plan(c, *executed) for executed in statements])
-    assert "USING INDEX ix_queue_messages_queue_due_at (queue=? AND due_at<?)" in look
+    assert "USING INDEX ix_queue_messages_queue_due_at_kind (queue=? AND due_at<?)" in look
     assert "USING COVERING INDEX ix_queue_messages_delivery_order (queue=?)" in take
     assert "USING INTEGER PRIMARY KEY (rowid=?)" in take
     assert "TEMP B-TREE" not in look + take
