@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
+from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.training.views import (
     Frameworks,
     JobComparison,
@@ -56,6 +57,10 @@ class TrainingTools(Toolset):
             str | None,
             Field(description="Repeat a call with the same key safely: one job", max_length=128),
         ] = None,
+        require: Annotated[
+            list[Rule] | None,
+            Field(description="Rules of dataset_validate; where one fails nothing is trained"),
+        ] = None,
         start_at: Annotated[
             str | float | None,
             Field(description="Not before: ISO 8601 with zone, or seconds from now"),
@@ -83,6 +88,7 @@ class TrainingTools(Toolset):
             max_retries=max_retries,
             depends_on=depends_on or [],
             idempotency_key=idempotency_key,
+            require=require or [],
             start_at=start_at,
         )
         return await hub.training.submit(submission, submitted_by=caller(ctx))

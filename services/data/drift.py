@@ -19,6 +19,7 @@ _COLUMNS_SHOWN: Final = 10
 _FLOOR: Final = 1e-4
 _MISSING: Final = "(missing)"
 _OTHERS: Final = "(others)"
+_NEW: Final = "(new)"
 
 
 def drift_result(frame: pl.DataFrame, reference: pl.DataFrame, rule: Rule) -> RuleResult:
@@ -61,8 +62,10 @@ def stability_index(reference: pl.Series, actual: pl.Series) -> float | None:
     """The population stability index: sum of (p - q) ln(p / q) over the bins; 0 is no drift.
 
     Numbers and dates are binned by the reference's quantiles, other values by the reference's
-    most frequent ones; missing values are a bin of their own. None where the types do not
-    compare. See Siddiqi, Credit Risk Scorecards (2006), for its customary limits 0.1 and 0.25.
+    most frequent ones; missing values are a bin of their own, and so are values that the
+    reference lacks, as far as there are more of them than further rows of the reference would
+    bring. None where the types do not compare. See Siddiqi, Credit Risk Scorecards (2006), for
+    its customary limits 0.1 and 0.25.
     """
     before, after = _measure(reference), _measure(actual)
     if before is None or after is None or before.dtype != after.dtype:
@@ -72,10 +75,15 @@ def stability_index(reference: pl.Series, actual: pl.Series) -> float | None:
         edges = _edges(before, bins)
         old, new = _shares(_binned(before, edges)), _shares(_binned(after, edges))
     else:
-        frequent = before.drop_nulls().value_counts(name="rows").sort(
-            ["rows", before.name], descending=[True, False]
-        ).head(bins)[before.name]  # fmt: skip
+        counts = before.drop_nulls().value_counts(name="rows")
+        frequent = counts.sort(["rows", before.name], descending=[True, False]).head(bins)[
+            before.name
+        ]
         old, new = _shares(_named(before, frequent)), _shares(_named(after, frequent))
+        unseen = _unseen(before, after, counts)
+        if unseen > 0:
+            new[_OTHERS] -= unseen
+            new[_NEW] = unseen
     index = 0.0
     for key in old.keys() | new.keys():
         p, q = max(new.get(key, 0.0), _FLOOR), max(old.get(key, 0.0), _FLOOR)
@@ -119,6 +127,17 @@ def _named(column: pl.Series, frequent: pl.Series) -> pl.Series:
         .otherwise(pl.lit(_OTHERS))
     )
     return named.to_series()
+
+
+def _unseen(before: pl.Series, after: pl.Series, counts: pl.DataFrame) -> float:
+    """The share of values that the reference lacks, beyond what was to be expected of it.
+
+    Expected is the share of the reference's values that appear once, by Good and Turing: all of
+    them in a column of names, none in one of a few categories.
+    """
+    expected = counts.filter(pl.col("rows") == 1).height / max(before.len(), 1)
+    is_new = ~after.is_in(counts[before.name].implode()) & after.is_not_null()
+    return int(is_new.sum()) / max(after.len(), 1) - expected
 
 
 def _shares(bins: pl.Series) -> dict[str, float]:

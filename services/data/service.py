@@ -201,6 +201,30 @@ class DataService:
 
             return await self._with_frame(reference, work)
 
+    async def settle_rules(
+        self, dataset: DatasetView, rules: Sequence[Rule | Mapping[str, Any]]
+    ) -> Sequence[dict[str, Any]]:
+        """Rules as they can be kept, to be checked of a version later: what drift is measured from
+        is a version, too.
+
+        Raises:
+            InvalidArgument: a rule checks nothing, or has a wrong key or value.
+            NotFound: there is no such column, or no such data set to measure drift from.
+        """
+        columns = [column.name for column in dataset.columns]
+        kept = []
+        for rule in parse_rules(rules) if rules else ():
+            if rule.column is not None and rule.column not in columns:
+                raise NotFound(
+                    f"{dataset.dataset} has no column {rule.column!r}.",
+                    names_hint(rule.column, columns, "columns"),
+                )
+            if rule.drift_from is not None:
+                reference = (await self._find(rule.drift_from)).view.dataset
+                rule = rule.model_copy(update={"drift_from": reference})
+            kept.append(rule.model_dump(exclude_none=True, exclude_defaults=True))
+        return kept
+
     async def names(self, prefix: str = "") -> Names:
         """The names that begin with `prefix`, in order, at most 100."""
         return await self._database.read(partial(store.names, prefix=prefix, limit=100))

@@ -18,6 +18,7 @@ from typing import Any
 from mcp_hub.adapters.errors import HubError
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.registry import load_framework
+from mcp_hub.services.training.requirements import check_requirements
 from mcp_hub.services.training.run import run
 
 TASK_FILE = "task.json"
@@ -53,6 +54,7 @@ def train(folder: Path) -> int:
     """Run the task in `folder`; the process's exit status."""
     task = read_task(folder)
     try:
+        check_requirements(task, folder)
         load_framework(task["framework"]).train(training_task(task, folder), run)
     except HubError as error:
         run.error(error.code, error.message, error.hint)

@@ -27,6 +27,7 @@ from mcp_hub.adapters.errors import (
     Unavailable,
     error_of,
 )
+from mcp_hub.services.data.store import find as find_dataset
 from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
 from mcp_hub.services.telemetry.own import tracing
@@ -43,6 +44,7 @@ from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import AttemptProcess, Launcher, stop
 from mcp_hub.services.training.recording import Record, write_record
+from mcp_hub.services.training.requirements import drift_references
 from mcp_hub.services.training.views import JobStatus
 
 logger = logging.getLogger(__name__)
@@ -159,6 +161,10 @@ class Execution:
             await self._log(f"Restored the checkpoint of attempt {restored.attempt}{step}.")
         file = f"dataset.{dataset.format}"
         await patiently(lambda: self._blobs.fetch(dataset.sha256, self._folder / file))
+        references = {
+            name: await self._stage_reference(number, name)
+            for number, name in enumerate(drift_references(job.require))
+        }
         task = {
             "job_id": job.id, "attempt": job.attempt, "name": job.name, "type": job.type,
             "framework": job.framework, "target": job.target, "config": job.config,
@@ -168,8 +174,16 @@ class Execution:
             | tracing.environment(),
             "memory_mb": self._limits.memory_mb,
             "checkpoint": RESTORED_FILE if restored is not None else None,
+            "require": job.require, "references": references,
         }  # fmt: skip
         await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
+
+    async def _stage_reference(self, number: int, name: str) -> dict[str, Any]:
+        """Bring a data set that drift is measured from; how to read it."""
+        found = await patiently(lambda: self._database.read(lambda c: find_dataset(c, name)))
+        file = f"reference-{number}"
+        await patiently(lambda: self._blobs.fetch(found.view.sha256, self._folder / file))
+        return {"file": file, "format": found.format, "options": found.options}
 
     async def _follow(self, process: AttemptProcess) -> None:
         ended = anyio.Event()

@@ -112,6 +112,7 @@ class TrainingService:
         framework = load_framework(submission.framework)
         dataset = await self._data.get(submission.dataset)
         config = check_submission(submission, framework, dataset)
+        require = await self._data.settle_rules(dataset, submission.require)
         trace = tracing.current()
         ahead_ms = round(seconds_until(submission.start_at) * 1000)
         return {
@@ -123,6 +124,7 @@ class TrainingService:
             "idempotency_key": submission.idempotency_key, "submitted_by": submitted_by,
             "traceparent": trace.traceparent if trace else None,
             "not_before": now_ms() + ahead_ms if ahead_ms else None,
+            "require": require or None,
         }  # fmt: skip
 
     async def status(

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import DatasetView
 from mcp_hub.services.training.frameworks.base import Framework
 
@@ -35,6 +36,8 @@ class Submission:
     max_retries: int = 0
     depends_on: Sequence[str] = ()
     idempotency_key: str | None = None
+    require: Sequence[Rule | Mapping[str, Any]] = ()
+    """Rules that the data set must meet before it is trained on."""
     start_at: str | float | None = None
     """When it may start at the earliest: ISO 8601 with its zone, or seconds from now."""
 

@@ -55,6 +55,20 @@ def test_missing_values_are_a_bin() -> None:
     assert index([None, "a"] * 50, ["a"] * 100) > 0.25
 
 
+def test_a_value_never_seen_before_is_more_than_a_rare_one() -> None:
+    # 40 categories: with bins for ten of them, a new one would hide among the thirty others.
+    known = [f"c{i % 40:02}" for i in range(4000)]
+    assert index(known, known[:3600] + ["new"] * 400) > 0.5
+    assert index(known, known[:3600] + ["c39"] * 400) < 0.1
+    assert index(known, [*known[:3999], "new"]) < 0.02
+    # Names are always new: that is no drift.
+    assert index([f"n{i}" for i in range(1000)], [f"n{i}" for i in range(5000, 6000)]) < 0.05
+    assert index([f"n{i}" for i in range(1000)], [f"n{i}" for i in range(1000)]) == 0
+    # Of a long tail, about as many new values as its rare ones let expect.
+    tail = RNG.zipf(1.7, size=(2, 3000)).astype(str)
+    assert index(tail[0], tail[1]) < 0.1
+
+
 def test_dates_compare_with_dates_as_text() -> None:
     days = [date(2024, 1, 1) + timedelta(days=i) for i in range(200)]
     assert index(days, [str(day) for day in days]) == 0
