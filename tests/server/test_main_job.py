@@ -91,6 +91,61 @@ async def test_data_from_mongodb_is_trained_with_blobs_in_mongodb(
         assert answer["predictions"] == ["a"]
 
 
+async def test_a_select_is_required_to_be_sound_trained_and_predicts_raw_rows(
+    tmp_path: Path, environment: dict[str, str], bookings: Path
+) -> None:
+    required = [
+        {"column": "size", "type": "number", "min": 0, "max_null_rate": 0.2},
+        {"column": "city", "allowed": ["Rome", "Oslo"]}, {"min_rows": 100},
+    ]  # fmt: skip
+    async with stdio_client(environment) as client:
+        query = {"sql": "SELECT size, city, price FROM bookings WHERE id <= ?", "parameters": [300]}
+        data = await call(client, "dataset_register", name="b", source=bookings.name, query=query)
+        assert (data["rows"], data["format"]) == (300, "parquet")
+        train = {"name": "price", "type": "regression", "dataset": "b", "target": "price"}
+        failing = [*required, {"column": "size", "max": 10}]
+        submitted = await call(client, "training_submit", **train, require=failing, max_retries=2)
+        job = await _finish(client, submitted["job_id"])
+        assert (job["status"], job["attempt"], job["error"]["code"]) == (
+            "failed", 1, "invalid_argument"
+        )  # fmt: skip
+        assert "size max expected 10, found 29" in job["error"]["message"]
+        submitted = await call(client, "training_submit", **train, require=required)
+        job = await _finish(client, submitted["job_id"])
+        assert (job["status"], job["model"]) == ("succeeded", "price:1")
+        raw = [
+            {"size": 20, "city": "Rome"}, {"size": None, "city": "Oslo"}, {"size": 5, "city": None},
+            {"size": 20, "city": "never seen"}, {"size": None, "city": None},
+        ]  # fmt: skip
+        answer = await call(client, "predict", model="price:1", inputs=raw)
+    prices = answer["predictions"]
+    assert abs(prices[0] - 240) < 30
+    assert all(0 < price < 500 for price in prices)
+
+
+@pytest.fixture
+def bookings(tmp_path: Path) -> Path:
+    """A SQLite file whose prices follow from a size and a city, each missing in some rows."""
+    path = tmp_path / "bookings.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE bookings (id INTEGER PRIMARY KEY, size REAL, city TEXT, price REAL)"
+        )
+        connection.executemany(
+            "INSERT INTO bookings (size, city, price) VALUES (?, ?, ?)",
+            [
+                (
+                    None if number % 10 == 3 else number % 30,
+                    None if number % 11 == 5 else ["Rome", "Oslo"][number % 2],
+                    (number % 30) * 10 + (40 if number % 2 == 0 else 100),
+                )
+                for number in range(400)
+            ],
+        )
+    connection.close()
+    return path
+
+
 async def test_a_job_outlives_the_client_that_is_killed(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
