@@ -68,8 +68,8 @@ class DataTools(Toolset):
         (`source`) or from text (`content`): pass exactly one.
 
         Returns the version and each column's inferred kind. The same data again returns the
-        version that holds it. With mode stream (SQL with query.cursor, a Redis stream, or a file
-        of CSV or JSON Lines to which lines are added) each version holds all rows so far, until
+        version that holds it. With mode stream (SQL with query.cursor, Redis, MongoDB, or a file
+        of CSV or JSON Lines that gets further lines) each version holds all rows so far, until
         dataset_stop. Next: dataset_profile, then training_submit.
         """
         hub = await self.hub()

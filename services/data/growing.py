@@ -247,8 +247,8 @@ class Growing:
         async with opened(place.open) as source:
             if not isinstance(source, GrowingSource):
                 raise InvalidArgument(
-                    f"{place.shown} cannot grow: it holds files, or has no order to go on from.",
-                    "A SELECT or a table, a Redis stream, and a file of CSV or JSON Lines can.",
+                    f"{place.shown} cannot grow: it holds objects, which are replaced.",
+                    "A table, a SELECT, a collection, a stream and a file of lines can.",
                 )
             table = await to_thread.run_sync(_begin_table, path, self._bounds)
             wanted = port_query(query, limit=limit)

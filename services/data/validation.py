@@ -136,7 +136,10 @@ def _no_datetime(column: pl.Series) -> pl.Series:
         return _none(column)
     if column.dtype != pl.String:
         return _all(column)
-    return ~column.str.contains(r"^\s*\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}.*)?\s*$")
+    shaped = column.str.contains(r"^\s*\d{4}-\d{1,2}-\d{1,2}([T ]([01]?\d|2[0-3]):[0-5]\d.*)?\s*$")
+    # The 30th of February has the shape of a day, and is none.
+    day = column.str.extract(r"^\s*(\d{4}-\d{1,2}-\d{1,2})").str.to_date("%Y-%m-%d", strict=False)
+    return ~shaped | day.is_null()
 
 
 _TYPES: dict[str, Callable[[pl.Series], pl.Series]] = {

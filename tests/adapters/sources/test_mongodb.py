@@ -10,7 +10,14 @@ from pymongo import AsyncMongoClient
 from mcp_hub.adapters.errors import InvalidArgument, Unavailable
 from mcp_hub.adapters.sources.mongodb import MongoDBSource
 from mcp_hub.adapters.sources.port import DataSource, Query
-from tests.adapters.sources.contract import PEOPLE, DataSourceContract, Fill, read
+from tests.adapters.sources.contract import (
+    PEOPLE,
+    DataSourceContract,
+    Fill,
+    GrowingSourceContract,
+    read,
+    read_after,
+)
 from tests.proxy import Proxy
 from tests.servers import SECRET_KEY, Server
 
@@ -26,7 +33,7 @@ def url(mongodb_server: Server) -> str:
 
 @pytest.fixture
 async def source(url: str) -> AsyncIterator[MongoDBSource]:
-    source = MongoDBSource(url, SETTING, timeout_s=10)
+    source = MongoDBSource(url, SETTING, timeout_s=10, settle_s=0)
     yield source
     await source.close()
 
@@ -37,14 +44,15 @@ async def fill(url: str) -> AsyncIterator[Fill]:
         database = client.get_default_database()
 
         async def fill(item: str, rows: list[dict[str, Any]]) -> None:
-            await database.create_collection(item)
+            if item not in await database.list_collection_names():
+                await database.create_collection(item)
             if rows:
                 await database[item].insert_many([dict(row) for row in rows])
 
         yield fill
 
 
-class TestMongoDBSource(DataSourceContract):
+class TestMongoDBSource(DataSourceContract, GrowingSourceContract):
     @pytest.fixture
     def source(self, source: MongoDBSource) -> DataSource:  # type: ignore[override]
         return source
@@ -84,6 +92,25 @@ async def test_documents_become_flat_rows(source: MongoDBSource, fill: Fill) -> 
         "picture": b"\0\1",
         "uuid": str(UUID(int=uuid.int)),
     }
+
+
+async def test_a_collection_grows_by_ids_that_have_settled(
+    url: str, source: MongoDBSource, fill: Fill
+) -> None:
+    await fill("many", [{"_id": number, "n": number % 3} for number in range(10)])
+    query = Query(filter={"n": 0}, fields=["n"])
+    rows, cursor = await read_after(source, "many", query, None)
+    assert rows == [{"n": 0}] * 4
+    assert cursor is not None
+    assert await read_after(source, "many", query, cursor) == ([], cursor)
+    old, young = ObjectId.from_datetime(datetime(2020, 1, 1)), ObjectId()  # noqa: DTZ001
+    await fill("clicks", [{"_id": young, "n": 2}, {"_id": old, "n": 1}])
+    settled = MongoDBSource(url, SETTING, settle_s=60)
+    rows, cursor = await read_after(settled, "clicks", Query(), None)
+    assert rows == [{"_id": str(old), "n": 1}]
+    await settled.close()
+    rows, _ = await read_after(source, "clicks", Query(), cursor)
+    assert rows == [{"_id": str(young), "n": 2}]
 
 
 async def test_a_filter_is_mongodbs_own(source: MongoDBSource, fill: Fill) -> None:
