@@ -29,6 +29,7 @@ from mcp_hub.services.telemetry.envelope import WORKER_SERVICE
 from mcp_hub.services.telemetry.own.facts import Facts, facts_of
 from mcp_hub.services.telemetry.own.own import OwnTelemetry
 from mcp_hub.services.training.execution import Limits
+from mcp_hub.services.training.frameworks.base import Place
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submitting import QueueLimits
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -37,10 +38,13 @@ _MB = 1024 * 1024
 
 
 @asynccontextmanager
-async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> AsyncIterator[Hub]:
+async def open_hub(
+    settings: Settings, own: OwnTelemetry | None = None, *, local: bool = False
+) -> AsyncIterator[Hub]:
     """The services over the adapters that `settings` choose. Raises as `open_adapters`.
 
-    What `own` has recorded of this process, or a new one in its place, is kept by the hub.
+    What `own` has recorded of this process, or a new one in its place, is kept by the hub. `local`
+    says that only the user of this machine reaches it, who may run programs anyway.
     """
     own = own or own_telemetry(settings)
     async with AsyncExitStack() as stack:
@@ -53,7 +57,9 @@ async def open_hub(settings: Settings, own: OwnTelemetry | None = None) -> Async
         senders = choose_senders(settings, own, lambda: facts_of(hub))
         hub = Hub(
             data=data,
-            training=_training_service(settings, adapters, data, own, autostart=True),
+            training=_training_service(
+                settings, adapters, data, own, autostart=True, scripts=local
+            ),
             registry=RegistryService(database, blobs, bus, roots=settings.roots, own=own),
             inference=InferenceService(
                 database,
@@ -110,13 +116,20 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
                 idle_exit_s=idle_exit_s,
                 per_framework=training.framework_concurrency,
             ),
-            Limits(memory_mb=training.attempt_memory_mb, log_bytes=training.max_log_bytes),
+            Limits(
+                memory_mb=training.attempt_memory_mb,
+                log_bytes=training.max_log_bytes,
+                # What was queued was allowed by the hub that queued it.
+                place=_place(settings, scripts=True),
+            ),
             settings.data_dir / "jobs",
             database=adapters.database,
             blobs=adapters.blobs,
             queue=adapters.queue,
             bus=adapters.bus,
-            training=_training_service(settings, adapters, data, own, autostart=False),
+            training=_training_service(
+                settings, adapters, data, own, autostart=False, scripts=False
+            ),
             own=own,
         )
 
@@ -134,7 +147,13 @@ def _data_service(settings: Settings, adapters: Adapters) -> DataService:
 
 
 def _training_service(
-    settings: Settings, adapters: Adapters, data: DataService, own: OwnTelemetry, *, autostart: bool
+    settings: Settings,
+    adapters: Adapters,
+    data: DataService,
+    own: OwnTelemetry,
+    *,
+    autostart: bool,
+    scripts: bool,
 ) -> TrainingService:
     enabled = autostart and settings.training.autostart_worker
     return TrainingService(
@@ -150,6 +169,18 @@ def _training_service(
             settings.training.framework_concurrency,
         ),
         own=own,
+        place=_place(settings, scripts=scripts),
+    )
+
+
+def _place(settings: Settings, *, scripts: bool) -> Place:
+    """What frameworks may use; `scripts` counts where the settings leave it open."""
+    told = settings.training.scripts
+    return Place(
+        roots=tuple(settings.roots),
+        cache=settings.cache_dir,
+        node=settings.training.node,
+        scripts=scripts if told is None else told,
     )
 
 

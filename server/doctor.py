@@ -177,7 +177,10 @@ def _check_disk(folder: Path) -> Check:
 
 async def _check_hub(settings: Settings) -> list[Check]:
     try:
-        async with open_hub(settings) as hub, open_adapters(settings) as adapters:
+        async with (
+            open_hub(settings, local=True) as hub,
+            open_adapters(settings) as adapters,
+        ):
             health = await hub.health.check()
             checks = [
                 Check(

@@ -93,14 +93,14 @@ class LazyHub:
 
 
 @asynccontextmanager
-async def lazy_hub(settings: Settings) -> AsyncIterator[LazyHub]:
-    """The hub that `settings` describe, closed when the context is left."""
+async def lazy_hub(settings: Settings, *, local: bool = False) -> AsyncIterator[LazyHub]:
+    """The hub that `settings` describe, closed when the context is left; `local` as `open_hub`."""
 
     own = own_telemetry(settings)
 
     def load() -> Opener:
         open_hub = import_module("mcp_hub.server.composition").open_hub
-        return lambda: open_hub(settings, own)
+        return lambda: open_hub(settings, own, local=local)
 
     async with anyio.create_task_group() as tasks:
         hub = LazyHub(tasks, load, own)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from platformdirs import user_data_dir
+from platformdirs import user_cache_dir, user_data_dir
 from pydantic import (
     BaseModel,
     Field,
@@ -99,6 +99,10 @@ class Settings(BaseSettings):
         min_length=1,
         description="The folders that data sets and models may be read from",
     )
+    cache_dir: Path = Field(
+        default_factory=lambda: Path(user_cache_dir("mcp-hub", appauthor=False)),
+        description="Where packages of Node that frameworks need are installed, once",
+    )
     database_url: str | None = Field(
         None,
         repr=False,
@@ -155,7 +159,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "cache_dir")
     @classmethod
     def _absolute_folder(cls, folder: Path) -> Path:
         return _absolute(folder)

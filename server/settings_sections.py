@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -73,6 +74,14 @@ class TrainingSettings(Section):
     max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept of each attempt")
     attempt_memory_mb: int | None = Field(
         None, ge=64, description="The most memory an attempt may take; no limit if unset"
+    )
+    scripts: bool | None = Field(
+        None,
+        description="Whether `script` runs programs from the roots; unset, it does over stdio and "
+        "from the command line, not over HTTP",
+    )
+    node: Path | None = Field(
+        None, description="The program of Node 20 or newer; looked for if unset"
     )
 
     @model_validator(mode="after")

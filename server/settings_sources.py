@@ -18,8 +18,9 @@ PREFIX = "MCP_HUB_"
 FILE_NAMES = ("mcp-hub.toml", "mcp-hub.json")
 
 # Variables that start like a setting and are none.
-_OTHER_VARIABLES = ("MCP_HUB_CONFIG", "MCP_HUB_EVENTS")
-_PATH_KEYS = ("data_dir", "roots", "blobs_url")
+_OTHER_VARIABLES = ("MCP_HUB_CONFIG", "MCP_HUB_EVENTS", "MCP_HUB_ATTEMPT")
+_OF_JOBS = "MCP_HUB_JOB_"
+_PATH_KEYS = ("data_dir", "cache_dir", "roots", "blobs_url", "training.node")
 
 
 class Setting(NamedTuple):
@@ -152,6 +153,7 @@ def environment_layer(
         if name.upper().startswith(PREFIX)
         and value
         and name.upper() not in _OTHER_VARIABLES
+        and not name.upper().startswith(_OF_JOBS)
         and name not in files
     ]
     for name in names:

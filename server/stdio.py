@@ -34,7 +34,10 @@ async def _serve(settings: Settings, create: CreateServer) -> None:
     with _wire() as (source, sink):
         stdin = cast("anyio.AsyncFile[str]", read_lines(source))
         stdout = cast("anyio.AsyncFile[str]", Output(sink))
-        async with lazy_hub(settings) as hub, stdio_server(stdin, stdout) as (reading, writing):
+        async with (
+            lazy_hub(settings, local=True) as hub,
+            stdio_server(stdin, stdout) as (reading, writing),
+        ):
             server = create(settings, hub, transport="stdio")
             gc.freeze()
             gc.enable()

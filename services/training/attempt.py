@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_hub.adapters.errors import HubError
-from mcp_hub.services.training.frameworks.base import TrainingTask
+from mcp_hub.services.training.frameworks.base import Place, TrainingTask
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.requirements import check_requirements
 from mcp_hub.services.training.run import run
@@ -55,7 +55,8 @@ def train(folder: Path) -> int:
     task = read_task(folder)
     try:
         check_requirements(task, folder)
-        load_framework(task["framework"]).train(training_task(task, folder), run)
+        framework = load_framework(task["framework"], Place.model_validate(task["place"]))
+        framework.train(training_task(task, folder), run)
     except HubError as error:
         run.error(error.code, error.message, error.hint)
         return 1

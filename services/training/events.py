@@ -56,8 +56,8 @@ class ArtifactEvent(BaseModel):
 class ModelEvent(BaseModel):
     type: Literal["model"]
     path: str
-    flavor: Literal["onnx"]
-    signature: Signature
+    flavor: Literal["onnx"] = "onnx"
+    signature: Signature | None = None
 
 
 class CheckpointEvent(BaseModel):

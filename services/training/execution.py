@@ -40,6 +40,7 @@ from mcp_hub.services.training.attempt import (
 )
 from mcp_hub.services.training.checkpoints import RESTORED_FILE, Checkpoints
 from mcp_hub.services.training.events import READ_BYTES, CheckpointEvent, FileTail, Report
+from mcp_hub.services.training.frameworks.base import NOWHERE, Place
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import AttemptProcess, Launcher, stop
@@ -63,6 +64,7 @@ class Limits:
 
     memory_mb: int | None
     log_bytes: int
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ class Execution:
             "memory_mb": self._limits.memory_mb,
             "checkpoint": RESTORED_FILE if restored is not None else None,
             "require": job.require, "references": references,
+            "place": self._limits.place.model_dump(mode="json"),
         }  # fmt: skip
         await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
 
@@ -365,7 +368,7 @@ class Execution:
         if report.model is None:
             return None
         served = await to_thread.run_sync(self._inside, report.model.path)
-        await to_thread.run_sync(_check_model, served, report.model.signature)
+        signature = await to_thread.run_sync(_signature_of, served, report.model.signature)
         files = {**report.artifacts, SERVED_MODEL: report.model.path}
         artifacts = []
         for name, path in files.items():
@@ -375,7 +378,7 @@ class Execution:
         return NewVersion(
             name=job.name,
             flavor=report.model.flavor,
-            signature=report.model.signature,
+            signature=signature,
             metrics=report.metrics,
             params={"framework": job.framework, "config": job.config, **report.params},
             tags=report.tags,
@@ -418,11 +421,15 @@ def remove_attempt(folder: Path) -> None:
         folder.parent.rmdir()
 
 
-def _check_model(file: Path, signature: Signature) -> None:
+def _signature_of(file: Path, declared: Signature | None) -> Signature:
+    """What was declared, if the model has it; else what the model itself says."""
     # onnxruntime is loaded by the first model, not by the worker's start.
-    from mcp_hub.services.registry.inspection import check_signature
+    from mcp_hub.services.registry.inspection import check_signature, read_signature
 
-    check_signature(file.read_bytes(), signature)
+    if declared is None:
+        return read_signature(file.read_bytes())
+    check_signature(file.read_bytes(), declared)
+    return declared
 
 
 def _dataset_row(connection: Connection, job: Job) -> Any:

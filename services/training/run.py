@@ -43,14 +43,19 @@ class Run:
         """Keep the file `path`, inside the job's folder, with the model under `name`."""
         self._write({"type": "artifact", "path": str(path), "name": name or Path(path).name})
 
-    def model(self, path: str | Path, signature: Signature, flavor: str = "onnx") -> None:
-        """Register the file `path`, inside the job's folder, as the job's model when it ends."""
+    def model(
+        self, path: str | Path, signature: Signature | None = None, flavor: str = "onnx"
+    ) -> None:
+        """Register the file `path`, inside the job's folder, as the job's model when it ends.
+
+        Without a `signature` it has the one that is read from the file, as `model_register` does.
+        """
         self._write(
             {
                 "type": "model",
                 "path": str(path),
                 "flavor": flavor,
-                "signature": signature.model_dump(mode="json"),
+                "signature": signature.model_dump(mode="json") if signature else None,
             }
         )
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from sqlalchemy import Connection, Select, select, update
 
 from mcp_hub.adapters.bus.port import Bus
@@ -27,7 +28,8 @@ from mcp_hub.services.training.announcing import (
     enqueue_ready,
     job_topic,
 )
-from mcp_hub.services.training.frameworks.registry import framework_names, load_framework
+from mcp_hub.services.training.frameworks.base import NOWHERE, Place
+from mcp_hub.services.training.frameworks.registry import describe_frameworks, load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.reasons import reason_to_wait
 from mcp_hub.services.training.states import STATUSES, TERMINAL, UNFINISHED
@@ -35,7 +37,6 @@ from mcp_hub.services.training.submission import Submission, check_submission, s
 from mcp_hub.services.training.submitting import QueueLimits, add_job
 from mcp_hub.services.training.views import (
     Frameworks,
-    FrameworkView,
     JobComparison,
     JobLogs,
     JobMetrics,
@@ -71,9 +72,11 @@ class TrainingService:
         ensure_worker: WorkerStarter,
         limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
         own: OwnTelemetry = SILENT,
+        place: Place = NOWHERE,
     ) -> None:
         self._limits = limits
         self._own = own
+        self._place = place
         self._database = database
         self._queue = queue
         self._bus = bus
@@ -109,9 +112,9 @@ class TrainingService:
         Raises:
             InvalidArgument, NotFound: the request cannot work; says what would.
         """
-        framework = load_framework(submission.framework)
+        framework = await to_thread.run_sync(load_framework, submission.framework, self._place)
         dataset = await self._data.get(submission.dataset)
-        config = check_submission(submission, framework, dataset)
+        config = await to_thread.run_sync(check_submission, submission, framework, dataset)
         require = await self._data.settle_rules(dataset, submission.require)
         trace = tracing.current()
         ahead_ms = round(seconds_until(submission.start_at) * 1000)
@@ -199,21 +202,7 @@ class TrainingService:
 
     async def frameworks(self) -> Frameworks:
         """What can be trained, and whether what it takes is installed."""
-        views = []
-        for name in framework_names():
-            framework = load_framework(name)
-            missing = framework.missing()
-            views.append(
-                FrameworkView(
-                    name=name,
-                    description=framework.description,
-                    types=list(framework.types),
-                    available=missing is None,
-                    missing=missing,
-                    config_schema=framework.Config.model_json_schema(),
-                )
-            )
-        return Frameworks(items=views)
+        return await to_thread.run_sync(describe_frameworks, self._place)
 
     async def ids(self, prefix: str = "", limit: int = 100) -> Sequence[str]:
         """The newest jobs whose id begins with `prefix`."""

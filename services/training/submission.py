@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.adapters.errors import InvalidArgument, Unavailable, names_hint
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import DatasetView
-from mcp_hub.services.training.frameworks.base import Framework
+from mcp_hub.services.training.frameworks.base import Checking, Framework, FrameworkConfig
 
 MAX_TIMEOUT_S = 7 * 24 * 3600
 MAX_RETRIES = 10
@@ -45,10 +45,11 @@ class Submission:
 def check_submission(
     submission: Submission, framework: Framework, dataset: DatasetView
 ) -> dict[str, Any]:
-    """The job's config with its defaults filled in.
+    """The job's config with its defaults filled in. A framework may look at files: it blocks.
 
     Raises:
         InvalidArgument: something in it cannot work; says what would.
+        HubError: the framework refuses it.
     """
     if submission.type not in framework.types:
         hint = names_hint(submission.type, framework.types, f"types of {framework.name}")
@@ -56,7 +57,10 @@ def check_submission(
     _check_numbers(submission)
     seconds_until(submission.start_at)
     _check_target(submission, dataset)
-    return _check_config(submission.config, framework)
+    config = _check_config(submission.config, framework)
+    if isinstance(framework, Checking):
+        framework.check(config)
+    return config.model_dump(mode="json")
 
 
 def seconds_until(start_at: str | float | None) -> float:
@@ -123,9 +127,9 @@ def _check_target(submission: Submission, dataset: DatasetView) -> None:
         )
 
 
-def _check_config(config: Mapping[str, Any], framework: Framework) -> dict[str, Any]:
+def _check_config(config: Mapping[str, Any], framework: Framework) -> FrameworkConfig:
     try:
-        return framework.Config.model_validate(dict(config)).model_dump(mode="json")
+        return framework.Config.model_validate(dict(config))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -143,3 +147,8 @@ def _check_config(config: Mapping[str, Any], framework: Framework) -> dict[str, 
             f"{where}: {complaint} (given: {str(first['input'])[:80]}).",
             f"{framework.name}'s config keys: {', '.join(known)}. See training_frameworks().",
         ) from None
+    except Exception as error:  # a plug-in's code: whatever it raises ends this call only
+        raise Unavailable(
+            f"{framework.name} cannot check its config: {type(error).__name__}: {error}",
+            "Repair the package that provides it.",
+        ) from error

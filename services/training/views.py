@@ -117,3 +117,4 @@ class FrameworkView(View):
 
 class Frameworks(View):
     items: list[FrameworkView]
+    notes: list[str] = Field(default=[], description="What other packages provide in vain")

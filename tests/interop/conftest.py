@@ -22,6 +22,7 @@ from tests.node import node_with_packages
 from tests.servers import Server
 from tests.services.training.conftest import (  # noqa: F401 - fixtures
     finish,
+    place,
     plugins,
     submit,
     training,

@@ -169,7 +169,31 @@ async def test_a_token_that_may_write_may_do_all(guarded: Served, era: str) -> N
     async with connected(guarded, era, "writer") as client:
         assert "model_delete" in {tool.name for tool in (await client.list_tools()).tools}
         await call(client, "dataset_register", name=f"d-{era}", content="a,b\n1,2\n")
-        await call(client, "training_frameworks")
+        frameworks = (await call(client, "training_frameworks"))["items"]
+        assert {f["name"] for f in frameworks if f["available"]} >= {"sklearn"}
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_programs_are_not_run_for_whoever_reaches_it(guarded: Served, era: str) -> None:
+    async with connected(guarded, era, "writer") as client:
+        await call(client, "dataset_register", name=f"p-{era}", content="a,b\n1,2\n")
+        (script,) = (
+            framework
+            for framework in (await call(client, "training_frameworks"))["items"]
+            if framework["name"] == "script"
+        )
+        assert "MCP_HUB_TRAINING__SCRIPTS" in script["missing"]
+        refused = await client.call_tool(
+            "training_submit",
+            {
+                "name": "mine", "type": "other", "framework": "script", "dataset": f"p-{era}",
+                "config": {"program": "train.py"},
+            },
+        )  # fmt: skip
+        assert isinstance(refused, CallToolResult)
+        error = json.loads(refused.content[0].text)  # type: ignore[union-attr]
+        assert error["code"] == "denied"
+        assert "training.scripts" in error["hint"]
 
 
 async def test_a_session_belongs_to_its_token(guarded: Served) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +14,24 @@ class FrameworkConfig(BaseModel):
     """The base of every framework's `config`: an unknown key is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Place(BaseModel):
+    """What a hub lets its frameworks use, as its settings say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    roots: tuple[Path, ...] = ()
+    cache: Path | None = None
+    """Where a framework installs, once for all jobs, what it needs besides Python's packages."""
+    node: Path | None = None
+    """The Node program to use; None to look for one."""
+    scripts: bool = False
+    """Whether programs from the roots may be run."""
+
+
+NOWHERE = Place()
+"""Of a hub that lets frameworks use nothing of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +75,27 @@ class Framework(Protocol):
 
         Raises:
             HubError: the data or the configuration cannot give a model; told to the user as is.
+        """
+        ...
+
+
+@runtime_checkable
+class Situated(Protocol):
+    """What a framework has besides if it depends on the hub's settings."""
+
+    def at(self, place: Place) -> Framework:
+        """The framework as it is at that hub."""
+        ...
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """What a framework has besides if a sound config may still be one that cannot work here."""
+
+    def check(self, config: FrameworkConfig) -> None:
+        """Refuse a job before it is queued. It may read files; it runs in a thread.
+
+        Raises:
+            HubError: the job cannot work, or is not allowed.
         """
         ...

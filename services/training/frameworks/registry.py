@@ -1,15 +1,26 @@
-"""Which frameworks there are: the entry points of the group `mcp_hub.frameworks`."""
+"""Which frameworks there are: the entry points of the group `mcp_hub.frameworks`.
+
+Most of the code behind them is other people's: whatever it raises ends one call, and is told.
+"""
 
 import logging
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from mcp_hub.adapters.errors import NotFound, Unavailable, names_hint
-from mcp_hub.services.training.frameworks.base import Framework
+from mcp_hub.adapters.errors import HubError, NotFound, Unavailable, names_hint
+from mcp_hub.services.training.frameworks.base import (
+    NOWHERE,
+    Framework,
+    FrameworkConfig,
+    Place,
+    Situated,
+)
+from mcp_hub.services.training.views import Frameworks, FrameworkView
 
 logger = logging.getLogger(__name__)
 
 GROUP = "mcp_hub.frameworks"
+_OWN = "mcp-hub"
 
 
 def framework_names() -> list[str]:
@@ -17,34 +28,114 @@ def framework_names() -> list[str]:
     return sorted(_entry_points())
 
 
-def load_framework(name: str) -> Framework:
-    """The framework of that name; its own module is imported, its libraries are not.
+def load_framework(name: str, place: Place = NOWHERE) -> Framework:
+    """The framework of that name at a hub; its own module is imported, its libraries are not.
 
     Raises:
         NotFound: no installed package provides it.
-        Unavailable: its module cannot be imported.
+        Unavailable: its module cannot be imported, or what it provides is no framework.
     """
     entry = _entry_points().get(name)
     if entry is None:
         raise NotFound(
             f"There is no framework {name!r}.", names_hint(name, framework_names(), "frameworks")
         )
-    return _load(entry)
+    framework = _load(entry)
+    return framework.at(place) if isinstance(framework, Situated) else framework
+
+
+def describe_frameworks(place: Place) -> Frameworks:
+    """Each framework, also those that cannot be used, with the reason."""
+    return Frameworks(
+        items=[_describe(name, place) for name in framework_names()], notes=_shadowed()
+    )
+
+
+def _describe(name: str, place: Place) -> FrameworkView:
+    try:
+        framework = load_framework(name, place)
+        missing = framework.missing()
+    except HubError as error:
+        return _broken(name, f"{error.message} {error.hint or ''}".strip())
+    except Exception as error:  # a plug-in's code: whatever it raises ends this call only
+        logger.exception("Framework %s cannot tell what it needs", name)
+        return _broken(name, f"It cannot tell what it needs: {type(error).__name__}: {error}")
+    return FrameworkView(
+        name=name,
+        description=framework.description,
+        types=list(framework.types),
+        available=missing is None,
+        missing=missing,
+        config_schema=framework.Config.model_json_schema(),
+    )
+
+
+def _broken(name: str, reason: str) -> FrameworkView:
+    return FrameworkView(
+        name=name, description="", types=[], available=False, missing=reason, config_schema={}
+    )
 
 
 @cache
 def _load(entry: EntryPoint) -> Framework:
     try:
         framework: Framework = entry.load()()
-    except Exception as error:  # a plug-in's code: whatever it raises ends this call only
+        _check(entry.name, framework)
+    except (Exception, SystemExit) as error:  # a plug-in's code, which may even want to exit
         logger.exception("Framework %s cannot be loaded", entry.name)
         raise Unavailable(
             f"Framework {entry.name!r} cannot be loaded: {type(error).__name__}: {error}",
-            f"It comes from {entry.value}; repair or uninstall that package.",
+            f"It comes from {_package(entry)} ({entry.value}); repair or uninstall that package.",
         ) from error
     return framework
 
 
+def _check(name: str, framework: Framework) -> None:
+    """Raise TypeError or ValueError where a plug-in lacks what `Framework` asks for."""
+    for attribute in ("name", "description", "types", "Config", "preload", "missing", "train"):
+        if not hasattr(framework, attribute):
+            raise TypeError(f"it has no attribute {attribute!r}")
+    if framework.name != name:
+        raise ValueError(f"its name is {framework.name!r}, and its entry point's {name!r}")
+    config = framework.Config
+    if not (isinstance(config, type) and issubclass(config, FrameworkConfig)):
+        raise TypeError(f"its Config is no subclass of {FrameworkConfig.__qualname__}")
+    config.model_json_schema()
+    for attribute in ("types", "preload"):
+        words = getattr(framework, attribute)
+        if not isinstance(words, tuple) or not all(isinstance(word, str) for word in words):
+            raise TypeError(f"its {attribute} is no tuple of strings")
+    if not framework.types:
+        raise ValueError("its types are empty: it trains nothing")
+    if not isinstance(framework.description, str):
+        raise TypeError("its description is no string")
+
+
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    """By name; a name that several packages claim is the hub's own, else the first package's."""
+    found: dict[str, EntryPoint] = {}
+    for entry in _all_entry_points():
+        found.setdefault(entry.name, entry)
+    return found
+
+
+def _shadowed() -> list[str]:
+    used = _entry_points()
+    return [
+        f"{_package(entry)} provides another {entry.name!r}, which is not used: "
+        f"that of {_package(used[entry.name])} is."
+        for entry in _all_entry_points()
+        if entry != used[entry.name]
+    ]
+
+
+@cache
+def _all_entry_points() -> list[EntryPoint]:
+    return sorted(
+        entry_points(group=GROUP), key=lambda entry: (_package(entry) != _OWN, _package(entry))
+    )
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "a package without a name"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.training.execution import Limits
+from mcp_hub.services.training.frameworks.base import NOWHERE, Place
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.submission import Submission
@@ -37,12 +39,19 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def place() -> Place:
+    """What the frameworks may use."""
+    return NOWHERE
+
+
+@pytest.fixture
 async def training(
     database: SqliteDatabase,
     queue: DatabaseQueue,
     bus: DatabaseBus,
     blobs: FileBlobStore,
     tmp_path: Path,
+    place: Place,
 ) -> TrainingService:
     data = DataService(database, blobs, bus, roots=[tmp_path], max_bytes=1_000_000)
     await data.register("points", content="x,y\n1,a\n2,b\n3,a\n", format="csv")
@@ -51,7 +60,13 @@ async def training(
         pass
 
     return TrainingService(
-        database, queue, bus, data, default_timeout_s=60, ensure_worker=no_worker
+        database,
+        queue,
+        bus,
+        data,
+        default_timeout_s=60,
+        ensure_worker=no_worker,
+        place=place,
     )
 
 
@@ -63,6 +78,7 @@ def worker(
     blobs: FileBlobStore,
     training: TrainingService,
     tmp_path: Path,
+    place: Place,
 ) -> WorkerFactory:
     """Runs a worker in this process while its context lasts."""
 
@@ -71,7 +87,7 @@ def worker(
         options: WorkerOptions = OPTIONS, limits: Limits = LIMITS
     ) -> AsyncIterator[Worker]:
         worker = Worker(
-            options, limits, tmp_path / "jobs",
+            options, replace(limits, place=place), tmp_path / "jobs",
             database=database, blobs=blobs, queue=queue, bus=bus, training=training,
         )  # fmt: skip
         async with anyio.create_task_group() as tasks:

@@ -165,7 +165,7 @@ class Learner:
             loss = self._summed(averaged(inputs), targets)
             self._optimizer.zero_grad()
             # The group averages the gradients: so each gives its share of the batch's mean.
-            (loss * (group.size / weight)).backward()
+            (loss * (group.size / weight)).backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
             total += torch.stack([loss.detach().double(), total.new_tensor(weight / group.size)])
         summed, weight = group.total(total).tolist()

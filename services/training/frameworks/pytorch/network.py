@@ -10,7 +10,7 @@ from mcp_hub.services.training.frameworks.pytorch import PytorchConfig
 from mcp_hub.services.training.frameworks.sklearn.export import class_outputs, number_output
 from mcp_hub.services.training.frameworks.sklearn.features import Features
 from mcp_hub.services.training.frameworks.sklearn.fitting import Data
-from mcp_hub.services.training.frameworks.sklearn.graph import Graph, float_constant
+from mcp_hub.services.training.frameworks.sklearn.graph import Graph
 
 
 def build_network(width: int, outputs: int, config: PytorchConfig) -> nn.Sequential:
@@ -45,8 +45,6 @@ def export(
         table = graph.apply("Softmax", value, axis=1)
         outputs = class_outputs(graph, table, data.target.classes, data.inputs)
     else:
-        value = graph.apply("Mul", value, graph.constant(float_constant([scale])))
-        value = graph.apply("Add", value, graph.constant(float_constant([shift])))
-        outputs = number_output(graph, value, data.inputs)
+        outputs = number_output(graph, value, (shift, scale), data.inputs)
     path.write_bytes(graph.model().SerializeToString())
     return Signature(inputs=data.inputs, outputs=outputs)

@@ -67,7 +67,7 @@ def export(
         outputs = (
             class_outputs(graph, results[1], classes, inputs)
             if classes
-            else number_output(graph, _number(graph, results[0], model), inputs)
+            else number_output(graph, results[0], (model.shift, model.scale), inputs)
         )
         path.write_bytes(graph.model().SerializeToString())
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ValidationError) as error:
@@ -120,18 +120,10 @@ def check_agreement(
     return agreement
 
 
-def _number(graph: Graph, result: str, model: Model) -> str:
-    value = graph.apply("Reshape", result, graph.constant(np.array([-1, 1])))
-    if model.kind.scales_target:
-        value = graph.apply("Mul", value, graph.constant(float_constant([model.scale])))
-        value = graph.apply("Add", value, graph.constant(float_constant([model.shift])))
-    return value
-
-
 def class_outputs(
     graph: Graph, table: str, classes: list[Scalar], inputs: list[InputField]
 ) -> list[OutputField]:
-    """Give out a float32 [rows, classes] as probabilities, and the label of each row's greatest."""
+    """Give out the probabilities [rows, classes] in `table`, and the label of the greatest."""
     labels, element, dtype = _label_constant(classes)
     # Not the converter's own label: onnxruntime's trees decide two classes by another rule where
     # no leaf is negative.
@@ -151,8 +143,15 @@ def class_outputs(
     ]  # fmt: skip
 
 
-def number_output(graph: Graph, value: str, inputs: list[InputField]) -> list[OutputField]:
-    """Give out a float32 [rows, 1] as the prediction of a regression."""
+def number_output(
+    graph: Graph, result: str, unit: tuple[float, float], inputs: list[InputField]
+) -> list[OutputField]:
+    """Give out one number a row: `result` in the target's unit, of that shift and scale."""
+    shift, scale = unit
+    value = graph.apply("Reshape", result, graph.constant(np.array([-1, 1])))
+    if unit != (0.0, 1.0):
+        value = graph.apply("Mul", value, graph.constant(float_constant([scale])))
+        value = graph.apply("Add", value, graph.constant(float_constant([shift])))
     name = _free_name("prediction", inputs)
     graph.output(value, name, TensorProto.FLOAT, [None, 1])
     return [OutputField(name=name, dtype="float32", shape=[None, 1], role="prediction")]

@@ -97,6 +97,16 @@ class NumberFeatures:
             value = graph.apply("Div", value, graph.constant(self.spreads[None]))
         return value
 
+    def describe(self) -> dict[str, Any]:
+        """What makes the same of them, scaled, in another language."""
+        return {
+            "names": self.names,
+            "medians": self.medians.tolist(),
+            "indicated": self.indicated.tolist(),
+            "means": self.means.tolist(),
+            "spreads": self.spreads.tolist(),
+        }
+
     def _table(self, arrays: Arrays) -> NDArray[np.float32]:
         return np.concatenate([arrays[name] for name in self.names], axis=1)
 
@@ -137,6 +147,10 @@ class CategoryFeatures:
         )
         return graph.apply("Flatten", ones, axis=1)
 
+    def describe(self) -> dict[str, Any]:
+        """What makes the same in another language."""
+        return {"name": self.name, "values": self.categories}
+
 
 class TextFeatures:
     """TF-IDF of the words of a text, of length 1, as `TfidfVectorizer` has it; see `text`."""
@@ -165,16 +179,12 @@ class TextFeatures:
         """The same in a graph, or None where there are no features."""
         if self._is_empty:
             return None
-        pool: list[str] = []
-        positions: list[int] = []
-        for word, position in self._vectorizer.vocabulary_.items():
-            forms = spellings(word)
-            pool += forms
-            positions += [int(position)] * len(forms)
+        positions = self._positions()
         tokens = tokens_of(graph, self.name)
         counts = graph.apply(
             "TfIdfVectorizer", tokens, mode="TF", min_gram_length=1, max_gram_length=1,
-            max_skip_count=0, ngram_counts=[0], ngram_indexes=positions, pool_strings=pool,
+            max_skip_count=0, ngram_counts=[0], ngram_indexes=[*positions.values()],
+            pool_strings=[*positions],
         )  # fmt: skip
         idf = graph.constant(float_constant(self._vectorizer.idf_[None]))
         weighted = graph.apply("Mul", counts, idf)
@@ -182,6 +192,21 @@ class TextFeatures:
         # A text without a known word has length 0, and stays all zeros.
         tiny = graph.constant(float_constant(1e-12))
         return graph.apply("Div", weighted, graph.apply("Max", length, tiny))
+
+    def describe(self) -> dict[str, Any]:
+        """What makes the same in another language, of words cut by `TOKEN_PATTERN`."""
+        if self._is_empty:
+            return {"name": self.name, "positions": {}, "idf": []}
+        idf = self._vectorizer.idf_.tolist()
+        return {"name": self.name, "positions": self._positions(), "idf": idf}
+
+    def _positions(self) -> dict[str, int]:
+        """The feature that each spelling of each word counts for."""
+        return {
+            spelling: int(position)
+            for word, position in self._vectorizer.vocabulary_.items()
+            for spelling in spellings(word)
+        }
 
 
 def tokens_of(graph: Graph, column: str) -> str:
@@ -258,6 +283,17 @@ class Features:
         parts = [self._numbers.add_to(graph, scaled)] if self._numbers else []
         parts += [value for part in self._rest if (value := part.add_to(graph)) is not None]
         return graph.concat(parts)
+
+    def describe(self) -> dict[str, Any]:
+        """What makes the same matrix, its numbers scaled, in another language; JSON."""
+        parts = self._rest
+        return {
+            "inputs": [{"name": field.name, "kind": field.kind} for field in self.inputs],
+            "numbers": self._numbers.describe() if self._numbers else None,
+            "categories": [p.describe() for p in parts if isinstance(p, CategoryFeatures)],
+            "texts": [p.describe() for p in parts if isinstance(p, TextFeatures)],
+            "word_pattern": TOKEN_PATTERN,
+        }
 
 
 def width_of(inputs: Sequence[InputField], arrays: Arrays) -> int:
