@@ -27,6 +27,7 @@ lint: $(VENV)/.installed-dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/custom_framework/nearest_centroid.py
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev  ## Bring the code into the project's style

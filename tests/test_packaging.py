@@ -1,5 +1,6 @@
 """What is built from the sources, and that it works where there are no sources."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -63,7 +64,9 @@ def test_the_wheel_names_its_command_and_its_frameworks(wheel: zipfile.ZipFile) 
     (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     text = wheel.read(name).decode()
     assert "[console_scripts]\nmcp-hub = mcp_hub.__main__:main" in text
-    assert "[mcp_hub.frameworks]\nsklearn = mcp_hub.services.training.frameworks" in text
+    (frameworks,) = re.findall(r"\[mcp_hub.frameworks\]\n((?:\w+ = .*\n?)+)", text)
+    names = {line.split(" = ")[0] for line in frameworks.splitlines()}
+    assert names >= {"nodejs", "script", "sklearn"}
 
 
 def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
@@ -72,6 +75,7 @@ def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"README.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml"} <= names
     assert {"tests/conftest.py", "benchmarks/startup.py", "src/mcp_hub/py.typed"} <= names
+    assert "examples/custom_framework/pyproject.toml" in names
     assert not any("__pycache__" in name for name in names)
 
 
