@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, delete, func, insert, select
 
 from mcp_hub.adapters.bus.fan_out import FanOutBus, Listen
+from mcp_hub.adapters.database.combining import CombinedWrites
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import changes
@@ -27,6 +28,7 @@ class DatabaseBus(FanOutBus):
     def __init__(self, database: Database, poll_s: float = 0.2) -> None:
         super().__init__()
         self._database = database
+        self._writes = CombinedWrites(database)
         self._poll_s = poll_s
         self._prune_at = time.monotonic()
 
@@ -39,16 +41,10 @@ class DatabaseBus(FanOutBus):
         prune = time.monotonic() >= self._prune_at
         if prune:
             self._prune_at = time.monotonic() + _PRUNE_EVERY_S
-
-        def record(connection: Connection) -> None:
-            connection.execute(
-                insert(changes).values(topic=topic, origin=self._origin, created_at=now_ms())
-            )
-            if prune:
-                expired = changes.c.created_at < now_ms() - _KEPT_MS
-                connection.execute(delete(changes).where(expired))
-
-        await self._database.write(record, one_statement=not prune)
+            expired = delete(changes).where(changes.c.created_at < now_ms() - _KEPT_MS)
+            await self._writes.run(lambda c: c.execute(expired).close())
+        notice = insert(changes).values(topic=topic, origin=self._origin, created_at=now_ms())
+        await self._writes.run(lambda c: c.execute(notice).close())
 
     async def _connect(self) -> Listen:
         newest = select(func.coalesce(func.max(changes.c.id), 0))

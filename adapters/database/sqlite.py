@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 _READERS = 4
 _WAL_RETRY_S = 0.02
+_LOCK_RETRY_S = (0.001, 0.01)
+"""How often the write lock is tried for in the first second, and after that. SQLite's own waiting
+backs off to a tenth of a second, and so leaves the lock idle while many processes want it."""
 _PRAGMAS = (
     "synchronous = NORMAL",
     "foreign_keys = ON",
@@ -72,8 +75,8 @@ class SqliteDatabase:
     def __init__(self, path: Path, busy_timeout_s: float = 30.0) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
-        self._reading = self._engine("BEGIN", "query_only = ON")
-        self._writing = self._engine("BEGIN IMMEDIATE")
+        self._reading = self._engine(_begin_reading, "query_only = ON")
+        self._writing = self._engine(self._begin_writing, "busy_timeout = 0")
         self._readers = anyio.CapacityLimiter(_READERS)
         # SQLite has one writer at a time; queueing here is fair, its own busy wait is not.
         self._writer = anyio.CapacityLimiter(1)
@@ -117,7 +120,7 @@ class SqliteDatabase:
         with suppress(sqlite3.Error), closing(self._connect(())) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _engine(self, begin: str, *pragmas: str) -> Engine:
+    def _engine(self, begin: Callable[[Connection], None], *pragmas: str) -> Engine:
         engine = create_engine(
             URL.create("sqlite", database=str(self._path)),
             creator=partial(self._connect, pragmas),
@@ -126,8 +129,21 @@ class SqliteDatabase:
             max_overflow=-1,
             pool_use_lifo=True,
         )
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        event.listen(engine, "begin", begin)
         return engine
+
+    def _begin_writing(self, connection: Connection) -> None:
+        """Begin with the write lock, as soon as no other process has it."""
+        began = time.monotonic()
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except DBAPIError as error:
+            driver = connection.connection.dbapi_connection
+            while not _took_lock(driver, error):
+                waited = time.monotonic() - began
+                if waited >= self._busy_timeout_s:
+                    raise
+                time.sleep(_LOCK_RETRY_S[waited >= 1])
 
     def _connect(self, pragmas: tuple[str, ...]) -> sqlite3.Connection:
         try:
@@ -180,6 +196,23 @@ class SqliteDatabase:
             raise Unavailable(
                 f"The database {self._path} is unavailable: {error.orig}.", hint
             ) from error
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _took_lock(driver: Any, error: DBAPIError) -> bool:
+    """Whether the write lock was there at this further try; raises `error` if trying is no use."""
+    if _code(error.orig) != sqlite3.SQLITE_BUSY:
+        raise error
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as again:
+        if _code(again) != sqlite3.SQLITE_BUSY:
+            raise error from again
+        return False
+    return True
 
 
 def _code(error: BaseException | None) -> int:

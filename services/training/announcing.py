@@ -37,6 +37,8 @@ async def enqueue_ready(database: Database, queue: Queue) -> None:
             )
         ids = [job.id for job in ready]
         await database.write(partial(jobs.mark_enqueued, job_ids=ids), one_statement=True)
+        if len(ready) < jobs.READY_AT_ONCE:
+            return
 
 
 def _description(job: Job) -> dict[str, Any]:

@@ -25,7 +25,7 @@ MAX_LOSSES = 5
 and fails."""
 
 _MAX_BACK_OFF_S = 60.0
-_READY_AT_ONCE = 500
+READY_AT_ONCE = 500
 
 
 def back_off_s(failures: int) -> float:
@@ -238,7 +238,7 @@ def lose(connection: Connection, job: Job) -> JobStatus:
     return end_attempt(connection, job, status, error=error, values={"losses": losses}) or status
 
 
-def take_unannounced(connection: Connection, limit: int = _READY_AT_ONCE) -> list[Job]:
+def take_unannounced(connection: Connection, limit: int = READY_AT_ONCE) -> list[Job]:
     """The queued jobs that wait for nothing but their time and have no message in the queue yet.
 
     Each with `delay_ms`: how long it is until its time.
