@@ -246,10 +246,10 @@ def figures(times: Sequence[float]) -> dict[str, float]:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    jobs_per_s = _over(result["states"]) / result["seconds"]
+    ended = _over(result["states"])
     print(
         f"{result['jobs']} jobs submitted in {result['submitted_s']:.0f} s by {CLIENTS} clients; "
-        f"{_over(result['states'])} ended in {result['seconds']:.0f} s ({jobs_per_s:.1f} a second): "
+        f"{ended} ended in {result['seconds']:.0f} s ({ended / result['seconds']:.1f} a second): "
         f"{result['states']}"
     )
     print(f"  started out of order  {result['out_of_order']} of {result['started']}")

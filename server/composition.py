@@ -30,6 +30,7 @@ from mcp_hub.services.telemetry.own.facts import Facts, facts_of
 from mcp_hub.services.telemetry.own.own import OwnTelemetry
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.frameworks.base import Place
+from mcp_hub.services.training.schedules import ScheduleService
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submitting import QueueLimits
 from mcp_hub.services.training.worker import Worker, WorkerOptions
@@ -55,11 +56,11 @@ async def open_hub(
         database, blobs, bus = adapters.database, adapters.blobs, adapters.bus
         data = _data_service(settings, adapters)
         senders = choose_senders(settings, own, lambda: facts_of(hub))
+        training = _training_service(settings, adapters, data, own, autostart=True, scripts=local)
         hub = Hub(
             data=data,
-            training=_training_service(
-                settings, adapters, data, own, autostart=True, scripts=local
-            ),
+            training=training,
+            schedules=ScheduleService(database, training, _queue_limits(settings)),
             registry=RegistryService(database, blobs, bus, roots=settings.roots, own=own),
             inference=InferenceService(
                 database,
@@ -107,6 +108,11 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
 
         for sender in choose_senders(settings, own, facts, WORKER_SERVICE).values():
             await stack.enter_async_context(sender.sending())
+        adopting, scheduling = (
+            _training_service(settings, adapters, data, own, autostart=False, scripts=scripts)
+            # What is scheduled was allowed by the hub that took it; what others queue was not.
+            for scripts in (False, True)
+        )
         yield Worker(
             WorkerOptions(
                 concurrency=training.concurrency,
@@ -127,9 +133,8 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             blobs=adapters.blobs,
             queue=adapters.queue,
             bus=adapters.bus,
-            training=_training_service(
-                settings, adapters, data, own, autostart=False, scripts=False
-            ),
+            training=adopting,
+            schedules=ScheduleService(adapters.database, scheduling, _queue_limits(settings)),
             own=own,
         )
 
@@ -163,11 +168,7 @@ def _training_service(
         data,
         default_timeout_s=settings.training.default_timeout_s,
         ensure_worker=WorkerStarter(settings, adapters.database, enabled=enabled),
-        limits=QueueLimits(
-            settings.training.max_queued,
-            settings.training.max_queued_per_submitter,
-            settings.training.framework_concurrency,
-        ),
+        limits=_queue_limits(settings),
         own=own,
         place=_place(settings, scripts=scripts),
     )
@@ -181,6 +182,13 @@ def _place(settings: Settings, *, scripts: bool) -> Place:
         cache=settings.cache_dir,
         node=settings.training.node,
         scripts=scripts if told is None else told,
+    )
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    training = settings.training
+    return QueueLimits(
+        training.max_queued, training.max_queued_per_submitter, training.framework_concurrency
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mcp_hub.services.registry.service import RegistryService
     from mcp_hub.services.tasks.service import TaskService
     from mcp_hub.services.telemetry.service import TelemetryService
+    from mcp_hub.services.training.schedules import ScheduleService
     from mcp_hub.services.training.service import TrainingService
 
 
@@ -23,6 +24,7 @@ class Hub:
 
     data: "DataService"
     training: "TrainingService"
+    schedules: "ScheduleService"
     registry: "RegistryService"
     inference: "InferenceService"
     telemetry: "TelemetryService"

@@ -1,6 +1,6 @@
 """Training jobs: submit, follow, inspect, cancel."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context
 from pydantic import Field
@@ -14,6 +14,7 @@ from mcp_hub.services.training.views import (
     JobStatus,
     JobSummary,
     JobView,
+    ScheduleView,
     Submitted,
 )
 from mcp_hub.services.views import Name, Page
@@ -177,6 +178,56 @@ class TrainingTools(Toolset):
         """Jobs side by side: status, model, metrics, and the settings in which they differ."""
         hub = await self.hub()
         return await hub.training.compare(job_ids)
+
+    @tool(title="Schedule training jobs", destructive=True)
+    async def training_schedule(
+        self,
+        ctx: Context[Any],
+        action: Literal["list", "create", "pause", "resume", "delete"] = "list",
+        schedule_id: Annotated[
+            str | None, Field(description="Which to list alone, pause, resume or delete")
+        ] = None,
+        cron: Annotated[
+            str | None, Field(description="When: five fields, such as '0 3 * * 1-5'")
+        ] = None,
+        every_s: Annotated[float | None, Field(description="Or every so many seconds")] = None,
+        timezone: Annotated[str, Field(description="Of cron, e.g. Europe/Berlin")] = "UTC",
+        job: Annotated[
+            dict[str, Any] | None, Field(description="What to submit: training_submit's arguments")
+        ] = None,
+        limit: Annotated[int, Field(description="Schedules a page, 1 to 200", ge=1, le=200)] = 20,
+        cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
+    ) -> Page[ScheduleView]:
+        """Submit a job again and again, or see and change what is so scheduled.
+
+        create takes job and cron or every_s. A time at which the job before still runs is skipped;
+        times missed while nothing ran are made up for once. Jobs stay when a schedule is deleted.
+        """
+        from mcp_hub.adapters.errors import InvalidArgument
+
+        schedules = (await self.hub()).schedules
+        if action == "list" and schedule_id is None:
+            return await schedules.list(limit=limit, cursor=cursor)
+        if action == "create":
+            if job is None:
+                raise InvalidArgument(
+                    "create needs job: what to submit.", "Give the arguments of training_submit."
+                )
+            created = await schedules.create(
+                job, cron=cron, every_s=every_s, timezone=timezone, created_by=caller(ctx)
+            )
+            return Page(items=[created], next_cursor=None)
+        if schedule_id is None:
+            raise InvalidArgument(
+                f"{action} needs a schedule_id.", "See training_schedule(action='list')."
+            )
+        act = {
+            "list": schedules.get,
+            "pause": schedules.pause,
+            "resume": schedules.resume,
+            "delete": schedules.delete,
+        }[action]
+        return Page(items=[await act(schedule_id)], next_cursor=None)
 
     @tool(title="List training frameworks", read_only=True)
     async def training_frameworks(self) -> Frameworks:

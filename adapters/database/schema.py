@@ -122,6 +122,7 @@ jobs = Table(
     # What has no message in the queue is looked for at every turn, and is next to nothing.
     Index(
         "ix_jobs_unannounced",
+        "status",
         "created_at",
         "id",
         sqlite_where=text("status = 'queued' AND enqueued = 0"),

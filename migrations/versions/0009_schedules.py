@@ -51,7 +51,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_unannounced",
         "jobs",
-        ["created_at", "id"],
+        ["status", "created_at", "id"],
         sqlite_where=_UNANNOUNCED_SQLITE,
         postgresql_where=_UNANNOUNCED_POSTGRESQL,
     )

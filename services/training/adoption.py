@@ -4,44 +4,24 @@ Such a message means: see to this job, and answer when it has ended. It is answe
 worker gets it last; who ran the job, under which message, does not matter.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Connection, select
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import jobs as table
-from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable, names_hint
+from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable
 from mcp_hub.adapters.queue.port import Claim, SharedQueue
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.jobs import Job
+from mcp_hub.services.training.orders import submission_of
 from mcp_hub.services.training.reports import model_reference
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.submission import Submission
-from mcp_hub.services.views import Name
 
 SUBMITTED_BY = "bullmq"
 _LOOK_AGAIN_MOST_S = 10.0
-
-
-class _Order(BaseModel):
-    """What another program's message holds: the arguments of training_submit."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Name
-    type: str
-    dataset: str
-    target: str | None = None
-    framework: str = "sklearn"
-    config: dict[str, Any] | None = None
-    priority: int = 0
-    timeout_s: float | None = None
-    max_retries: int = 0
-    depends_on: list[str] | None = None
-    idempotency_key: str | None = None
 
 
 class Adoption:
@@ -117,24 +97,7 @@ def _submission(claim: Claim) -> Submission:
         raise InvalidArgument(
             "The job's data are no object.", "Give the arguments of training_submit."
         )
-    try:
-        order = _Order.model_validate(claim.payload)
-    except ValidationError as error:
-        raise _explained(error, claim.payload) from None
-    fields = order.model_dump(exclude_none=True)
-    fields.setdefault("idempotency_key", f"bullmq:{claim.message_id}")
-    return Submission(**fields)
-
-
-def _explained(error: ValidationError, payload: Mapping[str, Any]) -> InvalidArgument:
-    fault = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in fault["loc"])
-    known = sorted(_Order.model_fields)
-    if fault["type"] == "extra_forbidden":
-        return InvalidArgument(
-            f"training_submit has no parameter {name!r}.", names_hint(name, known, "parameters")
-        )
-    if fault["type"] == "missing":
-        return InvalidArgument(f"The job's data lack {name!r}.", f"Given: {', '.join(payload)}.")
-    shown = str(fault["input"])[:80]
-    return InvalidArgument(f"{name} is {shown!r}: {fault['msg']}.")
+    submission = submission_of(claim.payload)
+    if submission.idempotency_key is not None:
+        return submission
+    return replace(submission, idempotency_key=f"bullmq:{claim.message_id}")

@@ -32,6 +32,7 @@ from mcp_hub.services.training.frameworks.base import NOWHERE, Place
 from mcp_hub.services.training.frameworks.registry import describe_frameworks, load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.reasons import reason_to_wait
+from mcp_hub.services.training.schedule_rows import is_work_left
 from mcp_hub.services.training.states import STATUSES, TERMINAL, UNFINISHED
 from mcp_hub.services.training.submission import Submission, check_submission, seconds_until
 from mcp_hub.services.training.submitting import QueueLimits, add_job
@@ -95,10 +96,14 @@ class TrainingService:
         """
         job, added = await self.record(submission, submitted_by=submitted_by)
         if added:
-            self._own.event("job.submitted", described(job))
-            await self._announce(job.id)
+            await self.announce(job)
         note = None if added else "This idempotency key was used before: this is that job."
         return Submitted(job_id=job.id, status=job.status, note=note)
+
+    async def announce(self, job: Job) -> None:
+        """Tell the queue and everyone who listens of a new job."""
+        self._own.event("job.submitted", described(job))
+        await self._announce(job.id)
 
     async def record(self, submission: Submission, *, submitted_by: str) -> tuple[Job, bool]:
         """Write a job down, without a message for it, and whether it is new. Raises as `submit`."""
@@ -219,9 +224,8 @@ class TrainingService:
         return await self._queue.depth()
 
     async def resume(self) -> None:
-        """Have a worker take what an earlier hub left queued."""
-        counts = await self._database.read(jobs.count_by_status)
-        if any(counts.get(status) for status in UNFINISHED):
+        """Have a worker take what an earlier hub left queued, and see to the schedules."""
+        if await self._database.read(is_work_left):
             await self._ensure_worker()
 
     def end_waits(self) -> None:

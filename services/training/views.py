@@ -65,6 +65,20 @@ class JobSummary(View):
     created_at: str
 
 
+class ScheduleView(View):
+    """A job that is submitted again and again."""
+
+    schedule_id: str
+    when: str
+    paused: bool
+    next_at: str | None
+    job: dict[str, Any] = Field(description="Arguments of training_submit")
+    fired: int
+    skipped: int = Field(description="Times left out because the job before still ran")
+    last_job_id: str | None
+    error: Error | None = Field(description="Why the last time gave no job")
+
+
 class LogLine(View):
     attempt: int
     stream: Literal["stdout", "stderr", "hub"]

@@ -39,11 +39,16 @@ from mcp_hub.services.training.execution import Execution, Limits, Outcome, remo
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.liveness import bury, this_host
+from mcp_hub.services.training.schedule_rows import is_work_left
+from mcp_hub.services.training.schedules import ScheduleService
 from mcp_hub.services.training.service import TrainingService
-from mcp_hub.services.training.states import TERMINAL, UNFINISHED
+from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.views import JobStatus
 
 logger = logging.getLogger(__name__)
+
+_SCHEDULES_S = 1.0
+"""How often the schedules are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,11 @@ class Worker:
         queue: Queue,
         bus: Bus,
         training: TrainingService | None = None,
+        schedules: ScheduleService | None = None,
         own: OwnTelemetry = SILENT,
     ) -> None:
         self._own = own
+        self._schedules = schedules
         self.id = new_id("worker")
         self._options = options
         self._limits = limits
@@ -126,6 +133,8 @@ class Worker:
             background.start_soon(self._keep_leases)
             background.start_soon(self._supervise)
             background.start_soon(self._listen)
+            if self._schedules is not None:
+                background.start_soon(self._follow_schedules, self._schedules)
             if self._delegation is not None:
                 background.start_soon(self._delegation.follow)
             async with anyio.create_task_group() as attempts:
@@ -323,8 +332,16 @@ class Worker:
         return False
 
     async def _is_work_left(self) -> bool:
-        counts = await self._database.read(jobs.count_by_status, one_statement=True)
-        return any(counts.get(status) for status in UNFINISHED)
+        return await self._database.read(is_work_left, one_statement=True)
+
+    async def _follow_schedules(self, schedules: ScheduleService) -> None:
+        """Submit the jobs of schedules when their time has come."""
+        while True:
+            try:
+                await schedules.fire_due()
+            except Unavailable as error:
+                logger.warning("Schedules cannot be looked at: %s", error)
+            await anyio.sleep(_SCHEDULES_S)
 
     async def _keep_leases(self) -> None:
         """Renew the leases of what runs here, and see to what is cancelled or taken away."""

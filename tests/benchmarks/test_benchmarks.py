@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,36 @@ def test_calls_in_containers_are_timed_beside_a_bare_server(
     assert result["warm"]["hub_ms"] > result["warm"]["bare_ms"] > 0
     assert result["first"]["cold"] > result["first"]["pool"] > 0
     assert result["first"]["docker run"] > result["first"]["bare"] > 0
+
+
+@pytest.mark.parametrize("servers", [(), ("--servers",)], ids=["SQLite", "PostgreSQL and Redis"])
+def test_a_long_queue_keeps_its_order_under_load(servers: tuple[str, ...]) -> None:
+    result = json.loads(run("jobs.py", "--jobs", "160", *servers, "--json"))
+    assert result["states"] == {"succeeded": 160}
+    assert (result["started"], result["out_of_order"]) == (160, 0)
+    assert result["training_submit"]["calls"] == 160
+    for tool in ("training_status", "training_list"):
+        assert result[tool]["p95_ms"] >= result[tool]["p50_ms"] > 0
+    assert result["worker_mb"]["last"] < result["worker_mb"]["first"] + 50
+
+
+def test_a_job_that_starts_before_another_that_is_ahead_is_counted() -> None:
+    """What tells that the order held would tell if it did not."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        spec = spec_from_file_location("jobs_benchmark", BENCHMARKS / "jobs.py")
+        assert spec is not None
+        assert spec.loader is not None
+        benchmark = module_from_spec(spec)
+        spec.loader.exec_module(benchmark)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    low, high = benchmark.Start(0, 30, 0), benchmark.Start(1, 40, 5)
+    aged = benchmark.Start(-400, 50, 0)
+    assert benchmark.out_of_order([low._replace(started=50), high]) == 0
+    assert benchmark.out_of_order([low, high]) == 1
+    assert benchmark.out_of_order([high, aged]) == 1
+    assert benchmark.out_of_order([high._replace(started=float("inf")), low]) == 1
 
 
 def test_for_a_person() -> None:

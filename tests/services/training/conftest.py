@@ -16,9 +16,11 @@ from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.frameworks.base import NOWHERE, Place
+from mcp_hub.services.training.schedules import ScheduleService
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.submission import Submission
+from mcp_hub.services.training.submitting import QueueLimits
 from mcp_hub.services.training.views import JobView
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
@@ -45,11 +47,17 @@ def place() -> Place:
 
 
 @pytest.fixture
+def queue_limits() -> QueueLimits:
+    return QueueLimits()
+
+
+@pytest.fixture
 async def training(
     database: SqliteDatabase,
     queue: DatabaseQueue,
     bus: DatabaseBus,
     blobs: FileBlobStore,
+    queue_limits: QueueLimits,
     tmp_path: Path,
     place: Place,
 ) -> TrainingService:
@@ -67,7 +75,15 @@ async def training(
         default_timeout_s=60,
         ensure_worker=no_worker,
         place=place,
+        limits=queue_limits,
     )
+
+
+@pytest.fixture
+def schedules(
+    database: SqliteDatabase, training: TrainingService, queue_limits: QueueLimits
+) -> ScheduleService:
+    return ScheduleService(database, training, queue_limits)
 
 
 @pytest.fixture
@@ -77,6 +93,7 @@ def worker(
     bus: DatabaseBus,
     blobs: FileBlobStore,
     training: TrainingService,
+    schedules: ScheduleService,
     tmp_path: Path,
     place: Place,
 ) -> WorkerFactory:
@@ -89,6 +106,7 @@ def worker(
         worker = Worker(
             options, replace(limits, place=place), tmp_path / "jobs",
             database=database, blobs=blobs, queue=queue, bus=bus, training=training,
+            schedules=schedules,
         )  # fmt: skip
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
