@@ -18,6 +18,7 @@ _CI = (
     "--fetch-retries=1", "--fetch-timeout=60000",
 )  # fmt: skip
 _PARTIAL = "partial-"
+_NOISE = ("A complete log", "code ", "syscall ", "errno ")
 
 
 def installed(node: Node, cache: Path, log: Callable[[str], None]) -> Path:
@@ -83,5 +84,5 @@ def _reason(told: str) -> str:
     marks = ("npm error ", "npm ERR! ")
     lines = [line for line in told.splitlines() if line.startswith(marks)]
     said = [line.split(" ", 2)[2].strip() for line in lines] or told.splitlines()
-    kept = [line for line in said if line and not line.startswith(("A complete log", "code "))]
+    kept = [line for line in said if line and not line.startswith(_NOISE)]
     return " ".join(kept[:2])[:400] or "it says nothing."
