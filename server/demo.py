@@ -27,6 +27,7 @@ MODEL = "biopsy-classifier"
 _SHOWN_CHARACTERS = 480
 _STATE = "state"
 _WORKER_IDLE_S = 1
+_NETWORKS = ("pytorch", "nodejs")
 _CLIENT = Implementation(name="mcp-hub demo", version=version("mcp-hub"))
 
 
@@ -59,6 +60,7 @@ async def _act(
     async with Client(server, client_info=_CLIENT) as client:
         agent = _Agent(client, out)
         await _main_job(agent, rows)
+        await _other_frameworks(agent)
     out.print(f"\nAll as promised: {agent.calls} calls in {_since(began)}.", style="bold green")
 
 
@@ -80,9 +82,7 @@ async def _main_job(agent: "_Agent", rows: Sequence[Mapping[str, Any]]) -> None:
         dataset="biopsies",
         target="diagnosis",
     )
-    job = submitted
-    while job["status"] in ("queued", "running"):
-        job = await agent.call("training_status", job_id=submitted["job_id"], wait_s=50)
+    job = await _followed(agent, submitted)
     expect(job["status"] == "succeeded", f"the job succeeds, not {job['status']}: {job['error']}")
     expect(agent.notices > 0, "progress is notified while the job runs")
 
@@ -112,6 +112,42 @@ async def _main_job(agent: "_Agent", rows: Sequence[Mapping[str, Any]]) -> None:
     lineage = await agent.call("model_lineage", model=f"{MODEL}@champion")
     decisions = [promotion["promoted"] for promotion in lineage["promotions"]]
     expect(sorted(decisions) == [False, True], "both decisions are kept")
+
+
+async def _other_frameworks(agent: "_Agent") -> None:
+    agent.say("It trains networks too, by the frameworks that are installed")
+    listed = await agent.call("training_frameworks")
+    for framework in listed["items"]:
+        name = framework["name"]
+        if name not in _NETWORKS:
+            continue
+        if not framework["available"]:
+            agent.note(f"{name} is left out. {framework['missing']}")
+            continue
+        submitted = await agent.call(
+            "training_submit",
+            name=f"{MODEL}-{name}",
+            type="classification",
+            framework=name,
+            dataset="biopsies",
+            target="diagnosis",
+            config={"epochs": 20},
+        )
+        job = await _followed(agent, submitted)
+        if job["status"] == "failed" and job["error"]["code"] == "unavailable":
+            # Such as a first job of nodejs without a network to install TensorFlow.js from.
+            agent.note(f"{name} is left out. {job['error']['message']} {job['error']['hint']}")
+            continue
+        expect(job["status"] == "succeeded", f"{name} succeeds: {job['error']}")
+        expect(job["metrics"]["accuracy"] > 0.85, f"{name} tells most biopsies right")
+
+
+async def _followed(agent: "_Agent", job: dict[str, Any]) -> dict[str, Any]:
+    """The job when it has ended."""
+    job_id = job["job_id"]
+    while job["status"] in ("queued", "running"):
+        job = await agent.call("training_status", job_id=job_id, wait_s=50)
+    return job
 
 
 async def _promote(agent: "_Agent", gates: Mapping[str, Any], *, promoted: bool) -> None:
@@ -156,6 +192,9 @@ class _Agent:
     def say(self, text: str) -> None:
         self._step += 1
         self._out.print(f"\n{self._step}. {text}", style="bold")
+
+    def note(self, text: str) -> None:
+        self._out.print(f"  {text}", style="yellow", soft_wrap=True, highlight=False, markup=False)
 
     async def list_tools(self) -> None:
         began = time.perf_counter()

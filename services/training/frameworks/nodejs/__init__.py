@@ -17,13 +17,13 @@ from mcp_hub.services.training.frameworks.base import (
     TrainingTask,
 )
 from mcp_hub.services.training.frameworks.nodejs.finding import find_node
-from mcp_hub.services.training.frameworks.sklearn import InputKind
+from mcp_hub.services.training.frameworks.sklearn import SklearnFramework, TableConfig
 from mcp_hub.services.training.run import Run
 
 Units = Annotated[int, Field(ge=1, le=4096)]
 
 
-class NodejsConfig(FrameworkConfig):
+class NodejsConfig(TableConfig):
     """How to train. Every key has a default that suits most tables."""
 
     layers: list[Units] = Field(
@@ -43,14 +43,6 @@ class NodejsConfig(FrameworkConfig):
     validation_size: float = Field(
         default=0.15, ge=0, lt=1, description="The share of rows that decides when to stop"
     )
-    test_size: float = Field(
-        default=0.2, gt=0, lt=1, description="The share of rows held out for the evaluation"
-    )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Fixes the split and the network")
-    columns: dict[str, InputKind] = Field(
-        default={}, description="The kind of a column, where the inferred one is wrong"
-    )
-    drop: list[str] = Field(default=[], description="Columns that the model must not use")
     max_text_features: int = Field(
         default=1_000, ge=1, le=20_000, description="Most words kept of each text column"
     )
@@ -66,7 +58,7 @@ class NodejsFramework:
     )
     types: ClassVar[tuple[str, ...]] = ("classification", "regression")
     Config: ClassVar[type[FrameworkConfig]] = NodejsConfig
-    preload: ClassVar[tuple[str, ...]] = (f"{__name__}.training",)
+    preload: ClassVar[tuple[str, ...]] = SklearnFramework.preload
 
     def __init__(self, place: Place = NOWHERE) -> None:
         self._place = place

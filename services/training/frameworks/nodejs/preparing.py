@@ -6,24 +6,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, names_hint
-from mcp_hub.services.data.reading import read_frame
+from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.nodejs import NodejsConfig
-from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
-from mcp_hub.services.training.frameworks.sklearn.columns import (
-    choose_columns,
-    encode,
-    plain_values,
-)
-from mcp_hub.services.training.frameworks.sklearn.features import Features, width_of
+from mcp_hub.services.training.frameworks.sklearn import TableConfig
+from mcp_hub.services.training.frameworks.sklearn.features import Features
 from mcp_hub.services.training.frameworks.sklearn.fitting import Data, Rows, split_rows
-from mcp_hub.services.training.frameworks.sklearn.targets import Target, read_target
+from mcp_hub.services.training.frameworks.sklearn.table import read_table_and_rows
+from mcp_hub.services.training.frameworks.sklearn.targets import Target
 from mcp_hub.services.training.run import Run
 
 _MOST_CELLS = 200_000_000
 _FEWEST_ASIDE = 8
-_SHARED = {"test_size", "seed", "columns", "drop", "max_text_features"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +54,8 @@ def prepare(task: TrainingTask, config: NodejsConfig, run: Run) -> Prepared:
         InvalidArgument: the data or the config cannot give a model.
         LimitExceeded: the matrix would not fit.
     """
-    shared = SklearnConfig.model_validate(config.model_dump(include=_SHARED))
-    data, plain = _read(task, shared, run)
-    train_rows, test_rows = split_rows(data.target, shared)
+    data, plain = read_table_and_rows(task, config, run)
+    train_rows, test_rows = split_rows(data.target, config)
     learned, held_out = data.part(train_rows), data.part(test_rows)
     features = Features(data.inputs, config.max_text_features)
     encoded = features.fit(learned.arrays)
@@ -92,37 +85,12 @@ def prepare(task: TrainingTask, config: NodejsConfig, run: Run) -> Prepared:
     )
 
 
-def _read(task: TrainingTask, config: SklearnConfig, run: Run) -> tuple[Data, pl.DataFrame]:
-    """The rows that have a target, encoded and as JSON has them."""
-    name = task.target or ""
-    frame = read_frame(task.dataset_file, task.dataset_format, task.dataset_options)
-    if name not in frame.columns:
-        raise InvalidArgument(
-            f"The target {name!r} is no column of {task.dataset}.",
-            names_hint(name, frame.columns, "columns"),
-        )
-    known = frame.filter(pl.col(name).is_not_null())
-    if lost := frame.height - known.height:
-        run.log(f"{lost} rows without a value of {name!r} are left out.")
-    target = read_target(known[name], task.type)
-    columns = choose_columns(known, name, config)
-    plain, unusable = plain_values(known, columns)
-    run.param("columns", {"used": columns.kinds, "dropped": columns.dropped})
-    for column, reason in columns.dropped.items():
-        run.log(f"Column {column!r} is not used: {reason}.")
-    for column, count in unusable.items():
-        run.log(f"{count} unusable values of {column!r} count as missing.")
-    inputs = columns.inputs()
-    arrays = encode(plain, inputs)
-    return Data(inputs, arrays, target, width_of(inputs, arrays)), plain
-
-
 def _set_aside(target: Target, config: NodejsConfig) -> tuple[Rows, Rows]:
     """Positions of the rows to fit on and of those that decide when to stop: none if too few."""
     every, none = np.arange(len(target.values)), np.arange(0)
     if round(config.validation_size * len(every)) < _FEWEST_ASIDE:
         return every, none
-    split = SklearnConfig(test_size=config.validation_size, seed=config.seed)
+    split = TableConfig(test_size=config.validation_size, seed=config.seed)
     try:
         return split_rows(target, split)
     except InvalidArgument:

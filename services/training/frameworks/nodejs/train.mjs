@@ -89,8 +89,8 @@ async function fit(network) {
           network.stopTraining = true
           return
         }
-        report({ type: 'metric', key: 'loss', value: logs.loss, step: epoch })
-        if (aside) report({ type: 'metric', key: 'val_loss', value: loss, step: epoch })
+        report({ type: 'metric', key: 'train_loss', value: logs.loss, step: epoch })
+        if (aside) report({ type: 'metric', key: 'validation_loss', value: loss, step: epoch })
         report({ type: 'progress', done: epoch + 1, total: spec.epochs + spec.later_steps })
         if (loss < best.loss) {
           tf.dispose(best.weights)

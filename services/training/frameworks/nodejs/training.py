@@ -19,13 +19,8 @@ from mcp_hub.services.training.frameworks.nodejs.finding import Node, find_node
 from mcp_hub.services.training.frameworks.nodejs.installing import installed
 from mcp_hub.services.training.frameworks.nodejs.preparing import Prepared, prepare
 from mcp_hub.services.training.frameworks.sklearn.export import check_agreement
-from mcp_hub.services.training.frameworks.sklearn.reports import (
-    Predicted,
-    confusion_lines,
-    confusion_matrix,
-    evaluate,
-    residual_summary,
-)
+from mcp_hub.services.training.frameworks.sklearn.reports import Predicted
+from mcp_hub.services.training.frameworks.sklearn.table import report_scores, warnings_in_log
 from mcp_hub.services.training.run import Run
 
 _HERE = Path(__file__).parent
@@ -52,7 +47,7 @@ def train(task: TrainingTask, run: Run, place: Place) -> None:
         raise Unavailable("This hub has no folder to install TensorFlow.js into.", "Set cache_dir.")
     packages = installed(node, place.cache, run.log)
     config = NodejsConfig.model_validate(dict(task.config))
-    with threadpool_limits(limits=1, user_api="blas"):
+    with warnings_in_log(run), threadpool_limits(limits=1, user_api="blas"):
         prepared = prepare(task, config, run)
         _report(prepared, config, run)
         folder = task.folder / "nodejs"
@@ -61,7 +56,7 @@ def train(task: TrainingTask, run: Run, place: Place) -> None:
         fitted = _fit(node, packages, folder)
         _report_fitted(fitted, node, config, run)
         predicted = _predicted(folder, prepared)
-        _evaluate(task.folder, prepared, predicted, run)
+        report_scores(task, run, prepared.held_out, predicted)
         run.progress(config.epochs + 1, config.epochs + _LATER_STEPS)
         _export(folder, task.folder / _MODEL, prepared, predicted, config, run)
         run.progress(config.epochs + _LATER_STEPS, config.epochs + _LATER_STEPS)
@@ -151,26 +146,6 @@ def _predicted(folder: Path, prepared: Prepared) -> Predicted:
         return Predicted(values)
     probabilities = values.reshape(-1, classes)
     return Predicted(probabilities.argmax(axis=1), probabilities)
-
-
-def _evaluate(folder: Path, prepared: Prepared, predicted: Predicted, run: Run) -> None:
-    target = prepared.held_out.target
-    scores = evaluate(target.values, predicted)
-    for metric, score in scores.items():
-        run.metric(metric, score)
-    shown = ", ".join(f"{metric} {score:.4f}" for metric, score in scores.items())
-    run.log(f"On {len(target.values)} held-out rows: {shown}")
-    if target.classes:
-        name, content = (
-            "confusion_matrix.json",
-            confusion_matrix(target.values, predicted.values, target.classes),
-        )
-        for line in confusion_lines(content):
-            run.log(line)
-    else:
-        name, content = "residuals.json", residual_summary(target.values, predicted.values)
-    (folder / name).write_text(json.dumps(content), encoding="utf-8")
-    run.artifact(folder / name)
 
 
 def _export(

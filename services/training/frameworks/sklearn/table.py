@@ -38,7 +38,15 @@ _NAMES_TOLD = 100
 
 
 def read_table(task: TrainingTask, config: TableConfig, run: Run) -> Data:
-    """The rows that have a target, encoded; what became of each column is reported.
+    """The rows that have a target, encoded. Reports and raises as `read_table_and_rows`."""
+    return read_table_and_rows(task, config, run)[0]
+
+
+def read_table_and_rows(
+    task: TrainingTask, config: TableConfig, run: Run
+) -> tuple[Data, pl.DataFrame]:
+    """The rows that have a target, encoded, and as JSON has them; reports what became of each
+    column.
 
     Raises:
         InvalidArgument: a model cannot be learned from them, or `config` does not fit them.
@@ -63,7 +71,7 @@ def read_table(task: TrainingTask, config: TableConfig, run: Run) -> Data:
     _report_columns(run, columns, plain, unusable)
     inputs = columns.inputs()
     arrays = encode(plain, inputs)
-    return Data(inputs, arrays, target, width_of(inputs, arrays))
+    return Data(inputs, arrays, target, width_of(inputs, arrays)), plain
 
 
 def report_scores(task: TrainingTask, run: Run, held_out: Data, predicted: Predicted) -> None:

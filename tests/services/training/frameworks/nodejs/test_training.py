@@ -76,10 +76,10 @@ def test_classes_of_real_data_are_learned(train: Train, penguins: pl.DataFrame) 
     assert trained.metrics["accuracy"] > 0.93
     assert trained.params["rows_held_out"] == 69
     assert trained.params["agreement"]["difference"] < 1e-5
-    losses = trained.series("loss")
+    losses = trained.series("train_loss")
     assert [step for step, _ in losses] == list(range(trained.params["epochs"]["run"]))
     assert losses[-1][1] < losses[0][1] / 3
-    assert len(trained.series("val_loss")) == len(losses)
+    assert len(trained.series("validation_loss")) == len(losses)
     done = [event["done"] for event in trained.of("progress")]
     assert done == sorted(done)
     assert done[-1] == trained.of("progress")[-1]["total"] == 42
@@ -96,9 +96,9 @@ def test_numbers_are_learned_and_the_same_seed_gives_the_same(
         train(penguins, "body_mass_g", "regression", epochs=60, seed=seed) for seed in (3, 3, 4)
     )
     assert trained.metrics["r2"] > 0.7
-    assert trained.series("loss") == again.series("loss")
+    assert trained.series("train_loss") == again.series("train_loss")
     assert trained.metrics == again.metrics
-    assert trained.series("loss") != other.series("loss")
+    assert trained.series("train_loss") != other.series("train_loss")
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "elu"])
@@ -145,7 +145,7 @@ def test_it_stops_when_the_loss_falls_no_more(train: Train, penguins: pl.DataFra
     run, best = trained.params["epochs"]["run"], trained.params["epochs"]["best"]
     assert run < 500
     assert run - 1 - best == 2
-    watched = dict(trained.series("val_loss"))
+    watched = dict(trained.series("validation_loss"))
     assert watched[best] == min(watched.values())
 
 
@@ -153,7 +153,7 @@ def test_few_rows_are_all_learned_from(train: Train) -> None:
     frame = pl.DataFrame({"x": [float(n) for n in range(20)], "y": ["a"] * 10 + ["b"] * 10})
     trained = train(frame, "y", "classification", epochs=3)
     assert trained.params["rows_validated"] == 0
-    assert not trained.series("val_loss")
+    assert not trained.series("validation_loss")
 
 
 def test_a_network_that_diverges_says_so(train: Train, mixed: pl.DataFrame) -> None:
