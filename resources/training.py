@@ -75,8 +75,9 @@ class TrainingResources(ResourceSet):
             say(
                 f"Above are the training job {job_id} and the end of its log. Say in a few "
                 "sentences what happened and why, quoting the lines that show it. If it failed, "
-                "name the change that would make it succeed (data, target, config, time or "
-                "memory). If it succeeded, judge its metrics against a trivial model's. Use "
-                "training_metrics, training_logs and dataset_profile where you need more."
+                "cause and hint are the hub's guess: check it against the log, then name the "
+                "change that would make it succeed (data, target, config, timeout_s, limits). If "
+                "it succeeded, judge its metrics against a trivial model's. Use training_metrics, "
+                "training_logs and dataset_profile where you need more."
             ),
         ]

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from anyio import to_thread
+
 from mcp_hub import migrations
 from mcp_hub.adapters.database.migrating import revision
 from mcp_hub.adapters.database.port import Database
@@ -28,10 +30,11 @@ from mcp_hub.services.tasks.service import TaskService
 from mcp_hub.services.telemetry.envelope import WORKER_SERVICE
 from mcp_hub.services.telemetry.own.facts import Facts, facts_of
 from mcp_hub.services.telemetry.own.own import OwnTelemetry
-from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.frameworks.base import Place
+from mcp_hub.services.training.limits import Limits
 from mcp_hub.services.training.schedules import ScheduleService
 from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.slots import Slots, detect_gpus, slots_folder
 from mcp_hub.services.training.submitting import QueueLimits
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
@@ -122,17 +125,13 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
                 idle_exit_s=idle_exit_s,
                 per_framework=training.framework_concurrency,
             ),
-            Limits(
-                memory_mb=training.attempt_memory_mb,
-                log_bytes=training.max_log_bytes,
-                # What was queued was allowed by the hub that queued it.
-                place=_place(settings, scripts=True),
-            ),
+            _limits(settings),
             settings.data_dir / "jobs",
             database=adapters.database,
             blobs=adapters.blobs,
             queue=adapters.queue,
             bus=adapters.bus,
+            slots=Slots(await to_thread.run_sync(detect_gpus, training.gpus), slots_folder()),
             training=adopting,
             schedules=ScheduleService(adapters.database, scheduling, _queue_limits(settings)),
             own=own,
@@ -169,6 +168,7 @@ def _training_service(
         default_timeout_s=settings.training.default_timeout_s,
         ensure_worker=WorkerStarter(settings, adapters.database, enabled=enabled),
         limits=_queue_limits(settings),
+        allowed=_limits(settings),
         own=own,
         place=_place(settings, scripts=scripts),
     )
@@ -189,6 +189,20 @@ def _queue_limits(settings: Settings) -> QueueLimits:
     training = settings.training
     return QueueLimits(
         training.max_queued, training.max_queued_per_submitter, training.framework_concurrency
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    training = settings.training
+    return Limits(
+        log_bytes=training.max_log_bytes,
+        disk_mb=training.disk_mb,
+        memory_mb=training.attempt_memory_mb,
+        max_memory_mb=training.max_memory_mb,
+        cpus=training.attempt_cpus,
+        max_cpus=training.max_cpus,
+        # What was queued was allowed by the hub that queued it.
+        place=_place(settings, scripts=True),
     )
 
 

@@ -73,7 +73,22 @@ class TrainingSettings(Section):
     poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for jobs")
     max_log_bytes: int = Field(10_000_000, ge=1_000, description="Output kept of each attempt")
     attempt_memory_mb: int | None = Field(
-        None, ge=64, description="The most memory an attempt may take; no limit if unset"
+        None, ge=64, description="Memory of an attempt whose job asks for none; no limit if unset"
+    )
+    max_memory_mb: int | None = Field(
+        None, ge=64, description="The most a job may ask for; attempt_memory_mb if unset"
+    )
+    attempt_cpus: int | None = Field(
+        None, ge=1, description="Cores of an attempt whose job asks for none; any if unset"
+    )
+    max_cpus: int | None = Field(
+        None, ge=1, description="The most a job may ask for; attempt_cpus if unset"
+    )
+    gpus: int | None = Field(
+        None, ge=0, description="GPUs that a worker gives to jobs; those that nvidia-smi lists"
+    )
+    disk_mb: int | None = Field(
+        20_000, ge=10, description="Room that an attempt's folder, and any one file, may take"
     )
     scripts: bool | None = Field(
         None,

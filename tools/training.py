@@ -9,11 +9,13 @@ from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.training.views import (
     Frameworks,
     JobComparison,
+    JobLimits,
     JobLogs,
     JobMetrics,
     JobStatus,
     JobSummary,
     JobView,
+    LogStream,
     ScheduleView,
     Submitted,
 )
@@ -58,6 +60,10 @@ class TrainingTools(Toolset):
             str | None,
             Field(description="Repeat a call with the same key safely: one job", max_length=128),
         ] = None,
+        limits: Annotated[
+            JobLimits | None,
+            Field(description="What each attempt may use: {cpus, memory_mb, gpus}, each optional"),
+        ] = None,
         require: Annotated[
             list[Rule] | None,
             Field(description="Rules of dataset_validate; where one fails nothing is trained"),
@@ -89,6 +95,7 @@ class TrainingTools(Toolset):
             max_retries=max_retries,
             depends_on=depends_on or [],
             idempotency_key=idempotency_key,
+            limits=limits,
             require=require or [],
             start_at=start_at,
         )
@@ -106,7 +113,8 @@ class TrainingTools(Toolset):
             ),
         ] = 0,
     ) -> JobView:
-        """A job's state, progress, newest metrics, and in the end its model or error.
+        """A job's state, progress, newest metrics, and in the end its model, or its error with
+        the cause and a hint what to change.
 
         With wait_s it answers as soon as the job has ended, or as it stands by then: call it
         again until status is succeeded, failed, cancelled or timed_out. While it waits, changes
@@ -149,13 +157,29 @@ class TrainingTools(Toolset):
         job_id: JobId,
         tail: Annotated[int, Field(description="Lines to return, 1 to 1000", ge=1, le=1000)] = 100,
         cursor: Annotated[
-            str | None, Field(description="next_cursor of the call before, to read on from there")
+            str | None,
+            Field(description="next_cursor or previous_cursor of a call before: reads on, or back"),
         ] = None,
+        wait_s: Annotated[
+            float,
+            Field(description="With next_cursor: wait so long for new lines", ge=0, le=50),
+        ] = 0,
+        stream: Annotated[LogStream | None, Field(description="Only lines of this one")] = None,
+        attempt: Annotated[int | None, Field(description="Only lines of this attempt")] = None,
+        text: Annotated[str | None, Field(description="Only lines that contain this")] = None,
     ) -> JobLogs:
         """What all attempts of a job printed (stdout, stderr) and what the hub notes about them:
-        the last lines, or those after a cursor."""
+        the last lines, or those from a cursor on."""
+        from mcp_hub.services.training.reports import LogFilter
+
         hub = await self.hub()
-        return await hub.training.logs(job_id, tail=tail, cursor=cursor)
+        return await hub.training.logs(
+            job_id,
+            tail=tail,
+            cursor=cursor,
+            wait_s=wait_s,
+            only=LogFilter(stream, attempt, text),
+        )
 
     @tool(title="Read a training job's metrics", read_only=True)
     async def training_metrics(

@@ -86,6 +86,10 @@ jobs = Table(
     Column("priority", Integer, nullable=False),
     Column("timeout_s", Float, nullable=False),
     Column("max_retries", Integer, nullable=False),
+    # What each attempt may use; null leaves it to the worker's settings.
+    Column("cpus", Integer),
+    Column("memory_mb", Integer),
+    Column("gpus", Integer),
     Column("idempotency_key", String(128)),
     Column("submitted_by", String(128), nullable=False),
     Column("status", String(16), nullable=False),
@@ -104,6 +108,9 @@ jobs = Table(
     Column("model_name", String(128)),
     Column("model_version", Integer),
     Column("error", JSON),
+    # Why the newest attempt ended as it did, as {"cause", "hint"}.
+    Column("diagnosis", JSON(none_as_null=True)),
+    Column("peak_memory_mb", Integer),
     Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
@@ -184,6 +191,7 @@ workers = Table(
     Column("host", String(256), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("concurrency", Integer, nullable=False),
+    Column("gpus", Integer, nullable=False, server_default=text("0")),
     Column("started_at", BigInteger, nullable=False),
     Column("heartbeat_at", BigInteger, nullable=False),
 )

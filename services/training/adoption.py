@@ -32,10 +32,12 @@ class Adoption:
         self._database = database
         self._queue = queue
 
-    async def start(self, claim: Claim, worker_id: str, lease_ms: int) -> Job | None:
+    async def start(
+        self, claim: Claim, worker_id: str, lease_ms: int, free_gpus: int
+    ) -> Job | None:
         """The attempt that `claim` leads to; None if there is none now, and it is settled."""
         job_id = claim.message_id
-        job = await self._start(job_id, worker_id, lease_ms)
+        job = await self._start(job_id, worker_id, lease_ms, free_gpus)
         if job is None and _is_foreign(claim) and await self._find(job_id) is None:
             try:
                 job_id = await self._adopt(claim)
@@ -44,7 +46,7 @@ class Adoption:
             except HubError as error:
                 await self._queue.fail(claim, f"{error.message} {error.hint or ''}".strip())
                 return None
-            job = await self._start(job_id, worker_id, lease_ms)
+            job = await self._start(job_id, worker_id, lease_ms, free_gpus)
         if job is None:
             await self.settle(claim, job_id)
         return job
@@ -70,9 +72,11 @@ class Adoption:
         job_id: str = job.id
         return job_id
 
-    async def _start(self, job_id: str, worker_id: str, lease_ms: int) -> Job | None:
+    async def _start(
+        self, job_id: str, worker_id: str, lease_ms: int, free_gpus: int
+    ) -> Job | None:
         return await self._database.write(
-            lambda c: jobs.start_attempt(c, job_id, worker_id, lease_ms)
+            lambda c: jobs.start_attempt(c, job_id, worker_id, lease_ms, free_gpus=free_gpus)
         )
 
     async def _find(self, job_id: str) -> Job | None:

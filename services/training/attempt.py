@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ STDOUT_FILE = "stdout.log"
 STDERR_FILE = "stderr.log"
 
 
-def enter(folder: Path, lifeline: int, environment: dict[str, str], memory_mb: int | None) -> None:
+def enter(folder: Path, task: Mapping[str, Any]) -> None:
     """Make this process the attempt's: its own group, folder, output files and limits."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -43,11 +44,9 @@ def enter(folder: Path, lifeline: int, environment: dict[str, str], memory_mb: i
     # The streams of a forked process may be block-buffered or closed: open them anew.
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    os.environ.update(environment)
+    os.environ.update(task["environment"])
     os.environ["MCP_HUB_EVENTS"] = str(folder / EVENTS_FILE)
-    if memory_mb is not None:
-        _limit_memory(memory_mb)
-    threading.Thread(target=_die_with, args=(lifeline,), daemon=True).start()
+    _limit(task["limits"])
 
 
 def train(folder: Path) -> int:
@@ -59,6 +58,13 @@ def train(folder: Path) -> int:
         framework.train(training_task(task, folder), run)
     except HubError as error:
         run.error(error.code, error.message, error.hint)
+        return 1
+    except SystemExit as end:
+        # As the interpreter would: a number, nothing for 0, or a message for 1.
+        if end.code is None or isinstance(end.code, int):
+            return (end.code or 0) & 0xFF
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{end.code}\n")
         return 1
     except MemoryError:
         run.error("limit_exceeded", "The training ran out of memory.", "Use less data.")
@@ -98,14 +104,24 @@ def training_task(task: dict[str, Any], folder: Path) -> TrainingTask:
         dataset_options=task["dataset_options"],
         folder=folder,
         checkpoint=folder / task["checkpoint"] if task["checkpoint"] else None,
+        threads=task["limits"]["threads"],
+        gpus=tuple(task["limits"]["gpus"]),
     )
 
 
-def _limit_memory(memory_mb: int) -> None:
+def _limit(limits: Mapping[str, Any]) -> None:
     import resource
 
-    limit = memory_mb * 1024 * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    megabyte = 1024 * 1024
+    for kind, value in (
+        (resource.RLIMIT_DATA, limits["data_mb"]),
+        (resource.RLIMIT_FSIZE, limits["disk_mb"]),
+    ):
+        if value is not None:
+            resource.setrlimit(kind, (value * megabyte, value * megabyte))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limits["cores"] and sys.platform == "linux":
+        os.sched_setaffinity(0, limits["cores"])
 
 
 def _die_with(lifeline: int) -> None:
@@ -120,8 +136,8 @@ def _die_with(lifeline: int) -> None:
 def main() -> None:
     """Run one attempt from the command line that the launcher writes."""
     folder = Path(sys.argv[1])
-    task = read_task(folder)
-    enter(folder, int(sys.argv[2]), task["environment"], task["memory_mb"])
+    enter(folder, read_task(folder))
+    threading.Thread(target=_die_with, args=(int(sys.argv[2]),), daemon=True).start()
     sys.exit(train(folder))
 
 

@@ -1,20 +1,44 @@
 """The reports of a job's process, parsed from the lines of its events file."""
 
+import json
 import math
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from mcp_hub.services.registry.views import Signature
 
 MAX_LINE_BYTES = 1_000_000
 READ_BYTES = 1 << 20
-_Key = Annotated[str, Field(min_length=1, max_length=128)]
+MAX_KEYS = 1_000
+"""Different metrics, params, tags and artifacts that an attempt may report, of each kind."""
+_MAX_TOLD = 100
+"""Reports left out that the log names one by one."""
+
+
+def _without_nul(text: str) -> str:
+    # No database takes it in a text.
+    if "\0" in text:
+        raise ValueError("a text has a NUL character")
+    return text
+
+
+def _storable(value: Any) -> Any:
+    text = json.dumps(value, allow_nan=False)
+    if "\\u0000" in text:
+        raise ValueError("a text has a NUL character")
+    return value
+
+
+_Text = Annotated[str, AfterValidator(_without_nul)]
+_Key = Annotated[_Text, Field(min_length=1, max_length=128)]
 _Step = Annotated[int, Field(ge=-(2**53), le=2**53)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class MetricEvent(BaseModel):
@@ -26,20 +50,20 @@ class MetricEvent(BaseModel):
 
 class ProgressEvent(BaseModel):
     type: Literal["progress"]
-    done: float
-    total: float | None = None
+    done: _Finite
+    total: _Finite | None = None
 
 
 class ParamEvent(BaseModel):
     type: Literal["param"]
     key: _Key
-    value: Any
+    value: Annotated[Any, AfterValidator(_storable)]
 
 
 class TagEvent(BaseModel):
     type: Literal["tag"]
     key: _Key
-    value: str
+    value: _Text
 
 
 class LogEvent(BaseModel):
@@ -49,28 +73,28 @@ class LogEvent(BaseModel):
 
 class ArtifactEvent(BaseModel):
     type: Literal["artifact"]
-    path: str
+    path: _Text
     name: _Key
 
 
 class ModelEvent(BaseModel):
     type: Literal["model"]
-    path: str
+    path: _Text
     flavor: Literal["onnx"] = "onnx"
     signature: Signature | None = None
 
 
 class CheckpointEvent(BaseModel):
     type: Literal["checkpoint"]
-    path: str
+    path: _Text
     step: _Step | None = None
 
 
 class ErrorEvent(BaseModel):
     type: Literal["error"]
-    code: str
-    message: str
-    hint: str | None = None
+    code: _Text
+    message: _Text
+    hint: _Text | None = None
 
 
 Event = (
@@ -100,13 +124,17 @@ class Report:
     artifacts: dict[str, str] = field(default_factory=dict)
     model: ModelEvent | None = None
     error: ErrorEvent | None = None
+    not_finite: dict[str, int | None] = field(default_factory=dict)
+    """The metrics that were no finite number, and the step at which each first was not."""
+    broken: int = 0
+    """Reports that were left out for what they are."""
     _next_step: dict[str, int] = field(default_factory=dict)
 
     def take(self, lines: Iterable[bytes]) -> Batch:
         """Add whole lines; what must be written down at once.
 
-        A line that is no event, and a metric that is no finite number, is left out and named in
-        the log: a report must not bring a training down.
+        A line that is no event, a metric that is no finite number, and what is over `MAX_KEYS` is
+        left out and named in the log: a report must not bring a training down.
         """
         batch = Batch()
         for line in lines:
@@ -115,7 +143,7 @@ class Report:
             except ValidationError as error:
                 reason = error.errors(include_url=False, include_input=False)[0]
                 shown = line[:80].decode(errors="replace")
-                batch.log.append(f"Ignored a broken report ({reason['msg']}): {shown}")
+                self._leave_out(f"Ignored a broken report ({reason['msg']}): {shown}", batch)
                 continue
             self._add(event, batch)
         return batch
@@ -123,7 +151,19 @@ class Report:
     def _add(self, event: Event, batch: Batch) -> None:
         match event:
             case MetricEvent() if not math.isfinite(event.value):
-                batch.log.append(f"Ignored metric {event.key}: {event.value} is not a number.")
+                if len(self.not_finite) < MAX_KEYS and event.key not in self.not_finite:
+                    self.not_finite[event.key] = event.step
+                    text = f"Ignored metric {event.key}: {event.value} is not a finite number."
+                    batch.log.append(text)
+            case MetricEvent() if _is_full(self.metrics, event.key):
+                self._leave_out(f"Ignored metric {event.key}: over {MAX_KEYS} metrics.", batch)
+            case ParamEvent() if _is_full(self.params, event.key):
+                self._leave_out(f"Ignored param {event.key}: over {MAX_KEYS} params.", batch)
+            case TagEvent() if _is_full(self.tags, event.key):
+                self._leave_out(f"Ignored tag {event.key}: over {MAX_KEYS} tags.", batch)
+            case ArtifactEvent() if _is_full(self.artifacts, event.name):
+                text = f"Ignored artifact {event.name}: over {MAX_KEYS} artifacts."
+                self._leave_out(text, batch)
             case MetricEvent():
                 step = event.step if event.step is not None else self._next_step.get(event.key, 0)
                 self._next_step[event.key] = step + 1
@@ -145,6 +185,17 @@ class Report:
                 batch.checkpoint = event
             case ErrorEvent():
                 self.error = event
+
+    def _leave_out(self, text: str, batch: Batch) -> None:
+        self.broken += 1
+        if self.broken <= _MAX_TOLD:
+            batch.log.append(text)
+        if self.broken == _MAX_TOLD:
+            batch.log.append("Further reports that are ignored are not shown.")
+
+
+def _is_full(known: Mapping[str, Any], key: str) -> bool:
+    return len(known) >= MAX_KEYS and key not in known
 
 
 class LineTail:
@@ -178,12 +229,19 @@ class FileTail:
         self._offset = 0
 
     def read(self) -> bytes:
+        """The next `READ_BYTES` at most; nothing if it is no file any more."""
         try:
-            with self._path.open("rb") as file:
-                self.size = file.seek(0, os.SEEK_END)
-                file.seek(self._offset)
-                data = file.read(READ_BYTES)
-        except FileNotFoundError:
+            # The attempt may have put a link or a pipe in its place, which must not be followed
+            # or waited for.
+            file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
             return b""
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            return b""
+        with os.fdopen(file, "rb") as stream:
+            self.size = stream.seek(0, os.SEEK_END)
+            stream.seek(self._offset)
+            data = stream.read(READ_BYTES)
         self._offset += len(data)
         return data

@@ -2,20 +2,20 @@
 
 import json
 import logging
-import shutil
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import datasets
 from mcp_hub.adapters.errors import (
     Conflict,
     Denied,
@@ -29,8 +29,6 @@ from mcp_hub.adapters.errors import (
 )
 from mcp_hub.services.data.store import find as find_dataset
 from mcp_hub.services.registry.store import NewVersion, add_version
-from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
-from mcp_hub.services.telemetry.own import tracing
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.attempt import (
     EVENTS_FILE,
@@ -39,40 +37,48 @@ from mcp_hub.services.training.attempt import (
     TASK_FILE,
 )
 from mcp_hub.services.training.checkpoints import RESTORED_FILE, Checkpoints
-from mcp_hub.services.training.events import READ_BYTES, CheckpointEvent, FileTail, Report
-from mcp_hub.services.training.frameworks.base import NOWHERE, Place
+from mcp_hub.services.training.collecting import collect, inside
+from mcp_hub.services.training.diagnosis import Diagnosis, Ending, diagnose
+from mcp_hub.services.training.events import (
+    READ_BYTES,
+    CheckpointEvent,
+    FileTail,
+    ProgressEvent,
+    Report,
+)
+from mcp_hub.services.training.frameworks.base import UsesGpu
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.jobs import Job
-from mcp_hub.services.training.launcher import AttemptProcess, Launcher, stop
-from mcp_hub.services.training.recording import Record, write_record
+from mcp_hub.services.training.launcher import AttemptProcess, Launcher
+from mcp_hub.services.training.limits import Limits
+from mcp_hub.services.training.patience import patiently
+from mcp_hub.services.training.processes import machine_memory, oom_kills
+from mcp_hub.services.training.recording import MAX_LOG_LINE, Record, write_record
 from mcp_hub.services.training.requirements import drift_references
-from mcp_hub.services.training.views import JobStatus
+from mcp_hub.services.training.slots import Grant, Slots
+from mcp_hub.services.training.staging import dataset_row, remove_attempt, task_of
+from mcp_hub.services.training.usage import Usage
+from mcp_hub.services.training.views import Cause, JobStatus
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _POLL_S = 0.2
-_PATIENCE_S = 120.0
-"""How long an attempt waits for a server that does not answer before it is given up."""
 _MAX_EVENT_BYTES = 100_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an attempt may use."""
-
-    memory_mb: int | None
-    log_bytes: int
-    place: Place = NOWHERE
+_TAIL_LINES = 40
+_MB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended."""
+    """How an attempt ended, and the cause where the hub ended it."""
 
     status: JobStatus
     error: HubError | None = None
+    cause: Cause | None = None
 
 
 class Execution:
@@ -90,6 +96,7 @@ class Execution:
         blobs: BlobStore,
         launcher: Launcher,
         limits: Limits,
+        slots: Slots,
         announce: Callable[[str], Awaitable[None]],
     ) -> None:
         self.job = job
@@ -100,12 +107,21 @@ class Execution:
         self._blobs = blobs
         self._launcher = launcher
         self._limits = limits
+        self._memory_mb = limits.memory_of(job)
+        self._slots = slots
         self._announce = announce
         self._checkpoints = Checkpoints(job, folder, database=database, blobs=blobs)
         self._checkpoint_offered = anyio.Event()
         self._report = Report()
         self._seq = 1
         self._log_bytes = 0
+        self._last_lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._usage: Usage | None = None
+        self._progress: ProgressEvent | None = None
+        self._columns: list[str] = []
+        self._exit_status: int | None = None
+        self._began = time.monotonic()
+        self._oom_kills = oom_kills()
         self._tails = {
             name: FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
         }
@@ -140,22 +156,52 @@ class Execution:
             await to_thread.run_sync(remove_attempt, self._folder)
 
     async def _attempt(self) -> Outcome:
-        await self._stage()
-        framework = load_framework(self.job.framework)
-        process = await self._launcher.start(self._folder, framework.preload)
-        try:
-            await self._follow(process)
-        finally:
-            await stop(process)
-        await self._read_reports(final=True)
-        outcome = self._interrupted or self._judge(await process.wait())
+        async with AsyncExitStack() as stack:
+            process = await self._begin(stack)
+            if process is not None:
+                try:
+                    await self._follow(process)
+                finally:
+                    await process.stop()
+                await self._read_reports(final=True)
+                self._exit_status = await process.wait()
+        outcome = self._interrupted
+        if outcome is None:
+            assert self._exit_status is not None
+            outcome = self._judge(self._exit_status)
         if outcome.status not in ("succeeded", "cancelled"):
             await self._keep_checkpoint()
         return outcome
 
-    async def _stage(self) -> None:
+    async def _begin(self, stack: AsyncExitStack) -> AttemptProcess | None:
+        """Stage and start the attempt with its cores and GPUs, which it holds until `stack` ends;
+        None if it was interrupted first."""
+        process: AttemptProcess | None = None
+        framework = load_framework(self.job.framework)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._cancel_when_interrupted, tasks.cancel_scope)
+            wanted = self.job.gpus
+            grant = await stack.enter_async_context(
+                self._slots.hold(
+                    cpus=self._limits.cpus_of(self.job),
+                    # A job that does not say gets one if it can use one and one is free.
+                    gpus=int(isinstance(framework, UsesGpu)) if wanted is None else wanted,
+                    at_least=wanted or 0,
+                )
+            )
+            await self._stage(grant)
+            process = await self._launcher.start(self._folder, framework.preload)
+            tasks.cancel_scope.cancel()
+        return process
+
+    async def _cancel_when_interrupted(self, scope: anyio.CancelScope) -> None:
+        await self._interrupt.wait()
+        scope.cancel()
+
+    async def _stage(self, grant: Grant) -> None:
         job = self.job
-        dataset = await patiently(lambda: self._database.read(lambda c: _dataset_row(c, job)))
+        dataset = await patiently(lambda: self._database.read(lambda c: dataset_row(c, job)))
+        self._columns = [column["name"] for column in dataset.columns]
         await to_thread.run_sync(lambda: self._folder.mkdir(parents=True, exist_ok=True))
         restored = await patiently(self._checkpoints.restore)
         if restored is not None:
@@ -167,18 +213,12 @@ class Execution:
             name: await self._stage_reference(number, name)
             for number, name in enumerate(drift_references(job.require))
         }
-        task = {
-            "job_id": job.id, "attempt": job.attempt, "name": job.name, "type": job.type,
-            "framework": job.framework, "target": job.target, "config": job.config,
-            "dataset": f"{job.dataset_name}:{job.dataset_version}", "dataset_file": file,
-            "dataset_format": dataset.format, "dataset_options": dataset.options,
-            "environment": {"MCP_HUB_JOB_ID": job.id, "MCP_HUB_ATTEMPT": str(job.attempt)}
-            | tracing.environment(),
-            "memory_mb": self._limits.memory_mb,
-            "checkpoint": RESTORED_FILE if restored is not None else None,
-            "require": job.require, "references": references,
-            "place": self._limits.place.model_dump(mode="json"),
-        }  # fmt: skip
+        task = task_of(
+            job, dataset, file, grant, self._limits,
+            threads=len(grant.cores) or self._launcher.threads_per_attempt,
+            has_gpus=bool(self._slots.gpus),
+            checkpoint=RESTORED_FILE if restored is not None else None, references=references,
+        )  # fmt: skip
         await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
 
     async def _stage_reference(self, number: int, name: str) -> dict[str, Any]:
@@ -189,20 +229,26 @@ class Execution:
         return {"file": file, "format": found.format, "options": found.options}
 
     async def _follow(self, process: AttemptProcess) -> None:
-        ended = anyio.Event()
+        over = anyio.Event()
 
-        async def wait() -> None:
-            await process.wait()
-            ended.set()
+        async def wait_for(end: Callable[[], Awaitable[Any]]) -> None:
+            await end()
+            over.set()
 
+        limit = None if self._memory_mb is None else self._memory_mb * _MB
+        usage = self._usage = Usage(process.pid, self._folder, limit)
+        self._began = time.monotonic()
         with anyio.move_on_after(self.job.timeout_s) as deadline:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(wait)
+                tasks.start_soon(wait_for, process.wait)
+                tasks.start_soon(wait_for, self._interrupt.wait)
                 tasks.start_soon(self._keep_checkpoints)
-                while not ended.is_set() and not self._interrupt.is_set():
-                    with anyio.move_on_after(_POLL_S):
-                        await ended.wait()
+                while not over.is_set():
                     await self._read_reports()
+                    await to_thread.run_sync(usage.look)
+                    self._check_usage(usage)
+                    with anyio.move_on_after(_POLL_S):
+                        await over.wait()
                 tasks.cancel_scope.cancel()
         if deadline.cancelled_caught:
             self.interrupt(
@@ -212,8 +258,24 @@ class Execution:
                         f"It ran for {self.job.timeout_s:g} s, its time-out.",
                         "Submit it with a larger timeout_s, or give it less to do.",
                     ),
+                    "timeout",
                 )
             )
+
+    def _check_usage(self, usage: Usage) -> None:
+        memory_mb, disk_mb = self._memory_mb, self._limits.disk_mb
+        if memory_mb is not None and usage.memory > memory_mb * _MB:
+            error = LimitExceeded(
+                f"It held {usage.memory // _MB:,} MB of memory; it may hold {memory_mb:,}.",
+                "Submit it with a larger limits.memory_mb, or give it less data.",
+            )
+            self.interrupt(Outcome("failed", error, "out_of_memory"))
+        if disk_mb is not None and usage.disk > disk_mb * _MB:
+            error = LimitExceeded(
+                f"Its folder held {usage.disk // _MB:,} MB; it may hold {disk_mb:,}.",
+                "Write less, or raise training.disk_mb.",
+            )
+            self.interrupt(Outcome("failed", error, "disk_full"))
 
     async def _read_reports(self, *, final: bool = False) -> None:
         """Take in what the attempt wrote since the last time, and write it down."""
@@ -233,10 +295,13 @@ class Execution:
                     record.metrics = batch.metrics
                     record.progress = batch.progress
                     checkpoint = batch.checkpoint
+                    self._progress = batch.progress or self._progress
                     record.log += [("hub", text) for text in batch.log]
                 else:
                     stream = name.removesuffix(".log")
-                    record.log += [(stream, line.decode(errors="replace")) for line in lines]
+                    texts = [line.decode(errors="replace") for line in lines]
+                    self._last_lines.extend(text[:MAX_LOG_LINE] for text in texts)
+                    record.log += [(stream, text) for text in texts]
             if record:
                 await self._record(self._within_limits(record))
             if checkpoint is not None:
@@ -245,7 +310,7 @@ class Execution:
 
     async def _offer_checkpoint(self, event: CheckpointEvent) -> None:
         try:
-            file = await to_thread.run_sync(self._inside, event.path)
+            file = await to_thread.run_sync(inside, self._folder, event.path)
             await self._checkpoints.offer(file, event.step)
             self._checkpoint_offered.set()
         except HubError as error:
@@ -273,7 +338,7 @@ class Execution:
             limit = _MAX_EVENT_BYTES if name == EVENTS_FILE else self._limits.log_bytes
             if tail.size > limit:
                 error = LimitExceeded(f"It wrote over {limit:,} bytes of output.", "Print less.")
-                self.interrupt(Outcome("failed", error))
+                self.interrupt(Outcome("failed", error, "too_much_output"))
 
     def _within_limits(self, record: Record) -> Record:
         kept: list[tuple[str, str]] = []
@@ -304,13 +369,36 @@ class Execution:
         if status == 0:
             return Outcome("succeeded")
         if status < 0:
-            hint = "Signal 9 often means out of memory." if status == -9 else None
             return Outcome(
-                "failed", Unavailable(f"The job's process was killed by signal {-status}.", hint)
+                "failed", Unavailable(f"The job's process was killed by signal {-status}.")
             )
         return Outcome(
             "failed",
             Unavailable(f"The job's process ended with status {status}.", "See training_logs."),
+        )
+
+    def _diagnosis(self, outcome: Outcome) -> Diagnosis | None:
+        report, progress, error = self._report, self._progress, outcome.error
+        own = report.error
+        return diagnose(
+            Ending(
+                outcome.status,
+                error,
+                reported=own is not None and error is not None and own.message == error.message,
+                exit_status=self._exit_status if outcome.cause is None else None,
+                lines=tuple(self._last_lines),
+                cause=outcome.cause,
+                columns=self._columns,
+                not_finite=report.not_finite,
+                broken_reports=report.broken,
+                peak_memory=self._usage.peak_memory if self._usage else 0,
+                memory_limit_mb=self._memory_mb,
+                machine_memory=machine_memory(),
+                oom_kills=oom_kills() - self._oom_kills,
+                elapsed_s=time.monotonic() - self._began,
+                timeout_s=self.job.timeout_s,
+                progress=(progress.done, progress.total) if progress else None,
+            )
         )
 
     async def _finish(self, outcome: Outcome) -> JobStatus:
@@ -318,13 +406,18 @@ class Execution:
         new: NewVersion | None = None
         if outcome.status == "succeeded":
             try:
-                new = await self._new_version()
+                new = await collect(self.job, self._folder, self._report, self._blobs)
             except Unavailable as error:
                 outcome = Outcome("queued", error)
             except HubError as error:
                 outcome = Outcome("failed", error)
         self.outcome = outcome
-        values = {"failures": self.job.failures + (outcome.status == "failed")}
+        diagnosis = await to_thread.run_sync(self._diagnosis, outcome)
+        values: dict[str, Any] = {
+            "failures": self.job.failures + (outcome.status == "failed"),
+            "diagnosis": asdict(diagnosis) if diagnosis else None,
+            "peak_memory_mb": self._usage.peak_memory // _MB if self._usage else None,
+        }
         status = outcome.status
         if status == "failed" and self._may_retry(outcome.error):
             status = "queued"
@@ -361,83 +454,6 @@ class Execution:
         # What is wrong with the request stays wrong.
         deterministic = isinstance(error, InvalidArgument | Denied | Conflict)
         return not deterministic and self.job.failures < self.job.max_retries
-
-    async def _new_version(self) -> NewVersion | None:
-        """The model version that the attempt reported, its files stored."""
-        report, job = self._report, self.job
-        if report.model is None:
-            return None
-        served = await to_thread.run_sync(self._inside, report.model.path)
-        signature = await to_thread.run_sync(_signature_of, served, report.model.signature)
-        files = {**report.artifacts, SERVED_MODEL: report.model.path}
-        artifacts = []
-        for name, path in files.items():
-            file = await to_thread.run_sync(self._inside, path)
-            blob = await patiently(lambda file=file: self._blobs.put_file(file))  # type: ignore[misc]
-            artifacts.append(Artifact(name=name, sha256=blob.sha256, bytes=blob.size))
-        return NewVersion(
-            name=job.name,
-            flavor=report.model.flavor,
-            signature=signature,
-            metrics=report.metrics,
-            params={"framework": job.framework, "config": job.config, **report.params},
-            tags=report.tags,
-            artifacts=artifacts,
-            description="",
-            job_id=job.id,
-            dataset=f"{job.dataset_name}:{job.dataset_version}",
-            created_by=job.submitted_by,
-        )
-
-    def _inside(self, path: str) -> Path:
-        folder = self._folder.resolve()
-        file = (folder / path).resolve()
-        if not file.is_relative_to(folder):
-            raise Denied(f"The job reported {path!r}, a file outside its own folder.")
-        if not file.is_file():
-            raise InvalidArgument(f"The job reported {path!r}, but there is no such file.")
-        return file
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """What `call` returns, tried again while what it needs is out of reach, but not for ever."""
-    give_up_at = anyio.current_time() + _PATIENCE_S
-    delay_s = 0.1
-    while True:
-        try:
-            return await call()
-        except Unavailable as error:
-            if anyio.current_time() + delay_s > give_up_at:
-                raise
-            logger.warning("Trying again in %.1f s: %s", delay_s, error)
-        await anyio.sleep(delay_s)
-        delay_s = min(delay_s * 2, 5.0)
-
-
-def remove_attempt(folder: Path) -> None:
-    """Remove an attempt's folder, and its job's if that is empty then."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        folder.parent.rmdir()
-
-
-def _signature_of(file: Path, declared: Signature | None) -> Signature:
-    """What was declared, if the model has it; else what the model itself says."""
-    # onnxruntime is loaded by the first model, not by the worker's start.
-    from mcp_hub.services.registry.inspection import check_signature, read_signature
-
-    if declared is None:
-        return read_signature(file.read_bytes())
-    check_signature(file.read_bytes(), declared)
-    return declared
-
-
-def _dataset_row(connection: Connection, job: Job) -> Any:
-    return connection.execute(
-        select(datasets).where(
-            datasets.c.name == job.dataset_name, datasets.c.version == job.dataset_version
-        )
-    ).one()
 
 
 def _last_line(attempt: int, outcome: Outcome, status: JobStatus) -> str:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, false, func, literal_column, select, update
+from sqlalchemy import Connection, Row, exists, false, func, literal_column, select, true, update
 
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import job_attempts, job_dependencies, job_logs, jobs
@@ -76,6 +76,14 @@ def hold_still(connection: Connection, job_ids: Sequence[str]) -> None:
         touch(connection, jobs.c.name, jobs.c.id.in_(job_ids))
 
 
+def lacks_gpus(connection: Connection, job_id: str, free_gpus: int) -> bool:
+    """Whether the job is queued and needs more than `free_gpus` GPUs."""
+    statement = select(jobs.c.id).where(
+        jobs.c.id == job_id, jobs.c.status == "queued", jobs.c.gpus > free_gpus
+    )
+    return connection.execute(statement).first() is not None
+
+
 def unmet_parents(connection: Connection, job_id: str) -> list[str]:
     """The jobs that must succeed before this one may start."""
     parent = jobs.alias()
@@ -88,18 +96,28 @@ def unmet_parents(connection: Connection, job_id: str) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
-def start_attempt(connection: Connection, job_id: str, worker_id: str, lease_ms: int) -> Job | None:
-    """Begin the job's next attempt, if it is queued and waits for nothing.
+def start_attempt(
+    connection: Connection,
+    job_id: str,
+    worker_id: str,
+    lease_ms: int,
+    *,
+    free_gpus: int | None = None,
+) -> Job | None:
+    """Begin the job's next attempt, if it is queued, waits for nothing and needs at most
+    `free_gpus` GPUs, where that is given.
 
     Its log begins with it: line 0 is written here, so that no attempt is ever without a log.
     """
+    has_room = true() if free_gpus is None else func.coalesce(jobs.c.gpus, 0) <= free_gpus
     started = connection.execute(
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.status == "queued", ~_waits())
+        .where(jobs.c.id == job_id, jobs.c.status == "queued", ~_waits(), has_room)
         .values(
             status="running", attempt=jobs.c.attempt + 1, worker_id=worker_id,
             lease_expires_at=now_ms() + lease_ms, started_at=now_ms(), finished_at=None,
-            progress_done=0, progress_total=None, error=None, updated_at=now_ms(),
+            progress_done=0, progress_total=None, error=None, diagnosis=None, peak_memory_mb=None,
+            updated_at=now_ms(),
         )
         .returning(jobs)
     ).first()  # fmt: skip
@@ -133,7 +151,7 @@ def extend_leases(
             jobs.c.status == "running",
         )
         .values(lease_expires_at=now_ms() + lease_ms)
-        .returning(jobs.c.id, jobs.c.attempt, jobs.c.cancel_requested)
+        .returning(jobs.c.id, jobs.c.attempt)
     )
     return {job.id: job for job in held}
 
@@ -282,6 +300,16 @@ def running_attempts(connection: Connection) -> set[tuple[str, str]]:
     """The attempts that run now, as (job id, attempt)."""
     rows = connection.execute(select(jobs.c.id, jobs.c.attempt).where(jobs.c.status == "running"))
     return {(row.id, str(row.attempt)) for row in rows}
+
+
+def cancelled_attempts(connection: Connection, worker_id: str) -> list[tuple[str, int]]:
+    """The attempts that the worker runs and somebody wants cancelled, as (job id, attempt)."""
+    rows = connection.execute(
+        select(jobs.c.id, jobs.c.attempt).where(
+            jobs.c.status == "running", jobs.c.worker_id == worker_id, jobs.c.cancel_requested
+        )
+    )
+    return [(row.id, row.attempt) for row in rows]
 
 
 def count_by_status(connection: Connection) -> dict[str, int]:

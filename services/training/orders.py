@@ -6,7 +6,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.training.submission import Submission
+from mcp_hub.services.training.views import JobLimits
 from mcp_hub.services.views import Name
 
 
@@ -24,6 +26,8 @@ class _Order(BaseModel):
     max_retries: int = 0
     depends_on: list[str] | None = None
     idempotency_key: str | None = None
+    limits: JobLimits | None = None
+    require: list[Rule] | None = None
     start_at: str | float | None = None
 
 
@@ -37,7 +41,8 @@ def submission_of(data: Mapping[str, Any]) -> Submission:
         order = _Order.model_validate(data)
     except ValidationError as error:
         raise _explained(error, data) from None
-    return Submission(**order.model_dump(exclude_none=True))
+    given = {name: getattr(order, name) for name in _Order.model_fields}
+    return Submission(**{name: value for name, value in given.items() if value is not None})
 
 
 def _explained(error: ValidationError, data: Mapping[str, Any]) -> InvalidArgument:

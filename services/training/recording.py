@@ -13,6 +13,7 @@ from mcp_hub.services.training.events import MetricEvent, ProgressEvent
 from mcp_hub.services.training.jobs import Job
 
 MAX_LOG_LINE = 4_000
+"""Characters kept of a line."""
 
 
 @dataclass(slots=True)
@@ -96,8 +97,14 @@ def _write_log(
         [
             {
                 "job_id": job.id, "attempt": job.attempt, "seq": first_seq + offset, "time": now,
-                "stream": stream, "text": text[:MAX_LOG_LINE].replace("\0", "\ufffd"),
+                "stream": stream, "text": _shortened(text).replace("\0", "\ufffd"),
             }
             for offset, (stream, text) in enumerate(lines)
         ],
     )  # fmt: skip
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_LOG_LINE:
+        return text
+    return f"{text[:MAX_LOG_LINE]} … ({len(text) - MAX_LOG_LINE:,} more characters were left out)"

@@ -1,9 +1,10 @@
 """What jobs wrote, read back: logs, metric histories, comparisons. Functions of a transaction."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Select, select
 
 from mcp_hub.adapters.database.schema import job_logs, job_metrics
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
@@ -15,6 +16,7 @@ from mcp_hub.services.training.views import (
     JobLogs,
     JobMetrics,
     LogLine,
+    LogStream,
     MetricSeries,
 )
 
@@ -22,6 +24,7 @@ MAX_TAIL = 1_000
 MAX_COMPARED = 20
 _MAX_CHARACTERS = 20_000
 _MAX_POINTS = 1_000
+_FORWARD, _BACK = "on", "back"
 
 
 def model_reference(job: Job) -> str | None:
@@ -29,37 +32,83 @@ def model_reference(job: Job) -> str | None:
     return f"{job.model_name}:{job.model_version}" if job.model_version is not None else None
 
 
-def logs(connection: Connection, job_id: str, tail: int, cursor: str | None) -> JobLogs:
-    """The last `tail` lines, or up to `tail` lines after `cursor`, cut to fit a result."""
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which lines of a log: of one stream, of one attempt, containing a text in any case."""
+
+    stream: LogStream | None = None
+    attempt: int | None = None
+    text: str | None = None
+
+
+ALL_LINES = LogFilter()
+
+
+def logs(
+    connection: Connection, job_id: str, tail: int, cursor: str | None, only: LogFilter = ALL_LINES
+) -> JobLogs:
+    """The last `tail` lines, or up to `tail` lines from `cursor` on, cut to fit a result.
+
+    A cursor leads forward or back, as the field said that it came from.
+    """
     if not 1 <= tail <= MAX_TAIL:
         raise InvalidArgument(f"tail is {tail}; it must be from 1 to {MAX_TAIL}.")
     job = get_job(connection, job_id)
     order = (job_logs.c.attempt, job_logs.c.seq)
-    statement = select(job_logs).where(job_logs.c.job_id == job_id)
-    if cursor is None:
-        newest_first = [column.desc() for column in order]
-        rows = connection.execute(statement.order_by(*newest_first).limit(tail + 1)).all()
-        kept = _fitting(rows[:tail])
-        truncated = len(rows) > len(kept)
+    newest_first = [column.desc() for column in order]
+    statement = _lines(job_id, only)
+    at: tuple[int, int] | None = None
+    forward = False
+    if cursor is not None:
+        direction, *position = decode_cursor(cursor, str, int, int)
+        at, forward = (position[0], position[1]), direction != _BACK
+    if at is not None:
+        bound = _after(at) if forward else _before(at)
+        statement = statement.where(bound)
+    statement = statement.order_by(*(order if forward else newest_first)).limit(tail + 1)
+    rows = connection.execute(statement).all()
+    kept = _fitting(rows[:tail])
+    truncated = len(rows) > len(kept)
+    if not forward:
         kept.reverse()
-        more = False
-    else:
-        attempt, seq = decode_cursor(cursor, int, int)
-        after = (job_logs.c.attempt > attempt) | (
-            (job_logs.c.attempt == attempt) & (job_logs.c.seq > seq)
-        )
-        rows = connection.execute(statement.where(after).order_by(*order).limit(tail + 1)).all()
-        kept = _fitting(rows[:tail])
-        truncated = more = len(rows) > len(kept)
+    # Going back, what follows was there when it was begun.
+    more = truncated if forward else at is not None
     ended = job.status in TERMINAL and not more
-    position = (kept[-1].attempt, kept[-1].seq) if kept else (0, -1)
-    next_cursor = encode_cursor(*position) if kept or cursor is None else cursor
+    last = _position(kept[-1]) if kept else at or (0, -1)
+    # Whatever comes before the first line kept: where there is such, or there may be.
+    older = bool(kept) and (forward or truncated)
     return JobLogs(
         job_id=job_id,
         lines=[LogLine(attempt=row.attempt, stream=row.stream, text=row.text) for row in kept],
-        next_cursor=None if ended else next_cursor,
+        next_cursor=None if ended else encode_cursor(_FORWARD, *last),
+        previous_cursor=encode_cursor(_BACK, *_position(kept[0])) if older else None,
         truncated=truncated,
     )
+
+
+def _lines(job_id: str, only: LogFilter) -> Select[Any]:
+    statement = select(job_logs).where(job_logs.c.job_id == job_id)
+    if only.stream is not None:
+        statement = statement.where(job_logs.c.stream == only.stream)
+    if only.attempt is not None:
+        statement = statement.where(job_logs.c.attempt == only.attempt)
+    if only.text is not None:
+        statement = statement.where(job_logs.c.text.icontains(only.text, autoescape=True))
+    return statement
+
+
+def _position(line: Any) -> tuple[int, int]:
+    return line.attempt, line.seq
+
+
+def _after(at: tuple[int, int]) -> ColumnElement[bool]:
+    attempt, seq = job_logs.c.attempt, job_logs.c.seq
+    return (attempt > at[0]) | ((attempt == at[0]) & (seq > at[1]))
+
+
+def _before(at: tuple[int, int]) -> ColumnElement[bool]:
+    attempt, seq = job_logs.c.attempt, job_logs.c.seq
+    return (attempt < at[0]) | ((attempt == at[0]) & (seq < at[1]))
 
 
 def metrics(

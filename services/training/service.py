@@ -1,7 +1,7 @@
 """Training jobs for their users: submit, follow, cancel, retry."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import jobs as table
-from mcp_hub.adapters.errors import Conflict, InvalidArgument, Unavailable
+from mcp_hub.adapters.errors import Conflict, InvalidArgument, LimitExceeded, Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.services.data.service import DataService
@@ -31,24 +31,26 @@ from mcp_hub.services.training.announcing import (
 from mcp_hub.services.training.frameworks.base import NOWHERE, Place
 from mcp_hub.services.training.frameworks.registry import describe_frameworks, load_framework
 from mcp_hub.services.training.jobs import Job
-from mcp_hub.services.training.reasons import reason_to_wait
+from mcp_hub.services.training.limits import Limits, check_limits
+from mcp_hub.services.training.reports import ALL_LINES, LogFilter
 from mcp_hub.services.training.schedule_rows import is_work_left
+from mcp_hub.services.training.showing import job_view, most_gpus, summary
 from mcp_hub.services.training.states import STATUSES, TERMINAL, UNFINISHED
 from mcp_hub.services.training.submission import Submission, check_submission, seconds_until
 from mcp_hub.services.training.submitting import QueueLimits, add_job
 from mcp_hub.services.training.views import (
     Frameworks,
     JobComparison,
+    JobLimits,
     JobLogs,
     JobMetrics,
     JobStatus,
     JobSummary,
     JobView,
-    Progress,
     Submitted,
 )
 from mcp_hub.services.training.waiting import Follower, Waits
-from mcp_hub.services.views import Error, Page, iso
+from mcp_hub.services.views import Page
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class TrainingService:
         default_timeout_s: float,
         ensure_worker: WorkerStarter,
         limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
+        allowed: Limits | None = None,
         own: OwnTelemetry = SILENT,
         place: Place = NOWHERE,
     ) -> None:
@@ -84,6 +87,7 @@ class TrainingService:
         self._data = data
         self._default_timeout_s = default_timeout_s
         self._ensure_worker = ensure_worker
+        self._allowed = allowed
         self._waits = Waits(bus, self._look)
 
     async def submit(self, submission: Submission, *, submitted_by: str) -> Submitted:
@@ -121,6 +125,8 @@ class TrainingService:
         dataset = await self._data.get(submission.dataset)
         config = await to_thread.run_sync(check_submission, submission, framework, dataset)
         require = await self._data.settle_rules(dataset, submission.require)
+        limits = submission.limits or JobLimits()
+        await self._check_limits(limits)
         trace = tracing.current()
         ahead_ms = round(seconds_until(submission.start_at) * 1000)
         return {
@@ -129,11 +135,23 @@ class TrainingService:
             "dataset_version": dataset.version, "target": submission.target, "config": config,
             "priority": submission.priority, "max_retries": submission.max_retries,
             "timeout_s": submission.timeout_s or self._default_timeout_s,
+            "cpus": limits.cpus, "memory_mb": limits.memory_mb, "gpus": limits.gpus,
             "idempotency_key": submission.idempotency_key, "submitted_by": submitted_by,
             "traceparent": trace.traceparent if trace else None,
             "not_before": now_ms() + ahead_ms if ahead_ms else None,
             "require": require or None,
         }  # fmt: skip
+
+    async def _check_limits(self, limits: JobLimits) -> None:
+        if self._allowed is not None:
+            check_limits(limits, self._allowed)
+        if limits.gpus:
+            most = await self._database.read(most_gpus)
+            if most is not None and most < limits.gpus:
+                raise LimitExceeded(
+                    f"limits.gpus is {limits.gpus}; no worker has more than {most}.",
+                    "Ask for fewer, or start a worker on a machine that has them.",
+                )
 
     async def status(
         self, job_id: str, *, wait_s: float = 0, follow: Follower | None = None
@@ -142,8 +160,7 @@ class TrainingService:
 
         While waiting, `follow` is told of each change.
         """
-        if not 0 <= wait_s <= MAX_WAIT_S:
-            raise InvalidArgument(f"wait_s is {wait_s:g}; it must be from 0 to {MAX_WAIT_S:g}.")
+        check_wait(wait_s)
         view = await self._look(job_id)
         if wait_s and view.status in UNFINISHED:
             view = await self._waits.until_ended(view, wait_s, follow)
@@ -162,7 +179,7 @@ class TrainingService:
         more = len(rows) > limit
         last = rows[limit - 1] if more else None
         return Page(
-            items=[_summary(row) for row in rows[:limit]],
+            items=[summary(row) for row in rows[:limit]],
             next_cursor=encode_cursor(last.created_at, last.id) if last else None,
         )
 
@@ -191,9 +208,29 @@ class TrainingService:
         await self._announce(job_id)
         return await self._view(job_id)
 
-    async def logs(self, job_id: str, *, tail: int = 100, cursor: str | None = None) -> JobLogs:
-        """The last `tail` lines of output, or up to `tail` lines after `cursor`."""
-        return await self._database.read(lambda c: reports.logs(c, job_id, tail, cursor))
+    async def logs(
+        self,
+        job_id: str,
+        *,
+        tail: int = 100,
+        cursor: str | None = None,
+        wait_s: float = 0,
+        only: LogFilter = ALL_LINES,
+    ) -> JobLogs:
+        """The last `tail` lines of output, or up to `tail` lines from `cursor` on.
+
+        With `wait_s` (50 at most) and the cursor of the last line, it waits for the next one, as
+        long as the job has not ended.
+        """
+        check_wait(wait_s)
+
+        async def look() -> JobLogs:
+            return await self._database.read(lambda c: reports.logs(c, job_id, tail, cursor, only))
+
+        found = await look()
+        if wait_s and not found.lines and found.next_cursor is not None:
+            found = await self._waits.until_more(job_id, found, look, wait_s)
+        return found
 
     async def metrics(
         self, job_id: str, *, keys: Sequence[str] | None = None, max_points: int = 50
@@ -259,53 +296,17 @@ class TrainingService:
 
     async def _view(self, job_id: str) -> JobView:
         per_framework = self._limits.per_framework
-        view = await self._database.read(lambda c: _job_view(c, job_id, per_framework))
+        view = await self._database.read(lambda c: job_view(c, job_id, per_framework))
         if view.wait is not None and view.wait.reason in ("framework", "worker", "queue"):
             with suppress(Unavailable):
                 view.wait.behind = await self._queue.position(job_id)
         return view
 
 
-def _job_view(connection: Connection, job_id: str, per_framework: Mapping[str, int]) -> JobView:
-    """The job's row as its users see it."""
-    job = jobs.get_job(connection, job_id)
-    waiting, wait = [], None
-    if job.status == "queued":
-        waiting = jobs.unmet_parents(connection, job_id)
-        wait = reason_to_wait(connection, job, waiting, per_framework)
-    return JobView(
-        job_id=job.id,
-        status=job.status,
-        name=job.name,
-        type=job.type,
-        framework=job.framework,
-        dataset=f"{job.dataset_name}:{job.dataset_version}",
-        target=job.target,
-        attempt=job.attempt,
-        progress=Progress(done=job.progress_done or 0, total=job.progress_total),
-        metrics=job.metrics,
-        model=reports.model_reference(job),
-        error=Error(**job.error) if job.error else None,
-        cancel_requested=job.cancel_requested,
-        waiting_for=waiting,
-        wait=wait,
-        created_at=iso(job.created_at) or "",
-        started_at=iso(job.started_at),
-        finished_at=iso(job.finished_at),
-    )
-
-
-def _summary(job: Job) -> JobSummary:
-    return JobSummary(
-        job_id=job.id,
-        status=job.status,
-        name=job.name,
-        framework=job.framework,
-        attempt=job.attempt,
-        model=reports.model_reference(job),
-        error=job.error["message"] if job.error else None,
-        created_at=iso(job.created_at) or "",
-    )
+def check_wait(wait_s: float) -> None:
+    """Raise InvalidArgument for a time that nobody may wait."""
+    if not 0 <= wait_s <= MAX_WAIT_S:
+        raise InvalidArgument(f"wait_s is {wait_s:g}; it must be from 0 to {MAX_WAIT_S:g}.")
 
 
 def _list_statement(status: str | None, limit: int, cursor: str | None) -> Select[Any]:
@@ -366,7 +367,8 @@ def _retry(connection: Connection, job_id: str) -> None:
         update(table)
         .where(table.c.id == job_id)
         .values(
-            status="queued", error=None, cancel_requested=False, failures=0, losses=0,
-            enqueued=False, not_before=None, finished_at=None, updated_at=now_ms(),
+            status="queued", error=None, diagnosis=None, cancel_requested=False,
+            failures=0, losses=0, enqueued=False, not_before=None,
+            finished_at=None, updated_at=now_ms(),
         )
     )  # fmt: skip

@@ -12,6 +12,7 @@ from mcp_hub.adapters.errors import InvalidArgument, Unavailable, names_hint
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import DatasetView
 from mcp_hub.services.training.frameworks.base import Checking, Framework, FrameworkConfig
+from mcp_hub.services.training.views import JobLimits
 
 MAX_TIMEOUT_S = 7 * 24 * 3600
 MAX_RETRIES = 10
@@ -36,6 +37,7 @@ class Submission:
     max_retries: int = 0
     depends_on: Sequence[str] = ()
     idempotency_key: str | None = None
+    limits: JobLimits | None = None
     require: Sequence[Rule | Mapping[str, Any]] = ()
     """Rules that the data set must meet before it is trained on."""
     start_at: str | float | None = None

@@ -14,7 +14,7 @@ from mcp_hub.services.training.states import TERMINAL
 
 _SAME_REQUEST = (
     "name", "type", "framework", "dataset_name", "dataset_version", "target", "config",
-    "priority", "timeout_s", "max_retries", "require",
+    "priority", "timeout_s", "max_retries", "require", "cpus", "memory_mb", "gpus",
 )  # fmt: skip
 """What a repeated request must have in common with the first. The version of the data set is
 among them: a request that names none means the newest, which may be another by now."""

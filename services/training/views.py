@@ -9,6 +9,20 @@ from mcp_hub.services.views import Error, View
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
 
 
+Cause = Literal[
+    "timeout", "too_much_output", "disk_full", "missing_module", "out_of_memory", "bad_column",
+    "nan_loss", "killed", "exception", "exit_status", "broken_reports",
+]  # fmt: skip
+
+
+class JobLimits(View):
+    """What each attempt of a job may use; what is left out is as the worker's settings say."""
+
+    cpus: int | None = Field(default=None, description="Cores")
+    memory_mb: int | None = Field(default=None, description="Memory of all its processes")
+    gpus: int | None = Field(default=None, description="GPUs of its own")
+
+
 class Submitted(View):
     job_id: str
     status: JobStatus
@@ -46,6 +60,10 @@ class JobView(View):
     metrics: dict[str, float]
     model: str | None
     error: Error | None
+    cause: Cause | None = Field(description="What made the newest attempt end so, where known")
+    hint: str | None = Field(description="What would change it, and the last lines printed")
+    limits: JobLimits | None
+    peak_memory_mb: int | None = Field(description="Most memory the newest attempt held")
     cancel_requested: bool
     waiting_for: list[str] = Field(description="Jobs that must succeed before this one starts")
     wait: Wait | None = Field(default=None, description="Why it does not run yet, while queued")
@@ -79,9 +97,12 @@ class ScheduleView(View):
     error: Error | None = Field(description="Why the last time gave no job")
 
 
+LogStream = Literal["stdout", "stderr", "hub"]
+
+
 class LogLine(View):
     attempt: int
-    stream: Literal["stdout", "stderr", "hub"]
+    stream: LogStream
     text: str
 
 
@@ -91,6 +112,7 @@ class JobLogs(View):
     job_id: str
     lines: list[LogLine]
     next_cursor: str | None
+    previous_cursor: str | None = Field(description="Leads to older lines; null at the first")
     truncated: bool = Field(description="True when older or further lines were left out")
 
 

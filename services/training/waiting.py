@@ -10,7 +10,7 @@ from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.services.training.announcing import job_topic
 from mcp_hub.services.training.states import TERMINAL
-from mcp_hub.services.training.views import JobView
+from mcp_hub.services.training.views import JobLogs, JobView
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,23 @@ class Waits:
             finally:
                 self._scopes.discard(scope)
         return view
+
+    async def until_more(
+        self, job_id: str, found: JobLogs, look: Callable[[], Awaitable[JobLogs]], wait_s: float
+    ) -> JobLogs:
+        """What `look` gives once it has lines or the job has ended; else what it last gave."""
+        with anyio.move_on_after(0 if self._ended else wait_s) as scope:
+            self._scopes.add(scope)
+            try:
+                async with self._changes(job_id) as changed:
+                    found = await look()
+                    while not found.lines and found.next_cursor is not None:
+                        with anyio.move_on_after(_LOOK_AGAIN_S):
+                            await changed()
+                        found = await look()
+            finally:
+                self._scopes.discard(scope)
+        return found
 
     def end(self) -> None:
         """Have everyone told at once, from now on."""

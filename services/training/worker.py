@@ -35,13 +35,16 @@ from mcp_hub.services.training.announcing import (
 )
 from mcp_hub.services.training.checkpoints import remove_expired
 from mcp_hub.services.training.delegation import Delegation
-from mcp_hub.services.training.execution import Execution, Limits, Outcome, remove_attempt
+from mcp_hub.services.training.execution import Execution, Outcome
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import Launcher
+from mcp_hub.services.training.limits import Limits
 from mcp_hub.services.training.liveness import bury, this_host
 from mcp_hub.services.training.schedule_rows import is_work_left
 from mcp_hub.services.training.schedules import ScheduleService
 from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.slots import Slots
+from mcp_hub.services.training.staging import remove_attempt
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.views import JobStatus
 
@@ -49,6 +52,10 @@ logger = logging.getLogger(__name__)
 
 _SCHEDULES_S = 1.0
 """How often the schedules are looked at."""
+_CANCEL_LOOK_S = 0.5
+"""How often cancelled jobs are looked for, as a notice may be lost."""
+_GPU_WAIT_S = 1.0
+"""How long a job that needs more GPUs than are free is left in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class Worker:
         blobs: BlobStore,
         queue: Queue,
         bus: Bus,
+        slots: Slots,
         training: TrainingService | None = None,
         schedules: ScheduleService | None = None,
         own: OwnTelemetry = SILENT,
@@ -98,6 +106,7 @@ class Worker:
         self._blobs = blobs
         self._queue = queue
         self._bus = bus
+        self._slots = slots
         self._adoption: Adoption | None = None
         self._delegation: Delegation | None = None
         if isinstance(queue, SharedQueue) and training is not None:
@@ -131,6 +140,7 @@ class Worker:
             anyio.create_task_group() as background,
         ):
             background.start_soon(self._keep_leases)
+            background.start_soon(self._heed_cancelling)
             background.start_soon(self._supervise)
             background.start_soon(self._listen)
             if self._schedules is not None:
@@ -168,7 +178,8 @@ class Worker:
         connection.execute(
             workers.insert().values(
                 id=self.id, host=this_host(), pid=os.getpid(),
-                concurrency=self._options.concurrency, started_at=now_ms(), heartbeat_at=now_ms(),
+                concurrency=self._options.concurrency, gpus=len(self._slots.gpus),
+                started_at=now_ms(), heartbeat_at=now_ms(),
             )
         )  # fmt: skip
 
@@ -221,13 +232,18 @@ class Worker:
         """Begin the attempt that the message asks for; settle it where there is none to begin."""
         lease_ms = int(self._options.lease_s * 1000)
         if self._adoption is not None:
-            return await self._adoption.start(claim, self.id, lease_ms)
+            return await self._adoption.start(claim, self.id, lease_ms, self._slots.free_gpus)
+        job_id, free_gpus = claim.message_id, self._slots.free_gpus
         job = await self._database.write(
-            lambda c: jobs.start_attempt(c, claim.message_id, self.id, lease_ms)
+            lambda c: jobs.start_attempt(c, job_id, self.id, lease_ms, free_gpus=free_gpus)
         )
-        if job is None:
+        if job is not None:
+            return job
+        if await self._database.read(lambda c: jobs.lacks_gpus(c, job_id, free_gpus)):
+            await self._queue.retry(claim, delay_s=_GPU_WAIT_S)
+        else:
             await self._queue.ack(claim)
-        return job
+        return None
 
     async def _settle(self, claim: Claim, job_id: str) -> None:
         if self._adoption is not None:
@@ -243,6 +259,7 @@ class Worker:
             blobs=self._blobs,
             launcher=launcher,
             limits=self._limits,
+            slots=self._slots,
             announce=self._announce,
         )
 
@@ -344,12 +361,10 @@ class Worker:
             await anyio.sleep(_SCHEDULES_S)
 
     async def _keep_leases(self) -> None:
-        """Renew the leases of what runs here, and see to what is cancelled or taken away."""
+        """Renew the leases of what runs here, and give up what was taken away."""
         alive = update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
         while True:
-            with anyio.move_on_after(self._options.heartbeat_s):
-                await self._beat.wait()
-            self._beat = anyio.Event()
+            await anyio.sleep(self._options.heartbeat_s)
             try:
                 before = dict(self._running)
                 # Each by itself, so that what an attempt writes meanwhile is not in their way.
@@ -360,10 +375,24 @@ class Worker:
                     job = held.get(job_id)
                     if job is None or job.attempt != attempt:
                         execution.interrupt(Outcome("failed", Unavailable("The lease was lost.")))
-                    elif job.cancel_requested:
-                        execution.interrupt(Outcome("cancelled"))
             except Unavailable as error:
                 logger.warning("Leases cannot be renewed: %s", error)
+
+    async def _heed_cancelling(self) -> None:
+        """End the attempts whose jobs are to be cancelled."""
+        cancelled = partial(jobs.cancelled_attempts, worker_id=self.id)
+        while True:
+            with anyio.move_on_after(_CANCEL_LOOK_S):
+                await self._beat.wait()
+            self._beat = anyio.Event()
+            if not self._running:
+                continue
+            try:
+                for attempt in await self._database.read(cancelled, one_statement=True):
+                    if attempt in self._running:
+                        self._running[attempt][0].interrupt(Outcome("cancelled"))
+            except Unavailable as error:
+                logger.warning("Cancelled jobs cannot be looked for: %s", error)
 
     def _renewal(self) -> Callable[[Connection], dict[str, Job]]:
         """The statement that renews the leases of what runs here now."""

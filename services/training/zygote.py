@@ -3,7 +3,7 @@
 Loading scikit-learn and its ONNX converter takes seconds, forking milliseconds. The zygote never
 trains, so it has no threads and no pools to be broken by a fork. It reads one request a line,
 `{"folder"}`, and answers with `{"pid", "folder"}` at once and `{"pid", "status"}` at the end,
-where `status` is as `os.waitstatus_to_exitcode` gives it.
+where `pid` is the attempt's keeper's and `status` is as `os.waitstatus_to_exitcode` gives it.
 
 `python -m mcp_hub.services.training.zygote LIFELINE MODULE…`
 """
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mcp_hub.services.training import attempt
+from mcp_hub.services.training import attempt, keeper
 
 
 def main() -> None:
@@ -33,55 +33,73 @@ def main() -> None:
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keeper.adopt_orphans()
     _serve(lifeline, wake_up, answers)
 
 
 def _serve(lifeline: int, wake_up: int, answers: int) -> None:
-
     requests = b""
+    keepers: set[int] = set()
     while True:
         ready, _, _ = select.select([0, wake_up], [], [])
         if wake_up in ready:
             os.read(wake_up, 4096)
-        _report_ended(answers)
+        _report_ended(keepers, answers)
         if 0 in ready:
             data = os.read(0, 65536)
             if not data:
                 return
             *lines, requests = (requests + data).split(b"\n")
             for line in lines:
-                _fork(Path(json.loads(line)["folder"]), lifeline, answers)
+                folder = json.loads(line)["folder"]
+                pid = _fork(Path(folder), lifeline, answers)
+                keepers.add(pid)
+                _answer(answers, {"pid": pid, "folder": folder})
 
 
-def _fork(folder: Path, lifeline: int, answers: int) -> None:
+def _fork(folder: Path, lifeline: int, answers: int) -> int:
     pid = os.fork()
     if pid:
-        _answer(answers, {"pid": pid, "folder": str(folder)})
-        return
+        return pid
     status = 1
     try:
+        # The worker hears of the zygote's end by these.
         os.close(answers)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        task = attempt.read_task(folder)
-        attempt.enter(folder, lifeline, task["environment"], task["memory_mb"])
-        status = attempt.train(folder)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        status = keeper.keep(lifeline, lambda: _attempt(folder))
     finally:
         # Never return into the parent's loop, nor run its exit handlers.
-        os._exit(status)
+        keeper.end_as(status)
+    raise AssertionError
 
 
-def _report_ended(answers: int) -> None:
+def _attempt(folder: Path) -> int:
+    attempt.enter(folder, attempt.read_task(folder))
+    status = attempt.train(folder)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
+
+
+def _report_ended(keepers: set[int], answers: int) -> None:
+    ended = []
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            break
         if pid == 0:
-            return
-        _answer(answers, {"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+            break
+        if pid in keepers:
+            keepers.remove(pid)
+            ended.append({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+    if ended:
+        # A keeper that was killed leaves here what it kept.
+        keeper.kill_children(spare=keepers)
+    for message in ended:
+        _answer(answers, message)
 
 
 def _answer(answers: int, message: dict[str, Any]) -> None:

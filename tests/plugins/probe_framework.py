@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+from probe_troubles import TROUBLES
+
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.registry.views import InputField, OutputField, Signature
 from mcp_hub.services.training.frameworks.base import FrameworkConfig, TrainingTask
@@ -55,6 +57,9 @@ class ProbeFramework:
 
     def train(self, task: TrainingTask, run: Run) -> None:
         config = ProbeConfig.model_validate(task.config)
+        if config.action in TROUBLES:
+            TROUBLES[config.action](config.flag or "")
+            config.action = "succeed"
         ACTIONS[config.action](task, config, run)
 
 

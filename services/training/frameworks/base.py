@@ -51,6 +51,20 @@ class TrainingTask:
     folder: Path
     checkpoint: Path | None = None
     """What the newest checkpoint of an earlier attempt holds; None where there is none."""
+    threads: int = 1
+    """How many the attempt's computations may take."""
+    gpus: tuple[str, ...] = ()
+    """The GPUs that are the attempt's own, as CUDA_VISIBLE_DEVICES names them."""
+
+
+@runtime_checkable
+class UsesGpu(Protocol):
+    """A framework that trains on a GPU where its attempt has one.
+
+    An attempt of it gets one that is free, unless its job says how many it needs.
+    """
+
+    uses_gpu: ClassVar[bool]
 
 
 class Framework(Protocol):

@@ -1,6 +1,6 @@
 """A training service and workers over the embedded adapters, and the probe framework."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,11 @@ from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.services.data.service import DataService
-from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.frameworks.base import NOWHERE, Place
+from mcp_hub.services.training.limits import Limits
 from mcp_hub.services.training.schedules import ScheduleService
 from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.slots import Slots
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.submission import Submission
 from mcp_hub.services.training.submitting import QueueLimits
@@ -25,7 +26,7 @@ from mcp_hub.services.training.views import JobView
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
 OPTIONS = WorkerOptions(concurrency=2, lease_s=2.0, heartbeat_s=0.3, poll_s=0.05, idle_exit_s=None)
-LIMITS = Limits(memory_mb=None, log_bytes=200_000)
+LIMITS = Limits(log_bytes=200_000)
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
@@ -101,12 +102,13 @@ def worker(
 
     @asynccontextmanager
     async def run(
-        options: WorkerOptions = OPTIONS, limits: Limits = LIMITS
+        options: WorkerOptions = OPTIONS, limits: Limits = LIMITS, gpus: Sequence[str] = ()
     ) -> AsyncIterator[Worker]:
         worker = Worker(
             options, replace(limits, place=place), tmp_path / "jobs",
             database=database, blobs=blobs, queue=queue, bus=bus, training=training,
             schedules=schedules,
+            slots=Slots(gpus, tmp_path / "gpus"),
         )  # fmt: skip
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)

@@ -2,20 +2,24 @@
 
 import json
 import math
+import os
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_hub.services.training.events import MAX_LINE_BYTES, LineTail, Report
+from mcp_hub.services.training.events import MAX_KEYS, MAX_LINE_BYTES, FileTail, LineTail, Report
 
-keys = st.text(min_size=1, max_size=20)
+storable = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+keys = st.text(storable, min_size=1, max_size=20)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 events = st.one_of(
     st.fixed_dictionaries(
         {"type": st.just("metric"), "key": keys, "value": finite, "step": st.integers(0, 100)}
     ),
     st.fixed_dictionaries({"type": st.just("progress"), "done": finite, "total": st.none()}),
-    st.fixed_dictionaries({"type": st.just("tag"), "key": keys, "value": st.text()}),
+    st.fixed_dictionaries({"type": st.just("tag"), "key": keys, "value": st.text(storable)}),
     st.fixed_dictionaries({"type": st.just("log"), "text": st.text()}),
 )
 
@@ -65,3 +69,46 @@ def test_an_endless_line_is_cut() -> None:
     tail = LineTail()
     assert tail.feed(b"x" * (MAX_LINE_BYTES * 2 + 5)) == [b"x" * MAX_LINE_BYTES] * 2
     assert tail.feed(b"\n") == [b"x" * 5]
+
+
+def test_what_no_database_takes_is_left_out() -> None:
+    report = Report()
+    batch = report.take(
+        [
+            b'{"type": "param", "key": "rate", "value": [1, NaN]}',
+            b'{"type": "param", "key": "name", "value": {"a": "\\u0000"}}',
+            b'{"type": "tag", "key": "\\u0000", "value": "x"}',
+            b'{"type": "progress", "done": NaN}',
+            b'{"type": "progress", "done": 1, "total": Infinity}',
+        ]
+    )
+    assert (report.params, report.tags, batch.progress) == ({}, {}, None)
+    assert len(batch.log) == report.broken == 5
+
+
+def test_rubbish_without_end_is_told_of_once() -> None:
+    report = Report()
+    assert len(report.take([b"rubbish"] * 5_000).log) == 101
+    assert report.take([b"rubbish"]).log == []
+    assert report.broken == 5_001
+
+
+def test_an_attempt_reports_so_many_names_and_no_more() -> None:
+    report = Report()
+    lines = [f'{{"type": "metric", "key": "m{n}", "value": 1}}' for n in range(MAX_KEYS + 5)]
+    report.take(line.encode() for line in lines)
+    assert len(report.metrics) == MAX_KEYS
+    assert report.broken == 5
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_what_is_no_file_any_more_is_not_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "events.jsonl"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        (tmp_path / "secret").write_text("secret")
+        path.symlink_to("secret")
+    assert FileTail(path).read() == b""

@@ -1,6 +1,5 @@
 """Jobs run by a real worker in real processes, behaving well and badly."""
 
-import os
 from pathlib import Path
 
 import anyio
@@ -13,8 +12,8 @@ from mcp_hub.adapters.database.schema import job_attempts, job_metrics, jobs, mo
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
-from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.launcher import Launcher
+from mcp_hub.services.training.limits import Limits
 from mcp_hub.services.training.service import TrainingService
 from tests.services.training.conftest import LIMITS, OPTIONS, Finish, Submit, WorkerFactory
 from tests.waiting import eventually
@@ -132,25 +131,6 @@ async def test_a_fault_of_the_request_is_not_retried(
     async with worker():
         job = await finish(await submit("raise_error", max_retries=5))
     assert (job.status, job.attempt) == ("failed", 1)
-
-
-@pytest.mark.parametrize("ending", ["cancel", "time out"])
-async def test_a_job_that_ignores_sigterm_is_ended_in_time(
-    training: TrainingService, worker: WorkerFactory, submit: Submit, finish: Finish,
-    tmp_path: Path, ending: str,
-) -> None:  # fmt: skip
-    flag = tmp_path / "pid"
-    async with worker():
-        timeout_s = 1.0 if ending == "time out" else 60.0
-        job_id = await submit("hang", flag=str(flag), timeout_s=timeout_s)
-        await eventually(lambda: flag.exists() and bool(flag.read_text()))
-        if ending == "cancel":
-            assert (await training.cancel(job_id)).cancel_requested
-        with anyio.fail_after(10):
-            job = await finish(job_id)
-    assert job.status == ("cancelled" if ending == "cancel" else "timed_out")
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(flag.read_text()), 0)
 
 
 async def test_no_process_of_a_finished_job_is_left(

@@ -84,6 +84,7 @@ class PytorchFramework:
     types: ClassVar[tuple[str, ...]] = ("classification", "regression")
     Config: ClassVar[type[FrameworkConfig]] = PytorchConfig
     preload: ClassVar[tuple[str, ...]] = (f"{__name__}.training",)
+    uses_gpu: ClassVar[bool] = True
 
     def missing(self) -> str | None:
         """What must be installed before this framework can run here, or None."""

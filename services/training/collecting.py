@@ -1,0 +1,67 @@
+"""What an attempt leaves: the model that it reported, and the files that go with it."""
+
+from pathlib import Path
+
+from anyio import to_thread
+
+from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.errors import Denied, InvalidArgument
+from mcp_hub.services.registry.store import NewVersion
+from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
+from mcp_hub.services.training.events import Report
+from mcp_hub.services.training.jobs import Job
+from mcp_hub.services.training.patience import patiently
+
+
+async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> NewVersion | None:
+    """The model version that an attempt in `folder` reported, its files stored; None if none.
+
+    Raises:
+        Denied: a file is outside the folder.
+        InvalidArgument: there is no such file, or the model is none.
+    """
+    if report.model is None:
+        return None
+    served = await to_thread.run_sync(inside, folder, report.model.path)
+    signature = await to_thread.run_sync(_signature_of, served, report.model.signature)
+    files = {**report.artifacts, SERVED_MODEL: report.model.path}
+    artifacts = []
+    for name, path in files.items():
+        file = await to_thread.run_sync(inside, folder, path)
+        blob = await patiently(lambda file=file: blobs.put_file(file))  # type: ignore[misc]
+        artifacts.append(Artifact(name=name, sha256=blob.sha256, bytes=blob.size))
+    return NewVersion(
+        name=job.name,
+        flavor=report.model.flavor,
+        signature=signature,
+        metrics=report.metrics,
+        params={"framework": job.framework, "config": job.config, **report.params},
+        tags=report.tags,
+        artifacts=artifacts,
+        description="",
+        job_id=job.id,
+        dataset=f"{job.dataset_name}:{job.dataset_version}",
+        created_by=job.submitted_by,
+    )
+
+
+def inside(folder: Path, path: str) -> Path:
+    """The file `path` of an attempt in `folder`. Raises Denied or InvalidArgument if it is none."""
+    folder = folder.resolve()
+    file = (folder / path).resolve()
+    if not file.is_relative_to(folder):
+        raise Denied(f"The job reported {path!r}, a file outside its own folder.")
+    if not file.is_file():
+        raise InvalidArgument(f"The job reported {path!r}, but there is no such file.")
+    return file
+
+
+def _signature_of(file: Path, declared: Signature | None) -> Signature:
+    """What was declared, if the model has it; else what the model itself says."""
+    # onnxruntime is loaded by the first model, not by the worker's start.
+    from mcp_hub.services.registry.inspection import check_signature, read_signature
+
+    if declared is None:
+        return read_signature(file.read_bytes())
+    check_signature(file.read_bytes(), declared)
+    return declared
