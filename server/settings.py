@@ -337,7 +337,7 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
 
 _BY_NAME: Mapping[str, type[BaseModel]] = {"tokens": TokenSettings, "sources": SourceSettings}
 """The settings that are sections under names which a person chooses."""
-_VALUES_BY_NAME = ("secrets",)
+_VALUES_BY_NAME = ("secrets", "framework_concurrency")
 """Those that are values under such names."""
 
 
