@@ -3,7 +3,8 @@
 Four MCP client processes, each with a hub of its own over stdio, submit jobs of mixed priorities
 while a worker runs ten at a time; a fifth asks for `training_status` and `training_list` all the
 while. The store that they share is SQLite, or PostgreSQL and Redis with `--servers`. A job is real
-and tiny: the tests' framework `probe` in a process of its own, whose model is registered.
+and tiny: the tests' framework `probe` in a process of its own, whose model is registered. The echo
+of a bare MCP server, asked in turn with the hub, tells how much of a call is the machine's load.
 
 It tells how long a submission and the calls take, whether a job ever started while another came
 before it, and how the worker's memory grows from the first jobs to the last.
@@ -28,7 +29,7 @@ from statistics import median, quantiles
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
-from stdio import StdioServer
+from stdio import BARE, StdioServer
 
 from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.schema import job_attempts, jobs
@@ -158,14 +159,16 @@ def look_on(
 ) -> dict[str, list[float]]:
     """Ask about random jobs, and for the list, until `done`; milliseconds by what was asked."""
     chance = random.Random(seed)
-    times: dict[str, list[float]] = {"training_status": [], "training_list": []}
+    times: dict[str, list[float]] = {"bare echo": [], "training_status": [], "training_list": []}
     lists = cycle([{}, {"status": "queued"}, {"status": "running"}, {"limit": 50}])
-    with hub(environment) as server:
+    with hub(environment) as server, StdioServer(BARE) as bare:
+        bare.initialize()
         ids: list[str] = []
         while not done.wait(0.05):
             if len(times["training_status"]) % 100 == 0 or not ids:
                 ids = store.ids()
             if ids:
+                times["bare echo"].append(timed(bare, "echo", {"text": "x"}))
                 job = {"job_id": chance.choice(ids)}
                 times["training_status"].append(timed(server, "training_status", job))
                 times["training_list"].append(timed(server, "training_list", next(lists)))
@@ -253,9 +256,10 @@ def show(result: Mapping[str, Any]) -> None:
         f"{result['states']}"
     )
     print(f"  started out of order  {result['out_of_order']} of {result['started']}")
-    for tool in ("training_submit", "training_status", "training_list"):
+    for tool in ("training_submit", "training_status", "training_list", "bare echo"):
         times = result[tool]
-        limit = "" if tool == "training_submit" else f"    (p95 at most {LIMIT_MS:.0f})"
+        asked = tool in ("training_status", "training_list")
+        limit = f"    (p95 at most {LIMIT_MS:.0f})" if asked else ""
         print(
             f"  {tool:<20}  p50 {times['p50_ms']:6.1f} ms  p95 {times['p95_ms']:6.1f} ms  "
             f"p99 {times['p99_ms']:6.1f} ms of {times['calls']}{limit}"

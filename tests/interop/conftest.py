@@ -24,6 +24,8 @@ from tests.services.training.conftest import (  # noqa: F401 - fixtures
     finish,
     place,
     plugins,
+    queue_limits,
+    schedules,
     submit,
     training,
     worker,
