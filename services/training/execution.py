@@ -244,8 +244,9 @@ class Execution:
                 tasks.start_soon(wait_for, self._interrupt.wait)
                 tasks.start_soon(self._keep_checkpoints)
                 while not over.is_set():
-                    await self._read_reports()
+                    # Output first: where that is what fills the folder, it is the reason.
                     await to_thread.run_sync(usage.look)
+                    await self._read_reports()
                     self._check_usage(usage)
                     with anyio.move_on_after(_POLL_S):
                         await over.wait()
