@@ -36,7 +36,12 @@ from mcp_hub.services.training.reports import ALL_LINES, LogFilter
 from mcp_hub.services.training.schedule_rows import is_work_left
 from mcp_hub.services.training.showing import job_view, most_gpus, summary
 from mcp_hub.services.training.states import STATUSES, TERMINAL, UNFINISHED
-from mcp_hub.services.training.submission import Submission, check_submission, seconds_until
+from mcp_hub.services.training.submission import (
+    Submission,
+    check_again,
+    check_submission,
+    seconds_until,
+)
 from mcp_hub.services.training.submitting import QueueLimits, add_job
 from mcp_hub.services.training.views import (
     Frameworks,
@@ -203,7 +208,10 @@ class TrainingService:
 
         Raises:
             Conflict: the job has not ended, or has succeeded, or waits for one that failed.
+            HubError: its framework refuses it by now, or here.
         """
+        job = await self._database.read(lambda c: jobs.get_job(c, job_id))
+        await to_thread.run_sync(check_again, job.framework, job.config, self._place)
         await self._database.write(lambda c: _retry(c, job_id))
         await self._announce(job_id)
         return await self._view(job_id)

@@ -11,7 +11,13 @@ from pydantic import ValidationError
 from mcp_hub.adapters.errors import InvalidArgument, Unavailable, names_hint
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import DatasetView
-from mcp_hub.services.training.frameworks.base import Checking, Framework, FrameworkConfig
+from mcp_hub.services.training.frameworks.base import (
+    Checking,
+    Framework,
+    FrameworkConfig,
+    Place,
+)
+from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.views import JobLimits
 
 MAX_TIMEOUT_S = 7 * 24 * 3600
@@ -63,6 +69,17 @@ def check_submission(
     if isinstance(framework, Checking):
         framework.check(config)
     return config.model_dump(mode="json")
+
+
+def check_again(framework: str, config: Mapping[str, Any], place: Place) -> None:
+    """Have the framework look once more at the config of an earlier job. It blocks.
+
+    Raises:
+        HubError: the framework refuses it, or is there no more.
+    """
+    loaded = load_framework(framework, place)
+    if isinstance(loaded, Checking):
+        loaded.check(_check_config(config, loaded))
 
 
 def seconds_until(start_at: str | float | None) -> float:

@@ -180,7 +180,7 @@ while True:
 
 
 async def test_a_program_that_leads_outside_by_the_time_it_is_run_is_not(
-    worker: WorkerFactory, run: Run, finish: Finish, write: Write
+    worker: WorkerFactory, run: Run, finish: Finish, write: Write, training: TrainingService
 ) -> None:
     program = write("train", "#!/bin/sh\n")
     job_id = await run("train")
@@ -190,6 +190,8 @@ async def test_a_program_that_leads_outside_by_the_time_it_is_run_is_not(
         job = await finish(job_id)
     assert job.error is not None
     assert (job.status, job.error.code) == ("failed", "denied")
+    with pytest.raises(Denied, match="outside the folders"):
+        await training.retry(job_id)
 
 
 @pytest.mark.parametrize(
