@@ -6,7 +6,7 @@ knows of but, at worst, one blob.
 """
 
 import logging
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,10 @@ class Checkpoints:
             return None
         return row
 
-    async def offer(self, file: Path, step: int | None) -> None:
-        """Take the file as it is now to be the newest checkpoint; `keep` will store it.
+    async def offer(self, files: Sequence[Path], step: int | None) -> None:
+        """Take the last of the files away to be the newest checkpoint, which `keep` will store.
 
-        The job may replace the file meanwhile.
+        The others, which it supersedes, are removed.
 
         Raises:
             InvalidArgument: there is no such file.
@@ -76,7 +76,7 @@ class Checkpoints:
         """
         self._offers += 1
         snapshot = self._folder / f"offered-{self._offers}.checkpoint"
-        await to_thread.run_sync(_link, file, snapshot)
+        await to_thread.run_sync(_take, files, snapshot)
         replaced, self._offered = self._offered, _Offered(snapshot, step)
         if replaced is not None and replaced is not self._storing:
             await to_thread.run_sync(replaced.snapshot.unlink)
@@ -180,16 +180,20 @@ def _add(connection: Connection, job: Job, values: dict[str, Any]) -> int | None
     return number
 
 
-def _link(file: Path, snapshot: Path) -> None:
+def _take(files: Sequence[Path], snapshot: Path) -> None:
+    *superseded, newest = files
     try:
-        size = file.stat().st_size
+        for file in superseded:
+            file.unlink()
+        size = newest.stat().st_size
         if size > MAX_BYTES:
             raise LimitExceeded(
-                f"The checkpoint {file.name!r} has {size:,} bytes; at most {MAX_BYTES:,} are kept.",
+                f"The checkpoint {newest.name!r} has {size:,} bytes; at most {MAX_BYTES:,} are "
+                "kept.",
                 "Train a smaller model, or keep less in the checkpoint.",
             )
-        os.link(file, snapshot)
+        newest.rename(snapshot)
     except OSError as error:
         raise InvalidArgument(
-            f"The checkpoint {file.name!r} cannot be read: {error.strerror}."
+            f"The checkpoint {newest.name!r} cannot be taken: {error.strerror}."
         ) from error

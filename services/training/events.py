@@ -85,6 +85,8 @@ class ModelEvent(BaseModel):
 
 
 class CheckpointEvent(BaseModel):
+    """A file of a name of its own, which the worker takes away."""
+
     type: Literal["checkpoint"]
     path: _Text
     step: _Step | None = None
@@ -106,11 +108,11 @@ _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator=
 
 @dataclass(slots=True)
 class Batch:
-    """What some lines reported: metrics in order, the newest of the rest, lines for the log."""
+    """What some lines reported, in order; of the progress the newest."""
 
     metrics: list[MetricEvent] = field(default_factory=list)
     progress: ProgressEvent | None = None
-    checkpoint: CheckpointEvent | None = None
+    checkpoints: list[CheckpointEvent] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
 
@@ -182,7 +184,7 @@ class Report:
             case ModelEvent():
                 self.model = event
             case CheckpointEvent():
-                batch.checkpoint = event
+                batch.checkpoints.append(event)
             case ErrorEvent():
                 self.error = event
 

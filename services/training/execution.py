@@ -282,7 +282,7 @@ class Execution:
         """Take in what the attempt wrote since the last time, and write it down."""
         more = True
         while more:
-            record, checkpoint = Record(), None
+            record, checkpoints = Record(), list[CheckpointEvent]()
             chunks = await to_thread.run_sync(
                 lambda: {name: tail.read() for name, tail in self._tails.items()}
             )
@@ -295,7 +295,7 @@ class Execution:
                     batch = self._report.take(lines)
                     record.metrics = batch.metrics
                     record.progress = batch.progress
-                    checkpoint = batch.checkpoint
+                    checkpoints = batch.checkpoints
                     self._progress = batch.progress or self._progress
                     record.log += [("hub", text) for text in batch.log]
                 else:
@@ -305,14 +305,16 @@ class Execution:
                     record.log += [(stream, text) for text in texts]
             if record:
                 await self._record(self._within_limits(record))
-            if checkpoint is not None:
-                # Behind its step's metrics, which the next attempt does not report again.
-                await self._offer_checkpoint(checkpoint)
+            # Behind their steps' metrics, which the next attempt does not report again.
+            if checkpoints:
+                await self._offer_checkpoint(checkpoints)
 
-    async def _offer_checkpoint(self, event: CheckpointEvent) -> None:
+    async def _offer_checkpoint(self, events: list[CheckpointEvent]) -> None:
         try:
-            file = await to_thread.run_sync(inside, self._folder, event.path)
-            await self._checkpoints.offer(file, event.step)
+            files = await to_thread.run_sync(
+                lambda: [inside(self._folder, one.path) for one in events]
+            )
+            await self._checkpoints.offer(files, events[-1].step)
             self._checkpoint_offered.set()
         except HubError as error:
             await self._log(f"A checkpoint is not kept: {error.message}")

@@ -7,6 +7,7 @@ named in `MCP_HUB_EVENTS`. Without that variable (run by hand) the lines go to s
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -66,7 +67,12 @@ class Run:
         file must be whole: write it under another name and rename it. The newest one is kept, so
         the same name may be used again and again.
         """
-        self._write({"type": "checkpoint", "path": str(path), "step": step})
+        reported = Path(path)
+        if "MCP_HUB_EVENTS" in os.environ:
+            # The worker takes the reported file away, and may come to it after the next one.
+            reported = reported.with_name(f"{reported.name}.{time.monotonic_ns()}")
+            os.link(path, reported)
+        self._write({"type": "checkpoint", "path": str(reported), "step": step})
 
     def error(self, code: str, message: str, hint: str | None = None) -> None:
         """Say why the attempt fails; the process should then end with a non-zero status."""

@@ -1,6 +1,7 @@
 """A framework that does what its config says: how the tests make a job behave, well or badly."""
 
 import base64
+import json
 import os
 import signal
 import subprocess
@@ -101,6 +102,34 @@ def fail_once(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     succeed(task, config, run)
 
 
+def keep_checkpoints(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    """Take steps with a checkpoint each, and be killed after the second one of attempt 1."""
+    done = int(task.checkpoint.read_text().split()[0]) if task.checkpoint else 0
+    print(f"begins after {done}")
+    for step in range(done + 1, config.steps + 1):
+        run.metric("score", task.attempt * 100 + step, step)
+        Path("state.part").write_text(f"{step} {task.job_id}")
+        Path("state.part").rename("state")
+        run.checkpoint("state", step)
+        if step == 2 and task.attempt == 1:
+            run.metric("score", -1, step + 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+    run.artifact("state")
+    succeed_with_model(task, run)
+
+
+def offer_no_checkpoint(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    with Path(os.environ["MCP_HUB_EVENTS"]).open("a") as events:
+        for path in ("nowhere", "/etc/hostname"):
+            events.write(json.dumps({"type": "checkpoint", "path": path, "step": 1}) + "\n")
+    succeed_with_model(task, run)
+
+
+def succeed_with_model(task: TrainingTask, run: Run) -> None:
+    Path("model.bin").write_bytes(model_of(task.job_id))
+    run.model("model.bin", SIGNATURE)
+
+
 def crash(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     print("about to crash", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -197,6 +226,6 @@ ACTIONS: dict[str, Callable[[TrainingTask, ProbeConfig, Run], None]] = {
         succeed, wait_for_flag, fail_once, crash, raise_error, leave, hang, leave_daemon, flood,
         report_rubbish, report_no_model, report_another_model, claim_foreign_file, close_output,
         show_environment, eat_memory,
-        report_from_threads,
+        report_from_threads, keep_checkpoints, offer_no_checkpoint,
     )
 }  # fmt: skip

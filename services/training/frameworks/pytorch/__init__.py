@@ -49,11 +49,11 @@ class PytorchConfig(TableConfig):
         default=1, ge=1, le=64, description="Machines; submit the same job once for each"
     )
     node_rank: int = Field(
-        default=0, ge=0, description="Which of the machines this job is; 0 registers the model"
+        default=0, ge=0, description="Which of the nnodes jobs this is; 0 registers the model"
     )
     rendezvous: str | None = Field(
         default=None, pattern=r"^[^\s:]+:\d{1,5}$",
-        description="HOST:PORT where the machines meet, an address of the one of node_rank 0",
+        description="HOST:PORT where the machines meet, a free port of one of them",
     )  # fmt: skip
     max_restarts: int = Field(
         default=3, ge=0, le=100, description="Restarts from the checkpoint after a process is lost"
@@ -67,7 +67,7 @@ class PytorchConfig(TableConfig):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.nnodes > 1 and self.rendezvous is None:
-            raise ValueError("nnodes above 1 needs rendezvous, HOST:PORT of the first machine")
+            raise ValueError("nnodes above 1 needs rendezvous, HOST:PORT of one of the machines")
         if self.node_rank >= self.nnodes:
             raise ValueError(f"node_rank counts from 0 to nnodes - 1, {self.nnodes - 1}")
         return self

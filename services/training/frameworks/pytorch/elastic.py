@@ -33,7 +33,7 @@ def launch(task: TrainingTask, config: PytorchConfig, run: Run) -> None:
         Unavailable: too many were lost, or the other machines did not come.
     """
     host, port = (config.rendezvous or f"{_LOOPBACK}:0").rsplit(":", 1)
-    address = _address_towards(host, int(port), config)
+    hosted_at, address = _addresses(host, int(port), config)
     _listen_on(address)
     if config.node_rank:
         run.log("The model is registered by the job of node_rank 0.")
@@ -49,7 +49,7 @@ def launch(task: TrainingTask, config: PytorchConfig, run: Run) -> None:
         rdzv_backend="c10d",
         rdzv_endpoint=f"{host}:{port}",
         rdzv_configs={
-            "is_host": str(config.node_rank == 0), "timeout": _JOIN_TIMEOUT_S,
+            "is_host": str(address == hosted_at), "timeout": _JOIN_TIMEOUT_S,
             "join_timeout": _JOIN_TIMEOUT_S,
         },
         max_restarts=config.max_restarts,
@@ -80,17 +80,19 @@ def _run_id(task: TrainingTask) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _address_towards(host: str, port: int, config: PytorchConfig) -> str:
-    """The address of this machine by which those at `host` reach it."""
+def _addresses(host: str, port: int, config: PytorchConfig) -> tuple[str, str]:
+    """The address of `host`, and the one by which this machine is reached from there.
+
+    They are the same on the machine that hosts the meeting, whichever of the jobs it runs.
+    """
     if config.nnodes == 1:
-        return _LOOPBACK
+        return _LOOPBACK, _LOOPBACK
     try:
-        if config.node_rank == 0:
-            return socket.gethostbyname(host)
+        hosted_at = socket.gethostbyname(host)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             # Sends nothing: it asks which way there is.
-            probe.connect((host, port))
-            return str(probe.getsockname()[0])
+            probe.connect((hosted_at, port))
+            return hosted_at, str(probe.getsockname()[0])
     except OSError as error:
         raise Unavailable(
             f"config.rendezvous names {host}, which cannot be reached from here: {error.strerror}."
