@@ -145,7 +145,7 @@ async def test_a_job_goes_on_from_its_checkpoint(
     await site.database.close()
     with capsys.disabled():
         print(
-            f"\n{rounds} rounds, jobs of {seconds:.1f} s: {dict(told)}; every curve as undisturbed; "
+            f"\n{rounds} rounds, jobs of {seconds:.1f} s: {dict(told)}; all curves as undisturbed; "
             f"{time.monotonic() - began:.0f} s"
         )
 

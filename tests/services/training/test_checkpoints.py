@@ -1,11 +1,11 @@
 """What an attempt leaves for the next one to go on from."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 from sqlalchemy import select, update
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
@@ -97,11 +97,9 @@ async def test_only_the_newest_is_kept_and_it_is_what_was_offered(
     (row,) = await kept(database)
     assert row.step == 2
     assert await blobs.get(row.sha256) == b"state2"
-    assert not [
-        name
-        for name in os.listdir(tmp_path)
-        if name.startswith(("offered-", "superseded", "state"))
-    ]
+    left = {path.name.rstrip("0123") for path in await to_thread.run_sync(_files, tmp_path)}
+    assert not left & {"state", "superseded"}
+    assert not any("offered" in name for name in left)
     restored = await kept_by.restore()
     assert restored is not None
     assert (tmp_path / checkpoints.RESTORED_FILE).read_text() == "state2"
@@ -142,6 +140,10 @@ async def test_what_is_no_checkpoint_is_refused(
     (tmp_path / "state").write_text("four")
     with pytest.raises(LimitExceeded, match="has 4 bytes; at most 3"):
         await kept_by.offer([tmp_path / "state"], 1)
+
+
+def _files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
 
 
 async def _attempt(

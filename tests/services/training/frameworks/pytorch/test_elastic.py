@@ -91,9 +91,9 @@ def rank_of(job_id: str, local_rank: int) -> int:
         except OSError:
             continue
         is_rank = b"mcp_hub.services.training.frameworks.pytorch.rank" in command
-        if is_rank and f"LOCAL_RANK={local_rank}".encode() in environment:
-            if any(job_id.encode() in part for part in command):
-                return int(folder.name)
+        is_this = f"LOCAL_RANK={local_rank}".encode() in environment
+        if is_rank and is_this and any(job_id.encode() in part for part in command):
+            return int(folder.name)
     raise AssertionError("no such process")
 
 
