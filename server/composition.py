@@ -26,6 +26,7 @@ from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.service import RegistryService
+from mcp_hub.services.scoring.service import ScoringService
 from mcp_hub.services.tasks.service import TaskService
 from mcp_hub.services.telemetry.envelope import WORKER_SERVICE
 from mcp_hub.services.telemetry.own.facts import Facts, facts_of
@@ -89,6 +90,7 @@ async def open_hub(
             ),
             bus=bus,
             tasks=TaskService(database),
+            scoring=ScoringService(database, data, training),
         )
         for sender in senders.values():
             await stack.enter_async_context(sender.sending())

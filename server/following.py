@@ -8,6 +8,7 @@ from mcp.types import INTERNAL_ERROR, CallToolResult, ErrorData
 from mcp_hub.adapters.errors import Conflict, NotFound
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.services.training.views import JobStatus, JobView
+from mcp_hub.services.views import View
 from mcp_hub.tools.toolset import view_result
 from mcp_hub.tools.training import one_line
 
@@ -72,8 +73,9 @@ class JobFollower:
         self._hub = hub
 
     def subject(self, result: CallToolResult) -> str | None:
-        """The job's id."""
-        return (result.structured_content or {}).get("job_id")
+        """The job's id; None where the answer is its end already."""
+        answer = result.structured_content or {}
+        return None if answer.get("status") == "succeeded" else answer.get("job_id")
 
     async def look(self, subject: str, *, wait_s: float = 0) -> State:
         """As training_status tells it; the result is its answer once the job has ended."""
@@ -85,16 +87,34 @@ class JobFollower:
         status = _STATUSES[job.status]
         result = None
         if status == "completed":
-            answer = view_result(job)
+            answer = view_result(await self._answer(job))
             answer.is_error = job.status != "succeeded"
             result = answer.model_dump(mode="json", by_alias=True, exclude_none=True)
         return State(status, _message(job), job.finished_at or job.started_at, result)
+
+    async def _answer(self, job: JobView) -> View:
+        """What the task ends with."""
+        return job
 
     async def cancel(self, subject: str) -> None:
         try:
             await (await self._hub()).training.cancel(subject)
         except Conflict:
             return
+
+
+class EvaluationFollower(JobFollower):
+    """Jobs that score a model; the result is model_evaluate's."""
+
+    async def _answer(self, job: JobView) -> View:
+        return await (await self._hub()).scoring.evaluation(job.job_id)
+
+
+class PredictionFollower(JobFollower):
+    """Jobs that predict a data set; the result is predict_batch's."""
+
+    async def _answer(self, job: JobView) -> View:
+        return await (await self._hub()).scoring.prediction(job.job_id)
 
 
 def _message(job: JobView) -> str:
@@ -111,5 +131,7 @@ def task_offers(hub: HubProvider) -> dict[str, Offer]:
     """The tools whose calls become tasks."""
     return {
         "training_submit": Offer(follower=JobFollower(hub)),
+        "model_evaluate": Offer(follower=EvaluationFollower(hub)),
+        "predict_batch": Offer(follower=PredictionFollower(hub)),
         "model_promote": Offer(waits=True),
     }

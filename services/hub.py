@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mcp_hub.services.health import HealthService
     from mcp_hub.services.inference.service import InferenceService
     from mcp_hub.services.registry.service import RegistryService
+    from mcp_hub.services.scoring.service import ScoringService
     from mcp_hub.services.tasks.service import TaskService
     from mcp_hub.services.telemetry.service import TelemetryService
     from mcp_hub.services.training.schedules import ScheduleService
@@ -33,6 +34,7 @@ class Hub:
     health: "HealthService"
     bus: "Bus"
     tasks: "TaskService"
+    scoring: "ScoringService"
 
 
 class ContainersProvider(Protocol):

@@ -15,9 +15,12 @@ from mcp_hub.services.registry.views import (
     ModelView,
     Promotion,
 )
+from mcp_hub.services.scoring.views import Evaluation
 from mcp_hub.services.views import Page
 from mcp_hub.tools.asking import ask
+from mcp_hub.tools.scoring import Features, WaitS
 from mcp_hub.tools.toolset import Toolset, caller, tool
+from mcp_hub.tools.training import reporter
 
 if TYPE_CHECKING:
     from mcp_hub.services.registry.promoting import Judged
@@ -101,6 +104,41 @@ class RegistryTools(Toolset):
         )
         return _cut(view)
 
+    @tool(title="Evaluate a model version", idempotent=True)
+    async def model_evaluate(
+        self,
+        ctx: Context[Any],
+        model: Model,
+        dataset: Annotated[
+            str, Field(description="A registered data set with the true answers, best unseen rows")
+        ],
+        target: Annotated[
+            str | None, Field(description="Column of true answers; by default that of training")
+        ] = None,
+        by: Annotated[
+            str | None, Field(description="Also score the rows of each value of this column")
+        ] = None,
+        features: Features = None,
+        wait_s: WaitS = 0,
+    ) -> Evaluation:
+        """Score a model version on a data set: metrics, each class, confusion matrix, slices.
+
+        Runs as a job. Without wait_s it answers at once: call again with the same arguments and
+        wait_s=50, which gives the result, also later, without scoring anew. Kept with the
+        version: model_promote's gate evaluated="DATASET" judges by these metrics.
+        """
+        scoring = (await self.hub()).scoring
+        return await scoring.evaluate(
+            model,
+            dataset,
+            target=target,
+            by=by,
+            features=features,
+            wait_s=wait_s,
+            follow=reporter(ctx),
+            asked_by=caller(ctx),
+        )
+
     @tool(title="Promote a model version", destructive=True)
     async def model_promote(
         self,
@@ -112,7 +150,7 @@ class RegistryTools(Toolset):
             Field(
                 description='Conditions, as {"min_metric": {"accuracy": 0.9}, '
                 '"better_than_current": "accuracy", "same_signature": true, '
-                '"human_approval": true}; '
+                '"evaluated": "holdout", "human_approval": true}; '
                 "without any the alias moves at once"
             ),
         ] = None,

@@ -1,5 +1,6 @@
 """Training jobs: submit, follow, inspect, cancel."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context
@@ -121,11 +122,7 @@ class TrainingTools(Toolset):
         are sent as progress notifications.
         """
         hub = await self.hub()
-
-        async def follow(job: JobView) -> None:
-            await ctx.report_progress(job.progress.done, job.progress.total, one_line(job))
-
-        return await hub.training.status(job_id, wait_s=wait_s, follow=follow)
+        return await hub.training.status(job_id, wait_s=wait_s, follow=reporter(ctx))
 
     @tool(title="List training jobs", read_only=True)
     async def training_list(
@@ -259,6 +256,15 @@ class TrainingTools(Toolset):
         JSON schema of its config."""
         hub = await self.hub()
         return await hub.training.frameworks()
+
+
+def reporter(ctx: Context[Any]) -> Callable[[JobView], Awaitable[None]]:
+    """Tells the client of a job's changes, as progress notifications."""
+
+    async def follow(job: JobView) -> None:
+        await ctx.report_progress(job.progress.done, job.progress.total, one_line(job))
+
+    return follow
 
 
 def one_line(job: JobView) -> str:

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from mcp_hub.adapters.database import (  # noqa: F401 - more of the metadata
     checkpoints_schema,
     containers_schema,
+    evaluations_schema,
     schedules_schema,
     tasks_schema,
     telemetry_schema,
@@ -119,6 +120,8 @@ jobs = Table(
     Column("traceparent", String(55)),
     # Rules that its data set must meet before it is trained on.
     Column("require", JSON(none_as_null=True)),
+    # What a job that trains no model ended with: {"evaluation": id} or {"dataset": name:version}.
+    Column("result", JSON(none_as_null=True)),
     UniqueConstraint("idempotency_key"),
     ForeignKeyConstraint(
         ["dataset_name", "dataset_version"], ["datasets.name", "datasets.version"]

@@ -6,7 +6,7 @@ strings, dates, naive UTC datetimes, or nested values and bytes as they are.
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ MAX_COLUMNS = 5_000
 MAX_CELLS = 250_000_000
 MAX_COLUMN_NAME = 256
 
+_SLICE_ROWS = 65_536
+
 # Python's parser is slow and holds the GIL; it is for telling what is wrong, or for NaN.
 _PYTHON_JSON_BYTES = 16 * 1024 * 1024
 
@@ -34,6 +36,23 @@ def read_frame(path: Path, format: str, options: Mapping[str, Any] | None = None
         Unavailable: the file cannot be read.
     """
     return read_with_options(path, format, options)[0]
+
+
+def read_slices(
+    path: Path, format: str, options: Mapping[str, Any] | None = None
+) -> Iterator[pl.DataFrame]:
+    """The rows in their order, typed as `read_frame` has them, some at a time.
+
+    Parquet is read as far as each slice needs; other formats are read whole, since their types
+    show only in all of their rows. Raises as `read_frame`.
+    """
+    if format != "parquet":
+        yield from read_frame(path, format, options).iter_slices(_SLICE_ROWS)
+        return
+    rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+    for first in range(0, rows, _SLICE_ROWS):
+        part = pl.scan_parquet(path, glob=False).slice(first, _SLICE_ROWS)
+        yield _normalised(part.collect())
 
 
 def read_with_options(

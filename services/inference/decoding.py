@@ -15,10 +15,12 @@ _DIGITS = 6
 
 
 class Decoded(NamedTuple):
-    """Predictions and, of a classifier, the probability of each class, a row each."""
+    """Predictions and, where a model gives them, the probability of each class and scores, a row
+    each."""
 
     predictions: list[Any]
     probabilities: list[dict[str, float | None]] | None
+    scores: list[Any] | None = None
 
 
 def wanted_outputs(outputs: Sequence[OutputField]) -> list[OutputField]:
@@ -60,7 +62,8 @@ def decode_outputs(outputs: Sequence[OutputField], values: Sequence[Any]) -> Dec
         predictions = list(chosen)
     else:
         predictions = _native(np.asarray(values[0]))
-    return Decoded(predictions, probabilities)
+    scores = _native(by_role["score"][1]) if "score" in by_role else None
+    return Decoded(predictions, probabilities, scores)
 
 
 def _classes(outputs: Sequence[OutputField]) -> list[Scalar]:

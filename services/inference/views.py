@@ -17,3 +17,8 @@ class Prediction(View):
     model: str = Field(description="name:version that answered")
     predictions: list[Scalar | list[Any] | None]
     probabilities: list[dict[str, float | None]] | None = None
+    scores: list[Any] | None = Field(
+        default=None,
+        description="A row each: of clusters the distance to each, of anomalies how anomalous "
+        "(above 0 is flagged)",
+    )

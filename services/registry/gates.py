@@ -12,6 +12,7 @@ from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.registry.views import GateResult, InputField, OutputField, Signature
 
 Threshold = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+EvaluatedOn = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}(:[0-9]{1,9})?$")]
 _DIFFERENCES_SHOWN = 10
 _MOST_THRESHOLDS = 50
 
@@ -38,6 +39,11 @@ class Gates(BaseModel):
     same_signature: bool = Field(
         default=False,
         description="Inputs and outputs must match those of the version that the alias points at",
+    )
+    evaluated: bool | EvaluatedOn = Field(
+        default=False,
+        description="It must have an evaluation (model_evaluate); a data set's name or "
+        "name:version: on that, and the metrics are those of that evaluation",
     )
     human_approval: bool = Field(
         default=False,
@@ -67,7 +73,8 @@ def parse_gates(gates: Gates | Mapping[str, Any] | None) -> Gates:
         raise InvalidArgument(
             f"The gate {where} does not fit: {first['msg']}.",
             'Gates look like {"min_metric": {"accuracy": 0.9}, "max_metric": {"log_loss": 0.3}, '
-            '"better_than_current": "accuracy", "same_signature": true, "human_approval": true}.',
+            '"better_than_current": "accuracy", "same_signature": true, "evaluated": "holdout", '
+            '"human_approval": true}.',
         ) from error
 
 
@@ -97,6 +104,9 @@ class Candidate:
     version: int
     metrics: Mapping[str, float]
     signature: Signature
+    evaluated_on: str | None = None
+    """The data set, as name:version, of the evaluation that counts; its metrics are `metrics`
+    where the gate names a data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,7 @@ def evaluate(
 ) -> list[GateResult]:
     """Judge `candidate` by every gate; `current` is the version that `alias` points at now."""
     results = [
+        *_evaluated(gates.evaluated, candidate),
         *_thresholds("min_metric", gates.min_metric, candidate),
         *_thresholds("max_metric", gates.max_metric, candidate),
     ]
@@ -127,6 +138,22 @@ def evaluate(
     if gates.human_approval:
         results.append(_approved(candidate, approval))
     return results
+
+
+def _evaluated(wanted: bool | str, candidate: Candidate) -> Iterator[GateResult]:
+    if wanted is False:
+        return
+    passed = candidate.evaluated_on is not None
+    where = "any data set" if wanted is True else wanted
+    yield GateResult(
+        gate="evaluated",
+        passed=passed,
+        expected=wanted,
+        actual=candidate.evaluated_on,
+        note=None
+        if passed
+        else f"version {candidate.version} has no evaluation on {where}: run model_evaluate",
+    )
 
 
 def _thresholds(
@@ -243,4 +270,5 @@ def _lacking(candidate: Candidate, metric: str) -> str | None:
     if metric in candidate.metrics:
         return None
     hint = names_hint(metric, candidate.metrics, "metrics")
-    return f"version {candidate.version} has no metric {metric!r}. {hint}"
+    where = f" on {candidate.evaluated_on}" if candidate.evaluated_on else ""
+    return f"version {candidate.version} has no metric {metric!r}{where}. {hint}"

@@ -1,24 +1,27 @@
-"""Where a version came from and what was decided about it."""
+"""Where a version came from, how it did, and what was decided about it."""
 
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from mcp_hub.adapters.database.schema import datasets, jobs
+from mcp_hub.services.registry.evaluations import evaluations_of
 from mcp_hub.services.registry.promoting import decisions
 from mcp_hub.services.registry.views import Lineage, ModelView
 from mcp_hub.services.views import iso
 
 _DECISIONS_SHOWN = 20
+_EVALUATIONS_SHOWN = 20
 
 
 def lineage(connection: Connection, view: ModelView) -> Lineage:
-    """The job, the data set, the last 20 decisions and the aliases of a version."""
+    """The job, the data set, the last 20 evaluations and decisions, the aliases of a version."""
     about = decisions(connection, view.name, version=view.version, limit=_DECISIONS_SHOWN)
     return Lineage(
         model=view.model,
         job=None if view.job_id is None else _job(connection, view.job_id),
         dataset=None if view.dataset is None else _dataset(connection, view.dataset),
+        evaluations=evaluations_of(connection, view.name, view.version, _EVALUATIONS_SHOWN),
         promotions=[promotion for _, promotion in about],
         aliases=view.aliases,
     )

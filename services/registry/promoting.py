@@ -9,6 +9,7 @@ from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import model_aliases, promotions
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.ids import new_id
+from mcp_hub.services.registry.evaluations import newest_evaluation
 from mcp_hub.services.registry.gates import Approval, Candidate, Gates, evaluate
 from mcp_hub.services.registry.references import Reference
 from mcp_hub.services.registry.store import lock_model
@@ -49,12 +50,16 @@ def judge(
             model_aliases.c.name == view.name, model_aliases.c.alias == alias
         )
     )
-    current = (
-        None
-        if previous is None
-        else _candidate(reader.read(connection, Reference(view.name, version=previous)))
-    )
-    return Judged(view, previous, evaluate(gates, alias, _candidate(view), current, approval))
+    candidate = _candidate(connection, view, gates.evaluated)
+    current = None
+    if previous is not None:
+        standing = reader.read(connection, Reference(view.name, version=previous))
+        on = gates.evaluated
+        if isinstance(on, str):
+            # The same rows for both, or the better metric might be that of the easier data.
+            on = candidate.evaluated_on or on
+        current = _candidate(connection, standing, on)
+    return Judged(view, previous, evaluate(gates, alias, candidate, current, approval))
 
 
 def promote(
@@ -110,8 +115,16 @@ def decisions(
     return [(row["decided_at"], _view(dict(row))) for row in rows]
 
 
-def _candidate(view: ModelView) -> Candidate:
-    return Candidate(view.version, view.metrics, view.signature)
+def _candidate(connection: Connection, view: ModelView, evaluated: bool | str) -> Candidate:
+    """The version as the gates look at it, its metrics those of its newest evaluation on the data
+    set `evaluated` where that names one."""
+    if evaluated is False:
+        return Candidate(view.version, view.metrics, view.signature)
+    dataset = None if evaluated is True else evaluated
+    found = newest_evaluation(connection, view.name, view.version, dataset)
+    metrics = view.metrics if dataset is None else found.metrics if found else {}
+    on = found.dataset if found else None
+    return Candidate(view.version, metrics, view.signature, on)
 
 
 def _point(connection: Connection, name: str, alias: str, version: int) -> None:

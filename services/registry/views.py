@@ -28,12 +28,15 @@ class InputField(View):
 
 
 class OutputField(View):
-    """One named output. A classifier's has `classes`: the labels in the order of its columns."""
+    """One named output. A classifier's has `classes`: the labels in the order of its columns.
+
+    A `score` goes with the prediction: the distance to each cluster, how anomalous a row is.
+    """
 
     name: str
     dtype: str
     shape: list[int | None]
-    role: Literal["prediction", "probabilities", "other"] = "other"
+    role: Literal["prediction", "probabilities", "score", "other"] = "other"
     classes: list[Scalar] | None = None
 
 
@@ -132,12 +135,25 @@ class ModelComparison(View):
     same_dataset: bool
 
 
+class EvaluationSummary(View):
+    """How a version did on a data set; model_evaluate with the same arguments tells the rest."""
+
+    dataset: str
+    target: str | None
+    rows: int
+    metrics: dict[str, float]
+    job_id: str
+    evaluated_by: str
+    evaluated_at: str
+
+
 class Lineage(View):
-    """Where a version came from and what was decided about it."""
+    """Where a version came from, how it did on data sets, and what was decided about it."""
 
     model: str
     job: dict[str, Any] | None
     dataset: dict[str, Any] | None
+    evaluations: list[EvaluationSummary]
     promotions: list[Promotion]
     aliases: list[str]
 

@@ -6,6 +6,7 @@ from typing import Any
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.queue.port import Queue
+from mcp_hub.services.scoring.work import PREDICT
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.views import JobStatus
@@ -61,8 +62,9 @@ def described(job: Job) -> dict[str, Any]:
 
 
 async def announce_ended(bus: Bus, job: Job, status: JobStatus) -> None:
-    """Publish that a job ended, and with it perhaps a new model version."""
+    """Publish that a job ended, and with it perhaps a new version of a model or a data set."""
     await bus.publish(job_topic(job.id))
     if status == "succeeded":
-        await bus.publish(f"models://{job.name}")
+        kind = "datasets" if job.framework == PREDICT else "models"
+        await bus.publish(f"{kind}://{job.name}")
         await bus.publish(LIST_CHANGED)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mcp_hub.adapters.errors import HubError
-from mcp_hub.services.training.frameworks.base import Place, TrainingTask
-from mcp_hub.services.training.frameworks.registry import load_framework
+from mcp_hub.services.registry.views import Signature
+from mcp_hub.services.training.frameworks.base import Place, StagedModel, TrainingTask
+from mcp_hub.services.training.frameworks.registry import load_runner
 from mcp_hub.services.training.requirements import check_requirements
 from mcp_hub.services.training.run import run
 
@@ -54,7 +55,7 @@ def train(folder: Path) -> int:
     task = read_task(folder)
     try:
         check_requirements(task, folder)
-        framework = load_framework(task["framework"], Place.model_validate(task["place"]))
+        framework = load_runner(task["framework"], Place.model_validate(task["place"]))
         framework.train(training_task(task, folder), run)
     except HubError as error:
         run.error(error.code, error.message, error.hint)
@@ -106,7 +107,13 @@ def training_task(task: dict[str, Any], folder: Path) -> TrainingTask:
         checkpoint=folder / task["checkpoint"] if task["checkpoint"] else None,
         threads=task["limits"]["threads"],
         gpus=tuple(task["limits"]["gpus"]),
+        uses=_staged_model(task["uses"], folder) if task["uses"] else None,
     )
+
+
+def _staged_model(uses: dict[str, Any], folder: Path) -> StagedModel:
+    signature = Signature.model_validate(uses["signature"])
+    return StagedModel(uses["model"], folder / uses["file"], signature)
 
 
 def _limit(limits: Mapping[str, Any]) -> None:

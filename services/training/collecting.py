@@ -4,7 +4,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from mcp_hub.adapters.blobs.port import BlobStore
+from mcp_hub.adapters.blobs.port import Blob, BlobStore
 from mcp_hub.adapters.errors import Denied, InvalidArgument
 from mcp_hub.services.registry.store import NewVersion
 from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
@@ -27,8 +27,7 @@ async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> N
     files = {**report.artifacts, SERVED_MODEL: report.model.path}
     artifacts = []
     for name, path in files.items():
-        file = await to_thread.run_sync(inside, folder, path)
-        blob = await patiently(lambda file=file: blobs.put_file(file))  # type: ignore[misc]
+        blob = await store(folder, blobs, path)
         artifacts.append(Artifact(name=name, sha256=blob.sha256, bytes=blob.size))
     return NewVersion(
         name=job.name,
@@ -43,6 +42,12 @@ async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> N
         dataset=f"{job.dataset_name}:{job.dataset_version}",
         created_by=job.submitted_by,
     )
+
+
+async def store(folder: Path, blobs: BlobStore, path: str) -> Blob:
+    """Put the file `path` of an attempt in `folder` into the blobs. Raises as `inside`."""
+    file = await to_thread.run_sync(inside, folder, path)
+    return await patiently(lambda: blobs.put_file(file))
 
 
 def inside(folder: Path, path: str) -> Path:

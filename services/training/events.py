@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
+from mcp_hub.services.data.views import ColumnSchema
 from mcp_hub.services.registry.views import Signature
 
 MAX_LINE_BYTES = 1_000_000
@@ -92,6 +93,21 @@ class CheckpointEvent(BaseModel):
     step: _Step | None = None
 
 
+class EvaluationEvent(BaseModel):
+    type: Literal["evaluation"]
+    rows: int
+    metrics: dict[str, float]
+    report: dict[str, Any]
+
+
+class DatasetEvent(BaseModel):
+    type: Literal["dataset"]
+    path: str
+    rows: int
+    kept: list[str]
+    added: list[ColumnSchema]
+
+
 class ErrorEvent(BaseModel):
     type: Literal["error"]
     code: _Text
@@ -101,7 +117,7 @@ class ErrorEvent(BaseModel):
 
 Event = (
     MetricEvent | ProgressEvent | ParamEvent | TagEvent | LogEvent | ArtifactEvent | ModelEvent
-    | CheckpointEvent | ErrorEvent
+    | CheckpointEvent | EvaluationEvent | DatasetEvent | ErrorEvent
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
@@ -125,6 +141,8 @@ class Report:
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
     model: ModelEvent | None = None
+    evaluation: EvaluationEvent | None = None
+    dataset: DatasetEvent | None = None
     error: ErrorEvent | None = None
     not_finite: dict[str, int | None] = field(default_factory=dict)
     """The metrics that were no finite number, and the step at which each first was not."""
@@ -185,6 +203,10 @@ class Report:
                 self.model = event
             case CheckpointEvent():
                 batch.checkpoints.append(event)
+            case EvaluationEvent():
+                self.evaluation = event
+            case DatasetEvent():
+                self.dataset = event
             case ErrorEvent():
                 self.error = event
 

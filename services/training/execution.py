@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from mcp_hub.adapters.errors import (
 )
 from mcp_hub.services.data.store import find as find_dataset
 from mcp_hub.services.registry.store import NewVersion, add_version
+from mcp_hub.services.scoring.products import product, staged_model
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.attempt import (
     EVENTS_FILE,
@@ -37,7 +39,7 @@ from mcp_hub.services.training.attempt import (
     TASK_FILE,
 )
 from mcp_hub.services.training.checkpoints import RESTORED_FILE, Checkpoints
-from mcp_hub.services.training.collecting import collect, inside
+from mcp_hub.services.training.collecting import collect, inside, store
 from mcp_hub.services.training.diagnosis import Diagnosis, Ending, diagnose
 from mcp_hub.services.training.events import (
     READ_BYTES,
@@ -47,7 +49,6 @@ from mcp_hub.services.training.events import (
     Report,
 )
 from mcp_hub.services.training.frameworks.base import UsesGpu
-from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import AttemptProcess, Launcher
 from mcp_hub.services.training.limits import Limits
@@ -177,7 +178,7 @@ class Execution:
         """Stage and start the attempt with its cores and GPUs, which it holds until `stack` ends;
         None if it was interrupted first."""
         process: AttemptProcess | None = None
-        framework = load_framework(self.job.framework)
+        framework = load_runner(self.job.framework)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._cancel_when_interrupted, tasks.cancel_scope)
             wanted = self.job.gpus
@@ -218,6 +219,7 @@ class Execution:
             threads=len(grant.cores) or self._launcher.threads_per_attempt,
             has_gpus=bool(self._slots.gpus),
             checkpoint=RESTORED_FILE if restored is not None else None, references=references,
+            uses=await self._stage_model(),
         )  # fmt: skip
         await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
 
@@ -227,6 +229,14 @@ class Execution:
         file = f"reference-{number}"
         await patiently(lambda: self._blobs.fetch(found.view.sha256, self._folder / file))
         return {"file": file, "format": found.format, "options": found.options}
+
+    async def _stage_model(self) -> dict[str, Any] | None:
+        """The model that the job uses, if it does, put into the folder."""
+        uses = await patiently(lambda: self._database.read(lambda c: staged_model(c, self.job)))
+        if uses is not None:
+            target = self._folder / uses["file"]
+            await patiently(lambda: self._blobs.fetch(uses["sha256"], target))
+        return uses
 
     async def _follow(self, process: AttemptProcess) -> None:
         over = anyio.Event()
@@ -407,9 +417,13 @@ class Execution:
     async def _finish(self, outcome: Outcome) -> JobStatus:
         """Register the model of an attempt that succeeded; record the end, once."""
         new: NewVersion | None = None
+        made: Callable[[Connection], dict[str, str]] | None = None
         if outcome.status == "succeeded":
             try:
                 new = await collect(self.job, self._folder, self._report, self._blobs)
+                made = await product(
+                    self.job, self._report, partial(store, self._folder, self._blobs)
+                )
             except Unavailable as error:
                 outcome = Outcome("queued", error)
             except HubError as error:
@@ -434,6 +448,8 @@ class Execution:
             if not jobs.holds(connection, self.job):
                 return None, None
             model = (new.name, add_version(connection, new)) if new is not None else None
+            if made is not None and status == "succeeded":
+                values["result"] = made(connection)
             ended = jobs.end_attempt(
                 connection,
                 self.job,

@@ -74,6 +74,21 @@ class Run:
             os.link(path, reported)
         self._write({"type": "checkpoint", "path": str(reported), "step": step})
 
+    def evaluation(self, rows: int, metrics: dict[str, float], report: dict[str, Any]) -> None:
+        """Keep an evaluation of the job's model; of the hub's own jobs only."""
+        self._write({"type": "evaluation", "rows": rows, "metrics": metrics, "report": report})
+
+    def dataset(
+        self, path: str | Path, rows: int, kept: list[str], added: list[dict[str, str]]
+    ) -> None:
+        """Register the Parquet file `path` as a data set; of the hub's own jobs only.
+
+        `kept` are columns of the job's data set, `added` the others as {name, dtype, kind}.
+        """
+        self._write(
+            {"type": "dataset", "path": str(path), "rows": rows, "kept": kept, "added": added}
+        )
+
     def error(self, code: str, message: str, hint: str | None = None) -> None:
         """Say why the attempt fails; the process should then end with a non-zero status."""
         self._write({"type": "error", "code": code, "message": message, "hint": hint})

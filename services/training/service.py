@@ -28,7 +28,7 @@ from mcp_hub.services.training.announcing import (
     enqueue_ready,
     job_topic,
 )
-from mcp_hub.services.training.frameworks.base import NOWHERE, Place
+from mcp_hub.services.training.frameworks.base import NOWHERE, Framework, Place
 from mcp_hub.services.training.frameworks.registry import describe_frameworks, load_framework
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.limits import Limits, check_limits
@@ -95,15 +95,19 @@ class TrainingService:
         self._allowed = allowed
         self._waits = Waits(bus, self._look)
 
-    async def submit(self, submission: Submission, *, submitted_by: str) -> Submitted:
+    async def submit(
+        self, submission: Submission, *, submitted_by: str, runner: Framework | None = None
+    ) -> Submitted:
         """Queue a job. The same idempotency key and request give the same job again.
+
+        `runner` is what runs it where that is no framework, but work of the hub's own.
 
         Raises:
             InvalidArgument, NotFound: the request cannot work; says what would.
             Conflict: the key belongs to another request, or a job depended on did not succeed.
             LimitExceeded: too many jobs are queued.
         """
-        job, added = await self.record(submission, submitted_by=submitted_by)
+        job, added = await self.record(submission, submitted_by=submitted_by, runner=runner)
         if added:
             await self.announce(job)
         note = None if added else "This idempotency key was used before: this is that job."
@@ -114,19 +118,25 @@ class TrainingService:
         self._own.event("job.submitted", described(job))
         await self._announce(job.id)
 
-    async def record(self, submission: Submission, *, submitted_by: str) -> tuple[Job, bool]:
+    async def record(
+        self, submission: Submission, *, submitted_by: str, runner: Framework | None = None
+    ) -> tuple[Job, bool]:
         """Write a job down, without a message for it, and whether it is new. Raises as `submit`."""
-        values = await self.prepare(submission, submitted_by=submitted_by)
+        values = await self.prepare(submission, submitted_by=submitted_by, runner=runner)
         parents = list(dict.fromkeys(submission.depends_on))
         return await self._database.write(lambda c: add_job(c, values, parents, self._limits))
 
-    async def prepare(self, submission: Submission, *, submitted_by: str) -> dict[str, Any]:
+    async def prepare(
+        self, submission: Submission, *, submitted_by: str, runner: Framework | None = None
+    ) -> dict[str, Any]:
         """The columns of the job that is asked for.
 
         Raises:
             InvalidArgument, NotFound: the request cannot work; says what would.
         """
-        framework = await to_thread.run_sync(load_framework, submission.framework, self._place)
+        framework: Framework = runner or await to_thread.run_sync(
+            load_framework, submission.framework, self._place
+        )
         dataset = await self._data.get(submission.dataset)
         config = await to_thread.run_sync(check_submission, submission, framework, dataset)
         require = await self._data.settle_rules(dataset, submission.require)

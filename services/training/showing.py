@@ -33,6 +33,7 @@ def job_view(connection: Connection, job_id: str, per_framework: Mapping[str, in
         progress=Progress(done=job.progress_done or 0, total=job.progress_total),
         metrics=job.metrics,
         model=reports.model_reference(job),
+        result=job.result,
         error=Error(**job.error) if job.error else None,
         cause=job.diagnosis["cause"] if job.diagnosis else None,
         hint=job.diagnosis["hint"] if job.diagnosis else _gpu_hint(connection, job),

@@ -27,6 +27,7 @@ def task_of(
     has_gpus: bool,
     checkpoint: str | None,
     references: Mapping[str, Any],
+    uses: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The task file of the job's attempt. Where the machine `has_gpus`, it sees only its own."""
     environment = {
@@ -42,7 +43,7 @@ def task_of(
         "dataset": f"{job.dataset_name}:{job.dataset_version}", "dataset_file": dataset_file,
         "dataset_format": dataset.format, "dataset_options": dataset.options,
         "environment": environment, "checkpoint": checkpoint,
-        "require": job.require, "references": references,
+        "require": job.require, "references": references, "uses": uses,
         "place": limits.place.model_dump(mode="json"),
         "limits": {
             "data_mb": data_limit_mb(limits.memory_of(job)), "disk_mb": limits.disk_mb,

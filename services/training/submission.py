@@ -17,7 +17,7 @@ from mcp_hub.services.training.frameworks.base import (
     FrameworkConfig,
     Place,
 )
-from mcp_hub.services.training.frameworks.registry import load_framework
+from mcp_hub.services.training.frameworks.registry import load_runner
 from mcp_hub.services.training.views import JobLimits
 
 MAX_TIMEOUT_S = 7 * 24 * 3600
@@ -77,7 +77,7 @@ def check_again(framework: str, config: Mapping[str, Any], place: Place) -> None
     Raises:
         HubError: the framework refuses it, or is there no more.
     """
-    loaded = load_framework(framework, place)
+    loaded = load_runner(framework, place)
     if isinstance(loaded, Checking):
         loaded.check(_check_config(config, loaded))
 

@@ -59,6 +59,9 @@ class JobView(View):
     progress: Progress
     metrics: dict[str, float]
     model: str | None
+    result: dict[str, str] | None = Field(
+        default=None, description="Of evaluations and batch predictions: what they made"
+    )
     error: Error | None
     cause: Cause | None = Field(description="What made the newest attempt end so, where known")
     hint: str | None = Field(description="What would change it, and the last lines printed")

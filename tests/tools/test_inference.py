@@ -43,8 +43,10 @@ async def client(
 
 
 async def test_predict_is_declared_as_reading(client: Client) -> None:
-    [tool] = (await client.list_tools()).tools
-    assert tool.name == "predict"
+    tool, batch = (await client.list_tools()).tools
+    assert (tool.name, batch.name) == ("predict", "predict_batch")
+    assert batch.annotations is not None
+    assert (batch.annotations.read_only_hint, batch.annotations.idempotent_hint) == (False, True)
     assert len((tool.description or "").encode()) <= 1024
     assert tool.annotations is not None
     assert tool.annotations.read_only_hint is True

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
+from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.run import Run
 
 
@@ -35,6 +36,15 @@ NOWHERE = Place()
 
 
 @dataclass(frozen=True, slots=True)
+class StagedModel:
+    """A registered version that a job uses: name:version, its file, and its inputs and outputs."""
+
+    model: str
+    file: Path
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingTask:
     """One attempt, as its process sees it. The current folder is `folder`."""
 
@@ -55,6 +65,7 @@ class TrainingTask:
     """How many the attempt's computations may take."""
     gpus: tuple[str, ...] = ()
     """The GPUs that are the attempt's own, as CUDA_VISIBLE_DEVICES names them."""
+    uses: StagedModel | None = None
 
 
 @runtime_checkable

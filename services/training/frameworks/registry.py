@@ -22,6 +22,14 @@ logger = logging.getLogger(__name__)
 GROUP = "mcp_hub.frameworks"
 _OWN = "mcp-hub"
 
+_WORK = {
+    f"hub.{name.lower()}": EntryPoint(
+        f"hub.{name.lower()}", f"mcp_hub.services.scoring.work:{name}", GROUP
+    )
+    for name in ("Evaluate", "Predict")
+}
+"""What the hub itself does as jobs, which nobody submits by name."""
+
 
 def framework_names() -> list[str]:
     """The names that `training_submit` takes, sorted."""
@@ -42,6 +50,15 @@ def load_framework(name: str, place: Place = NOWHERE) -> Framework:
         )
     framework = _load(entry)
     return framework.at(place) if isinstance(framework, Situated) else framework
+
+
+def load_runner(name: str, place: Place = NOWHERE) -> Framework:
+    """What runs the jobs of that framework at a hub: it, or what the hub itself does as jobs.
+
+    Raises as `load_framework`.
+    """
+    work = _WORK.get(name)
+    return load_framework(name, place) if work is None else _load(work)
 
 
 def describe_frameworks(place: Place) -> Frameworks:

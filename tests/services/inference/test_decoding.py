@@ -92,12 +92,12 @@ def test_a_sequence_of_maps_is_probabilities() -> None:
 
 def test_without_classes_the_labels_are_as_they_are() -> None:
     decoded = decode_outputs([label(), table()], [np.array([1, 0]), PROBABILITIES])
-    assert decoded == ([1, 0], None)
+    assert decoded == ([1, 0], None, None)
 
 
 def test_a_table_that_does_not_fit_the_classes_is_left_out() -> None:
     decoded = decode_outputs([label(), table(0, 1, 2)], [np.array([1, 0]), PROBABILITIES])
-    assert decoded == ([1, 0], None)
+    assert decoded == ([1, 0], None, None)
 
 
 def prediction(*shape: int | None) -> OutputField:

@@ -54,7 +54,7 @@ def test_more_of_these_is_better(metric: str) -> None:
     ("gates", "message", "hint"),
     [
         ({"min_metrics": {}}, "no gate 'min_metrics'", "Did you mean 'min_metric'?"),
-        ({"accuracy": 0.9}, "no gate 'accuracy'", "better_than_current, human_approval"),
+        ({"accuracy": 0.9}, "no gate 'accuracy'", "better_than_current, evaluated, human_approval"),
         ({"min_metric": {"accuracy": "high"}}, "min_metric.accuracy", '{"accuracy": 0.9}'),
         ({"min_metric": {"accuracy": True}}, "min_metric.accuracy", '{"accuracy": 0.9}'),
         ({"min_metric": {"accuracy": float("nan")}}, "min_metric.accuracy", '{"accuracy": 0.9}'),

@@ -160,9 +160,10 @@ def _refuse(column: pl.Series, wrong: pl.Series, kind: str) -> None:
     at = wrong.fill_null(False).arg_true()
     if at.len():
         raise InvalidArgument(
-            f"config.columns makes {column.name!r} a {kind}, but row {at[0]} holds "
+            f"The column {column.name!r} is to be a {kind}, but row {at[0]} holds "
             f"{str(column[at[0]])[:60]!r}.",
-            f"Give it another of the kinds {', '.join(_KINDS)}, or correct the data.",
+            f"Correct the data; in training, config.columns may give another of the kinds "
+            f"{', '.join(_KINDS)}.",
         )
 
 

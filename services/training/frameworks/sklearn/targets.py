@@ -45,7 +45,7 @@ def read_target(column: pl.Series, type: str) -> Target:
 
 
 def _read_classes(column: pl.Series) -> Target:
-    labels = _labels(column)
+    labels = labels_of(column)
     counts = labels.value_counts(name="rows").sort(labels.name)
     classes: list[Scalar] = counts[labels.name].to_list()
     if len(classes) < 2:
@@ -74,7 +74,7 @@ def _read_classes(column: pl.Series) -> Target:
     return Target(codes.to_numpy(), classes)
 
 
-def _labels(column: pl.Series) -> pl.Series:
+def labels_of(column: pl.Series) -> pl.Series:
     """The labels as they are reported: whole floats are integers, dates are ISO 8601."""
     dtype = column.dtype
     if dtype.is_float():
@@ -92,6 +92,31 @@ def _labels(column: pl.Series) -> pl.Series:
             "A target holds strings, whole numbers or booleans.",
         )
     return column
+
+
+def read_flags(column: pl.Series) -> NDArray[np.bool_]:
+    """Which rows are known anomalies, in a column without missing values.
+
+    True, 1 and -1 beside 1 (as scikit-learn writes outliers), or of two texts the rarer one.
+
+    Raises:
+        InvalidArgument: the column does not have two values.
+    """
+    labels = labels_of(column)
+    counts = labels.value_counts(name="rows").sort(["rows", labels.name])
+    values: list[Scalar] = counts[labels.name].to_list()
+    if set(values) <= {0, 1}:
+        return np.asarray(labels.cast(pl.Int64).to_numpy() == 1)
+    if set(values) == {-1, 1}:
+        return np.asarray(labels.to_numpy() == -1)
+    if len(values) == 2:
+        return (labels == values[0]).to_numpy()
+    shown = ", ".join(repr(value) for value in values[:5])
+    raise InvalidArgument(
+        f"The target {column.name!r} has {len(values)} values ({shown}); known anomalies are a "
+        "column of two.",
+        "Give a column of booleans, of 0 and 1, or of two labels of which the rarer is anomalous.",
+    )
 
 
 def _read_numbers(column: pl.Series) -> Target:

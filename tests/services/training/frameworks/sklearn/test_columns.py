@@ -118,7 +118,7 @@ def test_values_that_are_not_of_the_kind_are_refused(
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
         plain(column.alias("c"), kind)
-    assert f"config.columns makes 'c' a {kind}" in caught.value.message.replace("text", kind)
+    assert f"column 'c' is to be a {kind}" in caught.value.message.replace("text", kind)
     assert shown in caught.value.message
     assert "number, boolean, category, text, datetime" in str(caught.value.hint)
 
