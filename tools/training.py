@@ -36,7 +36,9 @@ class TrainingTools(Toolset):
         self,
         ctx: Context[Any],
         name: Annotated[Name, Field(description="Name of the model that the job registers")],
-        type: Annotated[str, Field(description="What to train, e.g. classification, regression")],
+        type: Annotated[
+            str, Field(description="classification, regression, clustering, anomaly, …")
+        ],
         dataset: Annotated[
             str,
             Field(description="A registered data set: name (its newest version) or name:version"),

@@ -49,6 +49,7 @@ from mcp_hub.services.training.events import (
     Report,
 )
 from mcp_hub.services.training.frameworks.base import UsesGpu
+from mcp_hub.services.training.frameworks.registry import load_runner
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.launcher import AttemptProcess, Launcher
 from mcp_hub.services.training.limits import Limits

@@ -134,9 +134,9 @@ class TrainingService:
         Raises:
             InvalidArgument, NotFound: the request cannot work; says what would.
         """
-        framework: Framework = runner or await to_thread.run_sync(
-            load_framework, submission.framework, self._place
-        )
+        framework = runner
+        if framework is None:
+            framework = await to_thread.run_sync(load_framework, submission.framework, self._place)
         dataset = await self._data.get(submission.dataset)
         config = await to_thread.run_sync(check_submission, submission, framework, dataset)
         require = await self._data.settle_rules(dataset, submission.require)

@@ -13,6 +13,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import HEADER_MISMATCH, INVALID_PARAMS, MISSING_REQUIRED_CLIENT_CAPABILITY
 
 from tests.processes import call, hub_environment, stdio_client
+from tests.services import onnx_models
 
 from .serving import Served, serving, wait_until_ready
 from .task_client import (
@@ -75,6 +76,26 @@ async def submit(client: Client, **config: Any) -> CreatedTask:
         client, "training_submit",
         name="probe", type="probe", framework="probe", dataset="points", config=config,
     )  # fmt: skip
+
+
+async def test_an_evaluation_and_a_batch_are_tasks_that_end_with_their_results(
+    client: Client, folder: Path
+) -> None:
+    trained = onnx_models.iris()
+    (folder / "iris.onnx").write_bytes(trained.onnx)
+    model = (await call(client, "model_register", name="iris", path="iris.onnx"))["model"]
+    rows = [row | {"species": "setosa"} for row in trained.rows(20)]
+    await call(client, "dataset_register", name="iris", content=json.dumps(rows), format="json")
+    for tool, target in (("model_evaluate", {"target": "species"}), ("predict_batch", {})):
+        asked: dict[str, Any] = {"model": model, "dataset": "iris", **target}
+        created = await create(client, tool, **asked)
+        ended = await until_ended(client, created.task_id)
+        assert ended.status == "completed"
+        assert ended.result is not None
+        result = ended.result["structuredContent"]
+        assert (result["status"], result["model"], result["rows"]) == ("succeeded", model, 20)
+        # Asked once more, it is answered at once.
+        assert await call(client, tool, **asked) == result
 
 
 async def test_a_job_is_a_task_whose_result_is_the_jobs_status(client: Client) -> None:

@@ -3,14 +3,19 @@
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 from sklearn import metrics
 
+from mcp_hub.adapters.blobs.files import FileBlobStore
+from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound
 from mcp_hub.services.data.service import DataService
+from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.views import InputField, OutputField, Signature
 from mcp_hub.services.scoring.service import ScoringService
 from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.submission import Submission
 from tests.services import onnx_models
 from tests.services.onnx_models import Trained
 
@@ -22,9 +27,9 @@ ME = {"asked_by": "the tests"}
 async def test_an_evaluation_and_a_batch_by_the_queue(
     scoring: ScoringService, iris: Trained, working: Running, data: DataService
 ) -> None:
+    queued = await scoring.evaluate("iris", "iris", target="species", **ME)
     async with working():
         with anyio.fail_after(60):
-            queued = await scoring.evaluate("iris", "iris", target="species", **ME)
             done = await scoring.evaluate("iris", "iris", target="species", wait_s=50, **ME)
             batch = await scoring.predict("iris", "iris", keep=["site"], wait_s=50, **ME)
     assert (queued.status, queued.metrics, queued.rows) == ("queued", {}, None)
@@ -87,6 +92,41 @@ async def test_a_job_that_fails_says_why(
 
 
 @pytest.mark.parametrize(
+    ("type", "config", "target", "measured"),
+    [
+        ("clustering", {"clusters": 3}, "species", "adjusted_rand_index"),
+        ("anomaly", {"contamination": 0.1}, None, "flagged_share"),
+    ],
+)
+async def test_models_without_a_target_are_trained_evaluated_and_used(
+    scoring: ScoringService, training: TrainingService, working: Running, data: DataService,
+    database: SqliteDatabase, blobs: FileBlobStore,
+    type: str, config: dict[str, Any], target: str | None, measured: str,
+) -> None:  # fmt: skip
+    submission = Submission("m", type, "sklearn", "iris", target=target, config=config)
+    async with working():
+        with anyio.fail_after(90):
+            job = await training.submit(submission, submitted_by="me")
+            trained = await training.status(job.job_id, wait_s=50)
+            assert trained.error is None
+            scored = await scoring.evaluate("m", "iris", wait_s=50, **ME)
+            batch = await scoring.predict("m", "iris", keep=[], wait_s=50, **ME)
+    assert (scored.error, scored.type, scored.target) == (None, type, target)
+    assert scored.metrics[measured] > 0
+    assert batch.rows == 150
+    assert batch.columns[:2] == ["prediction", "score_0" if type == "clustering" else "score"]
+    inference = InferenceService(database, blobs, cache_bytes=1 << 20, threads=1)
+    view = await data.preview("iris", limit=1)
+    row = dict(zip(view.columns, view.rows[0], strict=True))
+    inputs = {name: row[name] for name in row if name != target}
+    answer = await inference.predict("m", [inputs])
+    assert answer.scores is not None
+    kept = (await data.preview(batch.result or "", limit=1)).rows[0]
+    assert answer.predictions == kept[:1]
+    assert np.ravel(answer.scores[0]).tolist() == pytest.approx(kept[1:], rel=1e-4)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
         ({}, "give target, their column in iris:1", "species"),
@@ -137,8 +177,6 @@ async def test_what_is_not_there_is_not_found(scoring: ScoringService, iris: Tra
 
 
 async def test_nobody_submits_this_work_by_its_name(training: TrainingService) -> None:
-    from mcp_hub.services.training.submission import Submission
-
     submission = Submission("m", "evaluation", "hub.evaluate", "iris", config={"model": "iris:1"})
     with pytest.raises(NotFound):
         await training.submit(submission, submitted_by="x")

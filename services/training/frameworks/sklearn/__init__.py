@@ -1,7 +1,7 @@
-"""The framework `sklearn`: classification and regression on tables, by scikit-learn.
+"""The framework `sklearn`: models of tables, with a target or without one, by scikit-learn.
 
 This module is light: the server imports it to validate a job's config. Training itself, with
-scikit-learn and ONNX, is in `training`.
+scikit-learn and ONNX, is in `training` and, where there is nothing to predict, `unsupervised`.
 """
 
 from importlib import import_module
@@ -16,12 +16,16 @@ from mcp_hub.services.training.run import Run
 EstimatorName = Literal[
     "auto", "logistic_regression", "linear_regression", "ridge", "lasso", "elastic_net",
     "decision_tree", "random_forest", "extra_trees", "gradient_boosting", "svm", "mlp",
-    "naive_bayes",
+    "naive_bayes", "kmeans", "gaussian_mixture", "isolation_forest", "one_class_svm",
+    "local_outlier_factor",
 ]  # fmt: skip
 Metric = Literal[
     "accuracy", "f1_macro", "precision_macro", "recall_macro", "roc_auc", "log_loss",
     "r2", "rmse", "mae", "median_absolute_error",
 ]  # fmt: skip
+UNSUPERVISED = ("clustering", "anomaly")
+"""The types that need no target; one that is given is what the outcome is held against."""
+
 InputKind = Literal["number", "boolean", "category", "text", "datetime"]
 """What a column that a model uses may mean."""
 
@@ -47,7 +51,8 @@ class SklearnConfig(TableConfig):
 
     estimator: EstimatorName = Field(
         default="auto",
-        description="auto compares a few by cross-validation and takes the best",
+        description="auto compares a few by cross-validation and takes the best; kmeans or "
+        "gaussian_mixture for clustering, the last three for anomaly",
     )
     params: dict[str, Any] = Field(
         default={},
@@ -60,6 +65,13 @@ class SklearnConfig(TableConfig):
     cv: int = Field(default=5, ge=0, le=20, description="Folds of cross-validation, or 0 for none")
     class_weight: Literal["balanced"] | None = Field(
         default=None, description="balanced gives rare classes more weight"
+    )
+
+    clusters: int | None = Field(
+        default=None, ge=2, le=100, description="Of clustering; by the silhouette if left out"
+    )
+    contamination: float | None = Field(
+        default=None, gt=0, le=0.5, description="Of anomaly: the share of rows to flag, about"
     )
 
     @model_validator(mode="after")
@@ -78,11 +90,12 @@ class SklearnFramework:
 
     name: ClassVar[str] = "sklearn"
     description: ClassVar[str] = (
-        "Classification and regression on tables with numbers, categories, dates and free text."
+        "Classification, regression, clustering and anomaly detection on tables with numbers, "
+        "categories, dates and free text."
     )
-    types: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    types: ClassVar[tuple[str, ...]] = ("classification", "regression", *UNSUPERVISED)
     Config: ClassVar[type[FrameworkConfig]] = SklearnConfig
-    preload: ClassVar[tuple[str, ...]] = (f"{__name__}.training",)
+    preload: ClassVar[tuple[str, ...]] = (f"{__name__}.training", f"{__name__}.unsupervised")
 
     def missing(self) -> str | None:
         """What must be installed before this framework can run here, or None."""
@@ -90,5 +103,6 @@ class SklearnFramework:
         return f"Missing: {', '.join(absent)}. Reinstall mcp-hub." if absent else None
 
     def train(self, task: TrainingTask, run: Run) -> None:
-        """Train on the task's data set; see `training.train`."""
-        import_module(f"{__name__}.training").train(task, run)
+        """Train on the task's data set; see `training.train` and `unsupervised.train`."""
+        module = "unsupervised" if task.type in UNSUPERVISED else "training"
+        import_module(f"{__name__}.{module}").train(task, run)

@@ -32,8 +32,8 @@ class Columns:
         return [_input(name, kind) for name, kind in self.kinds.items()]
 
 
-def choose_columns(frame: pl.DataFrame, target: str, config: TableConfig) -> Columns:
-    """Decide on every column but the target, by `config` and else by inference.
+def choose_columns(frame: pl.DataFrame, target: str | None, config: TableConfig) -> Columns:
+    """Decide on every column but the target, if there is one, by `config` and else by inference.
 
     Raises:
         InvalidArgument: `config` names a column that does not exist, or no column is left.
@@ -55,13 +55,14 @@ def choose_columns(frame: pl.DataFrame, target: str, config: TableConfig) -> Col
     if not kinds:
         reasons = ", ".join(f"{name} ({reason})" for name, reason in [*dropped.items()][:20])
         raise InvalidArgument(
-            f"No column is left to learn {target!r} from: {reasons or 'there is no other'}.",
+            f"No column is left to learn {repr(target) if target else 'anything'} from: "
+            f"{reasons or 'there is no other'}.",
             "To use a column all the same, give its kind: config.columns={name: kind}.",
         )
     return Columns(kinds, dropped)
 
 
-def _check_names(frame: pl.DataFrame, target: str, config: TableConfig) -> None:
+def _check_names(frame: pl.DataFrame, target: str | None, config: TableConfig) -> None:
     features = [name for name in frame.columns if name != target]
     for key, names in (("drop", config.drop), ("columns", list(config.columns))):
         for name in names:

@@ -97,7 +97,7 @@ def check_agreement(
     """
     names = [output.name for output in signature.outputs]
     try:
-        served = _run(path, names, arrays, len(predicted.values))
+        served = run_file(path, names, arrays, len(predicted.values))
     except OnnxError as error:
         raise Conflict(
             f"onnxruntime cannot run the model, so it is not registered: {error}",
@@ -129,7 +129,7 @@ def class_outputs(
     # no leaf is negative.
     code = graph.apply("ArgMax", table, axis=1, keepdims=0)
     label = graph.apply("Gather", graph.constant(labels), code, axis=0)
-    label_name, table_name = _free_name("label", inputs), _free_name("probabilities", inputs)
+    label_name, table_name = free_name("label", inputs), free_name("probabilities", inputs)
     graph.output(label, label_name, element, [None])
     graph.output(table, table_name, TensorProto.FLOAT, [None, len(classes)])
     return [
@@ -152,7 +152,7 @@ def number_output(
     if unit != (0.0, 1.0):
         value = graph.apply("Mul", value, graph.constant(float_constant([scale])))
         value = graph.apply("Add", value, graph.constant(float_constant([shift])))
-    name = _free_name("prediction", inputs)
+    name = free_name("prediction", inputs)
     graph.output(value, name, TensorProto.FLOAT, [None, 1])
     return [OutputField(name=name, dtype="float32", shape=[None, 1], role="prediction")]
 
@@ -167,14 +167,16 @@ def _label_constant(classes: list[Scalar]) -> tuple[NDArray[Any], int, str]:
     return np.array(classes, dtype=np.float64), TensorProto.DOUBLE, "float64"
 
 
-def _free_name(name: str, inputs: list[InputField]) -> str:
+def free_name(name: str, inputs: list[InputField]) -> str:
+    """A name for an output that no input has."""
     taken = {field.name for field in inputs}
     while name in taken:
         name = f"predicted_{name}"
     return name
 
 
-def _run(path: Path, names: list[str], arrays: Arrays, rows: int) -> list[NDArray[Any]]:
+def run_file(path: Path, names: list[str], arrays: Arrays, rows: int) -> list[NDArray[Any]]:
+    """The named outputs of a model's file on raw rows. Raises OnnxError."""
     session = open_session(path.read_bytes(), processors())
     width = max(1, sum(array.shape[1] for array in arrays.values()))
     size = max(1, min(rows, _CELLS_AT_ONCE // width, 2_000))

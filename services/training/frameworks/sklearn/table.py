@@ -14,6 +14,8 @@ import polars as pl
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.data.reading import read_frame
+from mcp_hub.services.inference.encoding import Arrays
+from mcp_hub.services.registry.views import InputField
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.sklearn import TableConfig
 from mcp_hub.services.training.frameworks.sklearn.columns import (
@@ -66,12 +68,24 @@ def read_table_and_rows(
         run.log(f"{lost} rows without a value of {name!r} are left out.")
     run.param("rows_without_target", lost)
     target = read_target(known[name], task.type)
-    columns = choose_columns(known, name, config)
-    plain, unusable = plain_values(known, columns)
+    inputs, arrays, plain = encode_table(known, name, config, run)
+    return Data(inputs, arrays, target, width_of(inputs, arrays)), plain
+
+
+def encode_table(
+    frame: pl.DataFrame, target: str | None, config: TableConfig, run: Run
+) -> tuple[list[InputField], Arrays, pl.DataFrame]:
+    """The columns to use, as a model's inputs, their tensors, and their values as JSON has them;
+    what became of each column is reported.
+
+    Raises:
+        InvalidArgument: none is left, or `config` does not fit them.
+    """
+    columns = choose_columns(frame, target, config)
+    plain, unusable = plain_values(frame, columns)
     _report_columns(run, columns, plain, unusable)
     inputs = columns.inputs()
-    arrays = encode(plain, inputs)
-    return Data(inputs, arrays, target, width_of(inputs, arrays)), plain
+    return inputs, encode(plain, inputs), plain
 
 
 def report_scores(task: TrainingTask, run: Run, held_out: Data, predicted: Predicted) -> None:

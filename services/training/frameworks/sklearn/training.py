@@ -1,11 +1,15 @@
 """A job of the framework `sklearn`, from the data set's file to a model that is served."""
 
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
 from mcp_hub.services.training.frameworks.sklearn.estimators import (
@@ -13,7 +17,7 @@ from mcp_hub.services.training.frameworks.sklearn.estimators import (
     candidates,
     chosen_params,
 )
-from mcp_hub.services.training.frameworks.sklearn.export import check_agreement, export
+from mcp_hub.services.training.frameworks.sklearn.export import Agreement, check_agreement, export
 from mcp_hub.services.training.frameworks.sklearn.features import Features
 from mcp_hub.services.training.frameworks.sklearn.fitting import (
     Comparison,
@@ -65,6 +69,7 @@ class _Job:
         self._task = task
         self._run = run
         self._config = SklearnConfig.model_validate(dict(task.config))
+        refuse_keys(self._config, ("clusters", "contamination"), task.type)
         self._metric = selecting_metric(self._config.metric, task.type)
 
     def run(self) -> None:
@@ -140,14 +145,26 @@ class _Job:
         path = self._task.folder / MODEL_FILE
         signature = export(model, held_out.inputs, held_out.target.classes, path)
         agreement = check_agreement(path, signature, held_out.arrays, predicted, spread)
-        self._run.param("agreement", asdict(agreement))
-        self._run.param("onnx", {"opset": OPSET, "bytes": path.stat().st_size})
-        self._run.param(
-            "versions",
-            {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
-        )
-        self._run.log(
-            f"Exported to ONNX, {path.stat().st_size} bytes; agrees with the estimator on "
-            f"{agreement.rows} held-out rows to {agreement.difference:.1e}."
-        )
-        self._run.model(path, signature)
+        register(self._run, path, signature, agreement)
+
+
+def register(run: Run, path: Path, signature: Signature, agreement: Agreement) -> None:
+    """Report the exported file as the job's model."""
+    run.param("agreement", asdict(agreement))
+    run.param("onnx", {"opset": OPSET, "bytes": path.stat().st_size})
+    run.param(
+        "versions",
+        {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+    )
+    run.log(
+        f"Exported to ONNX, {path.stat().st_size} bytes; agrees with the estimator on "
+        f"{agreement.rows} held-out rows to {agreement.difference:.1e}."
+    )
+    run.model(path, signature)
+
+
+def refuse_keys(config: SklearnConfig, keys: Iterable[str], type: str) -> None:
+    """Raises InvalidArgument where one of the keys is set, which mean nothing to that type."""
+    for key in keys:
+        if getattr(config, key) is not None:
+            raise InvalidArgument(f"config.{key} is not for {type}.", "Leave it out.")

@@ -16,13 +16,15 @@ from mcp_hub.services.training.frameworks.sklearn.estimators import (
     Shape,
     candidates,
 )
+from mcp_hub.services.training.frameworks.sklearn.grouping import ANOMALY_TYPES, CLUSTER_TYPES
 
 from .conftest import Train
 from .tables import mixed_table
 
 
 def test_the_config_names_just_the_estimators_there_are() -> None:
-    assert set(get_args(EstimatorName)) == {"auto", *CLASSIFIERS, *REGRESSORS}
+    without_target = {*CLUSTER_TYPES, *ANOMALY_TYPES}
+    assert set(get_args(EstimatorName)) == {"auto", *CLASSIFIERS, *REGRESSORS, *without_target}
 
 
 def mixed_classes(classes: int) -> pl.DataFrame:

@@ -29,7 +29,7 @@ def python(code: str, *arguments: str) -> str:
 def test_it_is_a_framework() -> None:
     framework: Framework = SklearnFramework()
     assert framework.missing() is None
-    assert framework.types == ("classification", "regression")
+    assert framework.types == ("classification", "regression", "clustering", "anomaly")
 
 
 def test_the_server_loads_nothing_heavy() -> None:
