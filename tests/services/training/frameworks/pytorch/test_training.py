@@ -156,7 +156,8 @@ def test_a_checkpoint_is_never_run(train: Train, tmp_path: Path) -> None:
 
 
 def test_few_rows_do_without_a_validation(train: Train) -> None:
-    frame = pl.DataFrame({"a": [float(n) for n in range(10)], "y": ["a", "b"] * 5})
+    labels = ["a", "b"] * 6 + ["rare"] * 2
+    frame = pl.DataFrame({"a": [float(n) for n in range(14)], "y": labels})
     result = train(frame, epochs=3)
     assert result.series("validation_loss") == []
     assert len(result.series("train_loss")) == 3
