@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-REVISIONS = (
+REVISIONS = tuple(f"{number:04}" for number in range(1, 14))
     "0001",
     "0002",
     "0003",
@@ -17,6 +17,7 @@ REVISIONS = (
     "0007",
     "0008",
     "0009",
+    "0010",
     "0011",
     "0012",
     "0013",

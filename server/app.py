@@ -69,6 +69,7 @@ from mcp_hub.tools.data import DataTools
 from mcp_hub.tools.hub import HubAbout, HubTools, Limits
 from mcp_hub.tools.inference import InferenceTools
 from mcp_hub.tools.registry import RegistryTools
+from mcp_hub.tools.sweeps import SweepTools
 from mcp_hub.tools.telemetry import TelemetryTools
 from mcp_hub.tools.toolset import MAX_CHARACTERS, BoundTool, Toolset, error_result
 from mcp_hub.tools.training import TrainingTools
@@ -83,7 +84,7 @@ container_tools(query=…) → container_call. An error is {code, message, hint}
 the hint."""
 
 _TOOLSETS: dict[str, tuple[type[Toolset], ...]] = {
-    "training": (TrainingTools,),
+    "training": (TrainingTools, SweepTools),
     "data": (DataTools,),
     "registry": (RegistryTools,),
     "inference": (InferenceTools,),

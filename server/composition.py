@@ -37,6 +37,8 @@ from mcp_hub.services.training.schedules import ScheduleService
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.slots import Slots, detect_gpus, slots_folder
 from mcp_hub.services.training.submitting import QueueLimits
+from mcp_hub.services.training.sweeps.driving import SweepDriver
+from mcp_hub.services.training.sweeps.service import SweepService
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 
 _MB = 1024 * 1024
@@ -91,7 +93,11 @@ async def open_hub(
             bus=bus,
             tasks=TaskService(database),
             scoring=ScoringService(database, data, training),
+            sweeps=SweepService(database, training, data),
         )
+        # What is searched was allowed by the hub that took it.
+        searching = _training_service(settings, adapters, data, own, autostart=True, scripts=True)
+        await stack.enter_async_context(SweepDriver(database, searching).driving())
         for sender in senders.values():
             await stack.enter_async_context(sender.sending())
         await stack.enter_async_context(in_background(data.growing.run))
@@ -101,7 +107,7 @@ async def open_hub(
 @asynccontextmanager
 async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> AsyncIterator[Worker]:
     """A worker over the adapters that `settings` choose. Raises as `open_adapters`."""
-    training = settings.training
+    options = settings.training
     own = own_telemetry(settings, WORKER_SERVICE)
     async with AsyncExitStack() as stack:
         adapters = await stack.enter_async_context(open_adapters(settings))
@@ -118,14 +124,15 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             # What is scheduled was allowed by the hub that took it; what others queue was not.
             for scripts in (False, True)
         )
+        await stack.enter_async_context(SweepDriver(adapters.database, scheduling).driving())
         yield Worker(
             WorkerOptions(
-                concurrency=training.concurrency,
-                lease_s=training.lease_s,
-                heartbeat_s=training.heartbeat_s,
-                poll_s=training.poll_s,
+                concurrency=options.concurrency,
+                lease_s=options.lease_s,
+                heartbeat_s=options.heartbeat_s,
+                poll_s=options.poll_s,
                 idle_exit_s=idle_exit_s,
-                per_framework=training.framework_concurrency,
+                per_framework=options.framework_concurrency,
             ),
             _limits(settings),
             settings.data_dir / "jobs",
@@ -133,7 +140,7 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             blobs=adapters.blobs,
             queue=adapters.queue,
             bus=adapters.bus,
-            slots=Slots(await to_thread.run_sync(detect_gpus, training.gpus), slots_folder()),
+            slots=Slots(await to_thread.run_sync(detect_gpus, options.gpus), slots_folder()),
             training=adopting,
             schedules=ScheduleService(adapters.database, scheduling, _queue_limits(settings)),
             own=own,

@@ -7,8 +7,10 @@ from mcp.types import INTERNAL_ERROR, CallToolResult, ErrorData
 
 from mcp_hub.adapters.errors import Conflict, NotFound
 from mcp_hub.services.hub import HubProvider
+from mcp_hub.services.training.sweeps.views import ENDED
 from mcp_hub.services.training.views import JobStatus, JobView
 from mcp_hub.services.views import View
+from mcp_hub.tools.sweeps import sweep_line
 from mcp_hub.tools.toolset import view_result
 from mcp_hub.tools.training import one_line
 
@@ -117,6 +119,40 @@ class PredictionFollower(JobFollower):
         return await (await self._hub()).scoring.prediction(job.job_id)
 
 
+class SweepFollower:
+    """Sweeps."""
+
+    def __init__(self, hub: HubProvider) -> None:
+        self._hub = hub
+
+    def subject(self, result: CallToolResult) -> str | None:
+        """The sweep's id."""
+        return (result.structured_content or {}).get("sweep_id")
+
+    async def look(self, subject: str, *, wait_s: float = 0) -> State:
+        """As training_sweep_status tells it; the result is its answer once the sweep has ended."""
+        try:
+            sweep = await (await self._hub()).sweeps.status(subject, wait_s=wait_s)
+        except NotFound as error:
+            data = ErrorData(code=INTERNAL_ERROR, message=error.message, data=error.as_dict())
+            return State("failed", error.message, error=data.model_dump(exclude_none=True))
+        message = f"{sweep.sweep_id} {sweep_line(sweep)}"
+        if sweep.status == "cancelled":
+            return State("cancelled", message, sweep.finished_at)
+        if sweep.status not in ENDED:
+            return State("working", message, sweep.created_at)
+        answer = view_result(sweep)
+        answer.is_error = sweep.status != "succeeded"
+        result = answer.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return State("completed", message, sweep.finished_at, result)
+
+    async def cancel(self, subject: str) -> None:
+        try:
+            await (await self._hub()).sweeps.cancel(subject)
+        except Conflict:
+            return
+
+
 def _message(job: JobView) -> str:
     if job.error is not None:
         return f"{job.status}: {job.error.message}"
@@ -133,5 +169,6 @@ def task_offers(hub: HubProvider) -> dict[str, Offer]:
         "training_submit": Offer(follower=JobFollower(hub)),
         "model_evaluate": Offer(follower=EvaluationFollower(hub)),
         "predict_batch": Offer(follower=PredictionFollower(hub)),
+        "training_sweep": Offer(follower=SweepFollower(hub)),
         "model_promote": Offer(waits=True),
     }

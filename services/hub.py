@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mcp_hub.services.telemetry.service import TelemetryService
     from mcp_hub.services.training.schedules import ScheduleService
     from mcp_hub.services.training.service import TrainingService
+    from mcp_hub.services.training.sweeps.service import SweepService
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Hub:
     bus: "Bus"
     tasks: "TaskService"
     scoring: "ScoringService"
+    sweeps: "SweepService"
 
 
 class ContainersProvider(Protocol):

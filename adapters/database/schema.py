@@ -26,6 +26,7 @@ from mcp_hub.adapters.database import (  # noqa: F401 - more of the metadata
     containers_schema,
     evaluations_schema,
     schedules_schema,
+    sweeps_schema,
     tasks_schema,
     telemetry_schema,
 )
@@ -122,6 +123,9 @@ jobs = Table(
     Column("require", JSON(none_as_null=True)),
     # What a job that trains no model ended with: {"evaluation": id} or {"dataset": name:version}.
     Column("result", JSON(none_as_null=True)),
+    # The sweep that submitted it, and as which trial; the job of its best settings is no trial.
+    Column("sweep_id", String(32)),
+    Column("sweep_trial", Integer),
     UniqueConstraint("idempotency_key"),
     ForeignKeyConstraint(
         ["dataset_name", "dataset_version"], ["datasets.name", "datasets.version"]

@@ -16,11 +16,13 @@ from mcp_hub.services.training.patience import patiently
 async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> NewVersion | None:
     """The model version that an attempt in `folder` reported, its files stored; None if none.
 
+    A trial of a sweep registers none: the job of the best settings does.
+
     Raises:
         Denied: a file is outside the folder.
         InvalidArgument: there is no such file, or the model is none.
     """
-    if report.model is None:
+    if report.model is None or job.sweep_trial is not None:
         return None
     served = await to_thread.run_sync(inside, folder, report.model.path)
     signature = await to_thread.run_sync(_signature_of, served, report.model.signature)

@@ -155,6 +155,7 @@ class TrainingService:
             "traceparent": trace.traceparent if trace else None,
             "not_before": now_ms() + ahead_ms if ahead_ms else None,
             "require": require or None,
+            "sweep_id": submission.sweep_id, "sweep_trial": submission.sweep_trial,
         }  # fmt: skip
 
     async def _check_limits(self, limits: JobLimits) -> None:

@@ -42,6 +42,7 @@ def job_view(connection: Connection, job_id: str, per_framework: Mapping[str, in
         cancel_requested=job.cancel_requested,
         waiting_for=waiting,
         wait=wait,
+        sweep=job.sweep_id,
         created_at=iso(job.created_at) or "",
         started_at=iso(job.started_at),
         finished_at=iso(job.finished_at),

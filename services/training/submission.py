@@ -48,6 +48,9 @@ class Submission:
     """Rules that the data set must meet before it is trained on."""
     start_at: str | float | None = None
     """When it may start at the earliest: ISO 8601 with its zone, or seconds from now."""
+    sweep_id: str | None = None
+    sweep_trial: int | None = None
+    """Which trial of the sweep it is: such a job registers no model."""
 
 
 def check_submission(
@@ -65,7 +68,7 @@ def check_submission(
     _check_numbers(submission)
     seconds_until(submission.start_at)
     _check_target(submission, dataset)
-    config = _check_config(submission.config, framework)
+    config = check_config(submission.config, framework)
     if isinstance(framework, Checking):
         framework.check(config)
     return config.model_dump(mode="json")
@@ -79,7 +82,7 @@ def check_again(framework: str, config: Mapping[str, Any], place: Place) -> None
     """
     loaded = load_runner(framework, place)
     if isinstance(loaded, Checking):
-        loaded.check(_check_config(config, loaded))
+        loaded.check(check_config(config, loaded))
 
 
 def seconds_until(start_at: str | float | None) -> float:
@@ -146,7 +149,8 @@ def _check_target(submission: Submission, dataset: DatasetView) -> None:
         )
 
 
-def _check_config(config: Mapping[str, Any], framework: Framework) -> FrameworkConfig:
+def check_config(config: Mapping[str, Any], framework: Framework) -> FrameworkConfig:
+    """A framework's config as its model. Raises InvalidArgument as above."""
     try:
         return framework.Config.model_validate(dict(config))
     except ValidationError as error:

@@ -94,6 +94,16 @@ def wait_for_flag(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     succeed(task, config, run)
 
 
+def report_then_wait(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    """Report three steps; where the value is 0, wait to be cancelled before the end."""
+    for step in range(3):
+        run.metric("score", config.value, step)
+    if config.value:
+        succeed(task, config, run)
+    else:
+        wait_for_flag(task, config, run)
+
+
 def fail_once(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     if task.attempt == 1:
         run.metric("score", 9.0, 0)
@@ -223,7 +233,8 @@ def report_from_threads(task: TrainingTask, config: ProbeConfig, run: Run) -> No
 ACTIONS: dict[str, Callable[[TrainingTask, ProbeConfig, Run], None]] = {
     action.__name__: action
     for action in (
-        succeed, wait_for_flag, fail_once, crash, raise_error, leave, hang, leave_daemon, flood,
+        succeed, wait_for_flag, report_then_wait, fail_once,
+        crash, raise_error, leave, hang, leave_daemon, flood,
         report_rubbish, report_no_model, report_another_model, claim_foreign_file, close_output,
         show_environment, eat_memory,
         report_from_threads, keep_checkpoints, offer_no_checkpoint,

@@ -62,6 +62,13 @@ class SklearnConfig(TableConfig):
         default=None,
         description="What cross-validation selects by; by default accuracy, or r2",
     )
+    auto: bool = Field(
+        default=False,
+        description="Try a portfolio of estimators and settings within budget_s; keep the best",
+    )
+    budget_s: float | None = Field(
+        default=None, ge=2, le=86_400, description="Seconds that auto=true may take; by default 60"
+    )
     cv: int = Field(default=5, ge=0, le=20, description="Folds of cross-validation, or 0 for none")
     class_weight: Literal["balanced"] | None = Field(
         default=None, description="balanced gives rare classes more weight"
@@ -82,6 +89,10 @@ class SklearnConfig(TableConfig):
             raise ValueError("params need an estimator; auto takes none")
         if self.estimator == "auto" and self.cv == 0:
             raise ValueError("auto compares by cross-validation: give cv of 2 or an estimator")
+        if self.auto and self.estimator != "auto":
+            raise ValueError("auto=true chooses the estimator itself; leave one of the two out")
+        if self.budget_s is not None and not self.auto:
+            raise ValueError("budget_s is for auto=true")
         return self
 
 

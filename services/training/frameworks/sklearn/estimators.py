@@ -107,16 +107,16 @@ def candidates(shape: Shape, config: SklearnConfig) -> dict[str, EstimatorType]:
     if config.estimator != "auto":
         _check(types, shape, config)
         names = [config.estimator]
-    chosen = {name: _for_many_rows(types[name], shape) for name in names}
+    chosen = {name: for_many_rows(types[name], shape) for name in names}
     if not config.class_weight:
         return chosen
-    return {name: kind for name, kind in chosen.items() if _takes(kind, "class_weight")}
+    return {name: kind for name, kind in chosen.items() if takes(kind, "class_weight")}
 
 
 def build(kind: EstimatorType, config: SklearnConfig, shape: Shape) -> Any:
     """An estimator to fit on rows of that shape, with the `params` and the seed of `config`."""
     params = {**kind.defaults, **_for_time(kind, shape, config)}
-    if _takes(kind, _SEED):
+    if takes(kind, _SEED):
         params[_SEED] = config.seed
     if config.class_weight:
         params["class_weight"] = config.class_weight
@@ -153,7 +153,7 @@ def processors() -> int:
 def _suited(shape: Shape) -> list[str]:
     names = ["logistic_regression"] if shape.classes else ["ridge"]
     if "text" in shape.kinds:
-        if shape.classes and not _has_numbers(shape):
+        if shape.classes and not has_numbers(shape):
             names.append("naive_bayes")
         elif shape.rows <= MANY_ROWS:
             names.append("random_forest")
@@ -181,12 +181,12 @@ def _check(types: Mapping[str, EstimatorType], shape: Shape, config: SklearnConf
                 f"{name} has no parameter {param!r}.", names_hint(param, valid, "parameters")
             )
     if config.class_weight and "class_weight" not in valid:
-        able = [other for other, kind in types.items() if _takes(kind, "class_weight")]
+        able = [other for other, kind in types.items() if takes(kind, "class_weight")]
         raise InvalidArgument(
             f"{name} cannot weight classes.",
             f"Leave class_weight out, or use {', '.join(able)}." if able else "Leave it out.",
         )
-    if not kind.takes_numbers and _has_numbers(shape):
+    if not kind.takes_numbers and has_numbers(shape):
         raise InvalidArgument(
             f"{name} counts words and categories; it takes no number or datetime columns.",
             "Drop those columns (config.drop), make them categories, or use another estimator.",
@@ -198,7 +198,7 @@ def _check(types: Mapping[str, EstimatorType], shape: Shape, config: SklearnConf
         )
 
 
-def _for_many_rows(kind: EstimatorType, shape: Shape) -> EstimatorType:
+def for_many_rows(kind: EstimatorType, shape: Shape) -> EstimatorType:
     """With the defaults that suit many rows: a forest's file is its leaves; boosting goes deeper.
 
     Measured on interactions among 69 features of 40,000 rows.
@@ -236,9 +236,11 @@ def _boosting_seconds(shape: Shape) -> float:
     return trees * (0.08 + 6e-6 * work * (0.5 if shape.rows > MANY_ROWS else 1))
 
 
-def _has_numbers(shape: Shape) -> bool:
+def has_numbers(shape: Shape) -> bool:
+    """Whether some columns are neither words nor categories."""
     return bool(shape.kinds & {"number", "datetime"})
 
 
-def _takes(kind: EstimatorType, param: str) -> bool:
+def takes(kind: EstimatorType, param: str) -> bool:
+    """Whether the estimator has a parameter of that name."""
     return param in kind.cls().get_params(deep=False)

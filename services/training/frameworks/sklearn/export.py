@@ -26,6 +26,7 @@ from mcp_hub.services.training.frameworks.sklearn.graph import (
     float_constant,
 )
 from mcp_hub.services.training.frameworks.sklearn.reports import Predicted
+from mcp_hub.services.training.frameworks.sklearn.voting import Vote
 
 TOLERANCE = 1e-4
 _CELLS_AT_ONCE = 10_000_000
@@ -46,7 +47,7 @@ class Agreement:
 
 
 def export(
-    model: Model, inputs: list[InputField], classes: list[Scalar] | None, path: Path
+    model: Model | Vote, inputs: list[InputField], classes: list[Scalar] | None, path: Path
 ) -> Signature:
     """Write the model to `path`; its signature.
 
@@ -54,20 +55,19 @@ def export(
         Conflict: the estimator cannot be converted, with these params.
     """
     graph = Graph()
-    matrix = model.features.add_to(graph, model.kind.scales_inputs)
-    width = model.estimator.n_features_in_
+    model.features.add_inputs_to(graph)
+    scales = dict.fromkeys(member.kind.scales_inputs for member in model.members)
+    matrices = {scaled: model.features.add_matrix_to(graph, scaled) for scaled in scales}
     try:
-        converted = convert_sklearn(
-            model.estimator,
-            initial_types=[("features", FloatTensorType([None, width]))],
-            options={id(model.estimator): {"zipmap": False}} if classes else None,
-            target_opset={"": OPSET, ML_DOMAIN: ML_OPSET},
-        )
-        results = graph.embed(converted, matrix)
+        results = [
+            _member(graph, member, matrices[member.kind.scales_inputs], classes is not None)
+            for member in model.members
+        ]
+        result = results[0] if len(results) == 1 else graph.apply("Mean", *results)
         outputs = (
-            class_outputs(graph, results[1], classes, inputs)
+            class_outputs(graph, result, classes, inputs)
             if classes
-            else number_output(graph, results[0], (model.shift, model.scale), inputs)
+            else number_output(graph, result, (0.0, 1.0), inputs)
         )
         path.write_bytes(graph.model().SerializeToString())
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ValidationError) as error:
@@ -120,6 +120,21 @@ def check_agreement(
     return agreement
 
 
+def _member(graph: Graph, model: Model, matrix: str, classifies: bool) -> str:
+    """A fitted estimator's table of probabilities, or its numbers [rows, 1] in their own scale."""
+    width = model.estimator.n_features_in_
+    converted = convert_sklearn(
+        model.estimator,
+        initial_types=[("features", FloatTensorType([None, width]))],
+        options={id(model.estimator): {"zipmap": False}} if classifies else None,
+        target_opset={"": OPSET, ML_DOMAIN: ML_OPSET},
+    )
+    results = graph.embed(converted, matrix)
+    if classifies:
+        return results[1]
+    return _in_unit(graph, results[0], (model.shift, model.scale))
+
+
 def class_outputs(
     graph: Graph, table: str, classes: list[Scalar], inputs: list[InputField]
 ) -> list[OutputField]:
@@ -147,14 +162,19 @@ def number_output(
     graph: Graph, result: str, unit: tuple[float, float], inputs: list[InputField]
 ) -> list[OutputField]:
     """Give out one number a row: `result` in the target's unit, of that shift and scale."""
+    value = _in_unit(graph, result, unit)
+    name = free_name("prediction", inputs)
+    graph.output(value, name, TensorProto.FLOAT, [None, 1])
+    return [OutputField(name=name, dtype="float32", shape=[None, 1], role="prediction")]
+
+
+def _in_unit(graph: Graph, result: str, unit: tuple[float, float]) -> str:
     shift, scale = unit
     value = graph.apply("Reshape", result, graph.constant(np.array([-1, 1])))
     if unit != (0.0, 1.0):
         value = graph.apply("Mul", value, graph.constant(float_constant([scale])))
         value = graph.apply("Add", value, graph.constant(float_constant([shift])))
-    name = free_name("prediction", inputs)
-    graph.output(value, name, TensorProto.FLOAT, [None, 1])
-    return [OutputField(name=name, dtype="float32", shape=[None, 1], role="prediction")]
+    return value
 
 
 def _label_constant(classes: list[Scalar]) -> tuple[NDArray[Any], int, str]:

@@ -275,11 +275,19 @@ class Features:
         parts = [sparse.csr_matrix(numbers), encoded.rest]
         return sparse.hstack(parts, format="csr", dtype=np.float64)
 
-    def add_to(self, graph: Graph, scaled: bool) -> str:
-        """The same in a graph: the name of the float32 matrix."""
+    def add_inputs_to(self, graph: Graph) -> None:
+        """The raw columns as a graph's inputs."""
         for field in self.inputs:
             element = TensorProto.STRING if field.dtype == "string" else TensorProto.FLOAT
             graph.input(field.name, element, field.shape[1] or 1)
+
+    def add_to(self, graph: Graph, scaled: bool) -> str:
+        """The raw columns as inputs, and of them the float32 matrix, whose name is returned."""
+        self.add_inputs_to(graph)
+        return self.add_matrix_to(graph, scaled)
+
+    def add_matrix_to(self, graph: Graph, scaled: bool) -> str:
+        """The float32 matrix in a graph that has the inputs; its name."""
         parts = [self._numbers.add_to(graph, scaled)] if self._numbers else []
         parts += [value for part in self._rest if (value := part.add_to(graph)) is not None]
         return graph.concat(parts)

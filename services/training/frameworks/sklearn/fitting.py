@@ -77,6 +77,11 @@ class Model:
     shift: float = 0.0
     scale: float = 1.0
 
+    @property
+    def members(self) -> "tuple[Model, ...]":
+        """The estimators that decide: this one."""
+        return (self,)
+
     def predict(self, encoded: Encoded, classes: int) -> Predicted:
         """Numbers, or of a classifier the classes' positions and probabilities [rows, classes].
 
@@ -196,7 +201,10 @@ def compare(
     run: Run,
     steps: Steps,
 ) -> Comparison:
-    """Cross-validate the candidates, reporting `cv_METRIC.NAME` for each fold."""
+    """Cross-validate the candidates, reporting `cv_METRIC.NAME` for each fold.
+
+    Where there is one candidate, also `cv_METRIC`, its mean so far: a sweep prunes by it.
+    """
     comparison = Comparison(metric, {name: [] for name in candidates})
     for number, (fit_rows, test_rows) in enumerate(folds):
         learned, held_out = data.part(fit_rows), data.part(test_rows)
@@ -213,6 +221,8 @@ def compare(
             if score is not None:
                 comparison.scores[name].append(score)
                 run.metric(f"cv_{metric}.{name}", score, step=number)
+                if len(candidates) == 1:
+                    run.metric(f"cv_{metric}", comparison.means()[name], step=number)
             steps.advance()
     return comparison
 

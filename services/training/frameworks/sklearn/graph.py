@@ -23,6 +23,7 @@ class Graph:
         self._constants: list[TensorProto] = []
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
+        self._embedded = 0
 
     def input(self, name: str, element: int, width: int) -> str:
         """An input [rows, width] of the given element type."""
@@ -53,7 +54,9 @@ class Graph:
 
     def embed(self, model: ModelProto, value: str) -> list[str]:
         """Add a model of one input, applied to `value`; the names of its outputs."""
-        inner = compose.add_prefix(model, "estimator/").graph
+        prefix = f"estimator_{self._embedded}/" if self._embedded else "estimator/"
+        self._embedded += 1
+        inner = compose.add_prefix(model, prefix).graph
         self._nodes.append(helper.make_node("Identity", [value], [inner.input[0].name]))
         self._nodes.extend(inner.node)
         self._constants.extend(inner.initializer)

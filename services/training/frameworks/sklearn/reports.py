@@ -46,8 +46,12 @@ def selecting_metric(metric: str | None, type: str) -> str:
 
 def better(metric: str, score: float, than: float) -> bool:
     """Whether a score is better by more than rounding."""
-    gain = than - score if metric in _LOWER_IS_BETTER else score - than
-    return gain > 1e-9
+    return gain(metric, score, than) > 1e-9
+
+
+def gain(metric: str, score: float, than: float) -> float:
+    """By how much a score is better; negative where it is worse."""
+    return than - score if metric in _LOWER_IS_BETTER else score - than
 
 
 def measure(metric: str, expected: NDArray[Any], predicted: Predicted) -> float | None:

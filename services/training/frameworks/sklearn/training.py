@@ -12,6 +12,7 @@ from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
+from mcp_hub.services.training.frameworks.sklearn.auto import DEFAULT_BUDGET_S, Budget, Search
 from mcp_hub.services.training.frameworks.sklearn.estimators import (
     EstimatorType,
     candidates,
@@ -22,6 +23,7 @@ from mcp_hub.services.training.frameworks.sklearn.features import Features
 from mcp_hub.services.training.frameworks.sklearn.fitting import (
     Comparison,
     Data,
+    Fold,
     Model,
     Steps,
     compare,
@@ -31,6 +33,8 @@ from mcp_hub.services.training.frameworks.sklearn.fitting import (
     split_rows,
 )
 from mcp_hub.services.training.frameworks.sklearn.graph import OPSET
+from mcp_hub.services.training.frameworks.sklearn.importances import importances
+from mcp_hub.services.training.frameworks.sklearn.portfolio import portfolio
 from mcp_hub.services.training.frameworks.sklearn.reports import (
     Predicted,
     selecting_metric,
@@ -39,7 +43,9 @@ from mcp_hub.services.training.frameworks.sklearn.table import (
     read_table,
     report_scores,
     warnings_in_log,
+    write_artifact,
 )
+from mcp_hub.services.training.frameworks.sklearn.voting import Vote
 from mcp_hub.services.training.run import Run
 
 MODEL_FILE = "model.onnx"
@@ -71,39 +77,71 @@ class _Job:
         self._config = SklearnConfig.model_validate(dict(task.config))
         refuse_keys(self._config, ("clusters", "contamination"), task.type)
         self._metric = selecting_metric(self._config.metric, task.type)
+        self._budget = Budget(self._config.budget_s or DEFAULT_BUDGET_S)
 
     def run(self) -> None:
         data = read_table(self._task, self._config, self._run)
         train_rows, test_rows = split_rows(data.target, self._config)
         learned, held_out = data.part(train_rows), data.part(test_rows)
-        compared = candidates(learned.shape(), self._config)
         self._run.param("seed", self._config.seed)
         self._run.param("test_size", self._config.test_size)
         self._run.param("rows_trained", len(train_rows))
         self._run.param("rows_held_out", len(test_rows))
         self._run.log(
             f"{len(train_rows)} rows to learn from, {len(test_rows)} held out "
-            f"(seed {self._config.seed}). Estimators: {', '.join(compared)}."
+            f"(seed {self._config.seed})."
         )
-        rows = sample_rows(learned.target, self._config)
-        looked_at = learned.part(rows) if len(rows) < len(learned) else learned
-        folds = make_folds(looked_at.target, self._config)
+        name, model, steps = self._auto(learned) if self._config.auto else self._default(learned)
+        predicted = model.predict(model.features.transform(held_out.arrays), data.classes)
+        self._report_model(name, model)
+        report_scores(self._task, self._run, held_out, predicted)
+        steps.advance()
+        if self._config.auto:
+            self._report_importances(model, held_out)
+            steps.advance()
+        self._export(model, held_out, predicted, float(data.target.values.std()))
+        steps.advance()
+
+    def _default(self, learned: Data) -> tuple[str, Model, Steps]:
+        """The estimator that the config names, or the best of those that suit, fitted."""
+        compared = candidates(learned.shape(), self._config)
+        self._run.log(f"Estimators: {', '.join(compared)}.")
+        looked_at, folds = self._folds(learned)
         steps = Steps(self._run, len(compared) * len(folds) + 3)
         best = next(iter(compared))
         if folds:
-            self._report_sample(looked_at, learned)
             comparison = compare(
                 compared, looked_at, folds, self._config, self._metric, self._run, steps
             )
             best = comparison.best()
             self._report_comparison(comparison, best)
-        model = self._fit(compared[best], learned, steps)
-        predicted = model.predict(model.features.transform(held_out.arrays), data.classes)
-        self._report_model(best, model)
-        report_scores(self._task, self._run, held_out, predicted)
+        return best, self._fit(compared[best], learned, steps), steps
+
+    def _auto(self, learned: Data) -> tuple[str, Model | Vote, Steps]:
+        """The best of the portfolio within the budget, fitted."""
+        compared = portfolio(learned.shape(), self._config)
+        looked_at, folds = self._folds(learned)
+        steps = Steps(self._run, len(compared) * len(folds) + 4)
+        search = Search(self._config, self._metric, self._run, steps, self._budget)
+        search.cross_validate(compared, looked_at, folds)
+        chosen = search.choose(len(learned))
+        leaderboard = search.leaderboard(chosen)
+        write_artifact(self._task, self._run, "leaderboard.json", leaderboard)
+        search.report(chosen)
+        features = Features(learned.inputs, self._config.max_text_features)
+        encoded = features.fit(learned.arrays)
+        members = [fit(features, encoded, learned, compared[name], self._config) for name in chosen]
         steps.advance()
-        self._export(model, held_out, predicted, float(data.target.values.std()))
-        steps.advance()
+        return "+".join(chosen), members[0] if len(members) == 1 else Vote(tuple(members)), steps
+
+    def _folds(self, learned: Data) -> tuple[Data, list[Fold]]:
+        """The rows that cross-validation looks at, and their folds."""
+        rows = sample_rows(learned.target, self._config)
+        looked_at = learned.part(rows) if len(rows) < len(learned) else learned
+        folds = make_folds(looked_at.target, self._config)
+        if folds:
+            self._report_sample(looked_at, learned)
+        return looked_at, folds
 
     def _report_sample(self, looked_at: Data, learned: Data) -> None:
         self._run.param("rows_cross_validated", len(looked_at))
@@ -135,13 +173,27 @@ class _Job:
         steps.advance()
         return model
 
-    def _report_model(self, name: str, model: Model) -> None:
+    def _report_model(self, name: str, model: Model | Vote) -> None:
+        params = [chosen_params(member.estimator) for member in model.members]
+        width = int(model.members[0].estimator.n_features_in_)
         self._run.param("estimator", name)
-        self._run.param("params", chosen_params(model.estimator))
-        self._run.param("features", int(model.estimator.n_features_in_))
-        self._run.log(f"Fitted {name} on {model.estimator.n_features_in_} features.")
+        self._run.param("params", params[0] if len(params) == 1 else params)
+        self._run.param("features", width)
+        self._run.log(f"Fitted {name} on {width} features.")
 
-    def _export(self, model: Model, held_out: Data, predicted: Predicted, spread: float) -> None:
+    def _report_importances(self, model: Model | Vote, held_out: Data) -> None:
+        found = importances(model, held_out, self._metric, self._config.seed, self._budget)
+        write_artifact(self._task, self._run, "importances.json", found)
+        shown = {column["column"]: round(column["mean"], 4) for column in found["columns"][:10]}
+        self._run.param("importances", shown)
+        self._run.log(
+            f"What {self._metric} loses when a column is shuffled: "
+            + ", ".join(f"{column} {loss:.4f}" for column, loss in shown.items())
+        )
+
+    def _export(
+        self, model: Model | Vote, held_out: Data, predicted: Predicted, spread: float
+    ) -> None:
         path = self._task.folder / MODEL_FILE
         signature = export(model, held_out.inputs, held_out.target.classes, path)
         agreement = check_agreement(path, signature, held_out.arrays, predicted, spread)

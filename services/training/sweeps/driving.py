@@ -1,0 +1,288 @@
+"""Sweeps go on: whichever process leads sees to the trials of all of them, from the tables alone.
+
+A trial is an ordinary job. Every step is written down before the next, and each job has a key of
+its own, so that a process that takes over from a killed one repeats nothing.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio import to_thread
+from sqlalchemy import Connection
+
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.errors import Conflict, HubError, LimitExceeded, Unavailable
+from mcp_hub.services.background import in_background
+from mcp_hub.services.leading import run_as_leader
+from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.states import TERMINAL
+from mcp_hub.services.training.submission import Submission
+from mcp_hub.services.training.sweeps import rows, sampling
+from mcp_hub.services.training.sweeps.rows import SweepRow, TrialRow
+from mcp_hub.services.training.sweeps.sampling import Seen
+from mcp_hub.services.training.sweeps.space import config_of
+
+logger = logging.getLogger(__name__)
+
+LEASE = "training.sweeps"
+_LEASE_S = 6.0
+_BUSY_S = 0.5
+_IDLE_S = 3.0
+_FAILURES = 5
+"""So many trials that failed, with none that did not, end the search."""
+
+
+class SweepDriver:
+    """Takes sweeps from one state to the next."""
+
+    def __init__(
+        self,
+        database: Database,
+        training: TrainingService,
+        *,
+        lease_s: float = _LEASE_S,
+        idle_s: float = _IDLE_S,
+    ) -> None:
+        self._database = database
+        self._training = training
+        self._lease_s = lease_s
+        self._idle_s = idle_s
+
+    @asynccontextmanager
+    async def driving(self) -> AsyncIterator[None]:
+        """See to all sweeps while the context lasts, whenever no other process does."""
+        async with in_background(self._run):
+            yield
+
+    async def _run(self) -> None:
+        while True:
+            if await self._is_work():
+                await run_as_leader(self._database, LEASE, self._work, lease_s=self._lease_s)
+            await anyio.sleep(self._idle_s)
+
+    async def _is_work(self) -> bool:
+        try:
+            return await self._database.read(rows.count, one_statement=True) > 0
+        except Unavailable:
+            return False
+
+    async def _work(self) -> None:
+        """Drive until every sweep has ended."""
+        while ids := await self._unfinished():
+            for sweep_id in ids:
+                try:
+                    await self.advance(sweep_id)
+                except (Unavailable, LimitExceeded) as error:
+                    logger.warning("Sweep %s waits: %s", sweep_id, error)
+                except Exception:  # the next look may do better; others must go on
+                    logger.exception("Sweep %s could not be driven", sweep_id)
+            await anyio.sleep(_BUSY_S)
+
+    async def _unfinished(self) -> Sequence[str]:
+        try:
+            return await self._database.read(rows.unfinished)
+        except Unavailable as error:
+            logger.warning("Sweeps cannot be looked for: %s", error)
+            return []
+
+    async def advance(self, sweep_id: str) -> None:
+        """Do what is due for a sweep: settle, prune, submit, or end it.
+
+        Raises:
+            Unavailable, LimitExceeded: a part of the hub does not answer, or its queue is full;
+                nothing is lost.
+        """
+        sweep, elapsed_s = await self._database.read(partial(_standing, sweep_id=sweep_id))
+        if sweep.status == "finishing":
+            await self._finish(sweep)
+            return
+        trials = await self._settled(sweep)
+        if sweep.cancel_requested or sweep.ended_by is not None:
+            await self._wind_up(sweep, trials)
+        elif reason := _end_of_search(sweep, trials, elapsed_s):
+            await self._change(sweep, ended_by=reason)
+        else:
+            await self._prune(sweep, trials)
+            await self._submit(sweep, trials)
+
+    async def _settled(self, sweep: SweepRow) -> Sequence[TrialRow]:
+        """The trials, after what has become of their jobs is written down."""
+
+        def settle(connection: Connection) -> Sequence[TrialRow]:
+            for trial in rows.trials_of(connection, sweep.id):
+                if trial.status in ("running", "pruning") and trial.job_status in TERMINAL:
+                    rows.change_trial(connection, trial, **_outcome(sweep, trial))
+            return rows.trials_of(connection, sweep.id)
+
+        return await self._database.write(settle)
+
+    async def _prune(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> None:
+        if sweep.prune is None:
+            return
+        seen = await self._seen(sweep, trials)
+        for trial in trials:
+            points = seen[trial.number].points
+            if trial.status != "running" or not points:
+                continue
+            ask = partial(
+                sampling.to_prune, sweep.id, sweep.space, sweep.direction, seen, trial.number,
+                sweep.prune,
+            )  # fmt: skip
+            if await to_thread.run_sync(ask):
+                step = max(points)
+                reason = (
+                    f"Pruned at step {step}: {sweep.metric} {points[step]:.6g} is worse than the "
+                    "median of the trials before it."
+                )
+                await self._database.write(
+                    partial(rows.change_trial, trial=trial, status="pruning", reason=reason)
+                )
+                await self._cancel(trial)
+
+    async def _submit(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> None:
+        """Keep as many trials running as there may be."""
+        for trial in trials:
+            if trial.status == "running" and trial.job_id is None:
+                await self._submit_trial(sweep, trial)
+        running = sum(trial.status in ("running", "pruning") for trial in trials)
+        due = min(sweep.parallel - running, sweep.trials - len(trials))
+        for _ in range(due):
+            seen = await self._seen(sweep, trials)
+            params = await to_thread.run_sync(
+                partial(sampling.suggest, sweep.id, sweep.space, sweep.direction, seen)
+            )
+            number = len(trials)
+            await self._database.write(
+                partial(rows.add_trial, sweep_id=sweep.id, number=number, params=params)
+            )
+            trials = await self._database.read(partial(rows.trials_of, sweep_id=sweep.id))
+            await self._submit_trial(sweep, trials[number])
+
+    async def _submit_trial(self, sweep: SweepRow, trial: TrialRow) -> None:
+        try:
+            config = config_of(sweep.submission["config"], trial.params)
+            job_id = await self._job(sweep, config, str(trial.number), trial.number)
+        except (Unavailable, LimitExceeded):
+            raise
+        except HubError as error:
+            work = partial(rows.change_trial, trial=trial, status="failed", reason=error.message)
+        else:
+            work = partial(rows.change_trial, trial=trial, job_id=job_id)
+        await self._database.write(work)
+
+    async def _wind_up(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> None:
+        """Cancel what still runs; then train the best settings, or end without."""
+        running = [trial for trial in trials if trial.status in ("running", "pruning")]
+        if running:
+            for trial in running:
+                if trial.job_id is None:
+                    await self._database.write(
+                        partial(
+                            rows.change_trial, trial=trial, status="failed", reason="Not begun."
+                        )
+                    )
+                else:
+                    await self._cancel(trial)
+            return
+        best = rows.best_trial(trials, sweep.direction)
+        if sweep.cancel_requested:
+            await self._change(sweep, status="cancelled")
+        elif best is None:
+            await self._change(sweep, status="failed", error=_nothing_complete(sweep, trials))
+        else:
+            config = config_of(sweep.submission["config"], best.params)
+            job_id = await self._job(sweep, config, "best", None)
+            await self._change(sweep, status="finishing", best_job_id=job_id)
+
+    async def _finish(self, sweep: SweepRow) -> None:
+        """End with the job of the best settings."""
+        if sweep.cancel_requested:
+            await self._cancel_job(sweep.best_job_id)
+        job = await self._training.status(sweep.best_job_id)
+        if job.status == "succeeded":
+            await self._change(sweep, status="succeeded")
+        elif job.status == "cancelled":
+            await self._change(sweep, status="cancelled")
+        elif job.status in TERMINAL:
+            error = job.error.model_dump() if job.error else None
+            await self._change(sweep, status="failed", error=error)
+
+    async def _job(
+        self, sweep: SweepRow, config: dict[str, Any], part: str, trial: int | None
+    ) -> str:
+        """The sweep's job of that part, submitted now or before."""
+        submission = Submission(
+            **{**sweep.submission, "config": config},
+            idempotency_key=f"sweep:{sweep.id}:{part}",
+            sweep_id=sweep.id,
+            sweep_trial=trial,
+        )
+        submitted = await self._training.submit(submission, submitted_by=sweep.submitted_by)
+        return submitted.job_id
+
+    async def _cancel(self, trial: TrialRow) -> None:
+        await self._cancel_job(trial.job_id)
+
+    async def _cancel_job(self, job_id: str) -> None:
+        try:
+            await self._training.cancel(job_id)
+        except Conflict:
+            return  # It has ended by itself.
+
+    async def _change(self, sweep: SweepRow, **values: Any) -> None:
+        await self._database.write(partial(rows.change_sweep, sweep=sweep, **values))
+
+    async def _seen(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> list[Seen]:
+        points: dict[int, dict[int, float]] = {}
+        if sweep.prune is not None:
+            points = await self._database.read(
+                partial(rows.points_of, sweep_id=sweep.id, metric=sweep.metric)
+            )
+        return [seen_of(trial, points.get(trial.number, {})) for trial in trials]
+
+
+def seen_of(trial: TrialRow, points: dict[int, float]) -> Seen:
+    """A trial as the sampler takes it."""
+    return Seen(trial.status, trial.params, trial.value, points)
+
+
+def _standing(connection: Connection, sweep_id: str) -> tuple[SweepRow, float]:
+    return rows.get_sweep(connection, sweep_id), rows.elapsed_s(connection, sweep_id)
+
+
+def _end_of_search(sweep: SweepRow, trials: Sequence[TrialRow], elapsed_s: float) -> str | None:
+    """What ends the search now, if anything does."""
+    if sweep.timeout_s is not None and elapsed_s > sweep.timeout_s:
+        return "timeout"
+    ended = [trial for trial in trials if trial.status in ("complete", "pruned", "failed")]
+    if len(ended) >= _FAILURES and all(trial.status == "failed" for trial in ended):
+        return "failures"
+    return "trials" if len(ended) >= sweep.trials else None
+
+
+def _outcome(sweep: SweepRow, trial: TrialRow) -> dict[str, Any]:
+    """What a trial whose job has ended has come to."""
+    value = (trial.job_metrics or {}).get(sweep.metric)
+    if trial.job_status == "succeeded":
+        if value is not None:
+            return {"status": "complete", "value": value, "reason": None}
+        reported = ", ".join(sorted(trial.job_metrics or {})[:20]) or "none"
+        reason = f"It reported no metric {sweep.metric!r}; it reported {reported}."
+        return {"status": "failed", "reason": reason}
+    if trial.status == "pruning":
+        return {"status": "pruned", "value": value}
+    error = (trial.job_error or {}).get("message")
+    return {"status": "failed", "reason": error or f"Its job was {trial.job_status}."}
+
+
+def _nothing_complete(sweep: SweepRow, trials: Sequence[TrialRow]) -> dict[str, Any]:
+    first = next((trial.reason for trial in trials if trial.reason), None)
+    return {
+        "code": "timeout" if sweep.ended_by == "timeout" else "conflict",
+        "message": f"No trial was completed. {first or ''}".strip(),
+        "hint": "See training_logs of a trial's job; correct config or space, or give more time.",
+    }

@@ -1,0 +1,237 @@
+"""Sweeps for their users: submit, follow, cancel."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
+
+import anyio
+from anyio import to_thread
+from sqlalchemy import Connection
+
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.errors import Conflict, InvalidArgument
+from mcp_hub.adapters.ids import new_id
+from mcp_hub.services.data.service import DataService
+from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
+from mcp_hub.services.training import jobs
+from mcp_hub.services.training.frameworks.registry import load_framework
+from mcp_hub.services.training.reports import model_reference
+from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.submission import MAX_TIMEOUT_S, Submission, check_submission
+from mcp_hub.services.training.sweeps import rows, sampling
+from mcp_hub.services.training.sweeps.driving import seen_of
+from mcp_hub.services.training.sweeps.rows import SweepRow, TrialRow
+from mcp_hub.services.training.sweeps.space import check_space, config_of
+from mcp_hub.services.training.sweeps.views import (
+    ENDED,
+    Direction,
+    SweepSubmitted,
+    SweepView,
+    TrialView,
+)
+from mcp_hub.services.views import Error, iso
+
+MAX_TRIALS = 1_000
+MAX_PARALLEL = 100
+_LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "perplexity")
+_LOOK_AGAIN_S = 0.5
+_SAME_REQUEST = (
+    "submission", "space", "metric", "direction", "trials", "parallel", "prune", "timeout_s"
+)  # fmt: skip
+
+Follower = Callable[[SweepView], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep as somebody asks for it. `job` is what each trial is submitted with."""
+
+    job: Submission
+    space: Mapping[str, Any]
+    metric: str
+    direction: Direction | None = None
+    trials: int = 20
+    parallel: int = 2
+    prune: int | None = None
+    timeout_s: float | None = None
+    idempotency_key: str | None = None
+
+
+class SweepService:
+    """Sweeps as rows; `SweepDriver` does the rest."""
+
+    def __init__(self, database: Database, training: TrainingService, data: DataService) -> None:
+        self._database = database
+        self._training = training
+        self._data = data
+
+    async def submit(self, sweep: Sweep, *, submitted_by: str) -> SweepSubmitted:
+        """Begin a sweep. The same idempotency key and request give the same sweep again.
+
+        Raises:
+            InvalidArgument, NotFound: the request cannot work; says what would.
+            Unavailable: Optuna is not installed.
+            Conflict: the key belongs to another request.
+        """
+        sampling.check_installed()
+        _check_numbers(sweep)
+        framework = load_framework(sweep.job.framework)
+        dataset = await self._data.get(sweep.job.dataset)
+        space = check_space(sweep.space, sweep.job.config, framework)
+        first = {
+            key: given["choices"][0] if given["type"] == "categorical" else given["low"]
+            for key, given in space.items()
+        }
+        trial = Submission(
+            name=sweep.job.name, type=sweep.job.type, framework=sweep.job.framework,
+            dataset=dataset.dataset, target=sweep.job.target,
+            config=config_of(sweep.job.config, first), priority=sweep.job.priority,
+        )  # fmt: skip
+        check_submission(trial, framework, dataset)
+        submission = {
+            "name": trial.name, "type": trial.type, "framework": trial.framework,
+            "dataset": trial.dataset, "target": trial.target, "config": dict(sweep.job.config),
+            "priority": trial.priority,
+        }  # fmt: skip
+        values = {
+            "id": new_id("sweep"), "submission": submission, "space": space,
+            "metric": sweep.metric, "direction": sweep.direction or _direction(sweep.metric),
+            "trials": sweep.trials, "parallel": sweep.parallel, "prune": sweep.prune,
+            "timeout_s": sweep.timeout_s, "idempotency_key": sweep.idempotency_key,
+            "submitted_by": submitted_by,
+        }  # fmt: skip
+        row, added = await self._database.write(partial(rows.insert_sweep, values=values))
+        if not added:
+            _check_same(row, values)
+        note = None if added else "This idempotency key was used before: this is that sweep."
+        return SweepSubmitted(sweep_id=row.id, status=row.status, note=note)
+
+    async def status(
+        self,
+        sweep_id: str,
+        *,
+        wait_s: float = 0,
+        limit: int = 5,
+        cursor: str | None = None,
+        follow: Follower | None = None,
+    ) -> SweepView:
+        """The sweep as it stands, or as it ended within `wait_s` seconds (50 at most).
+
+        Its trials from `cursor` on, `limit` at most. `follow` is told of each change meanwhile.
+        """
+        if not 0 <= wait_s <= 50:
+            raise InvalidArgument(f"wait_s is {wait_s:g}; it must be from 0 to 50.")
+        look = partial(self._view, sweep_id, check_limit(limit), cursor)
+        view = await look()
+        with anyio.move_on_after(wait_s):
+            while view.status not in ENDED:
+                if follow is not None:
+                    await follow(view)
+                before = view
+                while view == before:
+                    await anyio.sleep(_LOOK_AGAIN_S)
+                    view = await look()
+        return view.model_copy(update={"importances": await self._importances(sweep_id)})
+
+    async def cancel(self, sweep_id: str) -> SweepView:
+        """Cancel a sweep and the trials that run; nothing is registered.
+
+        Raises:
+            Conflict: it has ended.
+        """
+
+        def ask(connection: Connection) -> None:
+            sweep = rows.get_sweep(connection, sweep_id)
+            if sweep.status in ENDED:
+                raise Conflict(f"Sweep {sweep_id} has already ended {sweep.status}.")
+            rows.request_cancel(connection, sweep_id)
+
+        await self._database.write(ask)
+        return await self._view(sweep_id, 5, None)
+
+    async def _importances(self, sweep_id: str) -> dict[str, float] | None:
+        sweep, trials = await self._database.read(
+            lambda c: (rows.get_sweep(c, sweep_id), rows.trials_of(c, sweep_id))
+        )
+        seen = [seen_of(trial, {}) for trial in trials]
+        return await to_thread.run_sync(
+            partial(sampling.importances, sweep.id, sweep.space, sweep.direction, seen)
+        )
+
+    async def _view(self, sweep_id: str, limit: int, cursor: str | None) -> SweepView:
+        def find(connection: Connection) -> tuple[SweepRow, Sequence[TrialRow], str | None]:
+            sweep = rows.get_sweep(connection, sweep_id)
+            model = None
+            if sweep.best_job_id is not None:
+                model = model_reference(jobs.get_job(connection, sweep.best_job_id))
+            return sweep, rows.trials_of(connection, sweep_id), model
+
+        sweep, trials, model = await self._database.read(find)
+        ranked = rows.ranking(trials, sweep.direction)
+        start = decode_cursor(cursor, int)[0] if cursor is not None else 0
+        best = rows.best_trial(trials, sweep.direction)
+        more = start + limit < len(ranked)
+        return SweepView(
+            sweep_id=sweep.id,
+            status=sweep.status,
+            name=sweep.submission["name"],
+            dataset=sweep.submission["dataset"],
+            metric=sweep.metric,
+            direction=sweep.direction,
+            counts={**Counter(trial.status for trial in trials), "asked": sweep.trials},
+            best=_trial_view(best) if best is not None else None,
+            importances=None,
+            best_job_id=sweep.best_job_id,
+            model=model,
+            error=Error(**sweep.error) if sweep.error else None,
+            ended_by=sweep.ended_by,
+            cancel_requested=sweep.cancel_requested,
+            created_at=iso(sweep.created_at) or "",
+            finished_at=iso(sweep.finished_at),
+            trials=[_trial_view(trial) for trial in ranked[start : start + limit]],
+            next_cursor=encode_cursor(start + limit) if more else None,
+        )
+
+
+def _trial_view(trial: TrialRow) -> TrialView:
+    return TrialView(
+        number=trial.number, job_id=trial.job_id, status=trial.status, value=trial.value,
+        params=trial.params, reason=trial.reason,
+    )  # fmt: skip
+
+
+def _direction(metric: str) -> Direction:
+    parts = metric.lower().replace(".", "_").split("_")
+    return "minimize" if any(part in _LOWER_IS_BETTER for part in parts) else "maximize"
+
+
+def _check_numbers(sweep: Sweep) -> None:
+    if not sweep.metric:
+        raise InvalidArgument("metric is empty.", "Name one that the trials report, e.g. cv_r2.")
+    if sweep.direction is not None and sweep.direction not in get_args(Direction):
+        raise InvalidArgument(
+            f"direction is {sweep.direction!r}.", "It is maximize or minimize, or left out."
+        )
+    for name, value, most in (
+        ("trials", sweep.trials, MAX_TRIALS),
+        ("parallel", sweep.parallel, MAX_PARALLEL),
+        ("prune", 1 if sweep.prune is None else sweep.prune, 2**31 - 1),
+    ):
+        if not 1 <= value <= most:
+            raise InvalidArgument(f"{name} is {value}; it must be from 1 to {most}.")
+    if sweep.timeout_s is not None and not 0 < sweep.timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidArgument(
+            f"timeout_s is {sweep.timeout_s:g}; it must be above 0 and at most {MAX_TIMEOUT_S}."
+        )
+
+
+def _check_same(row: SweepRow, values: Mapping[str, Any]) -> None:
+    for name in _SAME_REQUEST:
+        if getattr(row, name) != values[name]:
+            raise Conflict(
+                f"The idempotency key {values['idempotency_key']!r} belongs to sweep {row.id}, "
+                f"whose {name} differs.",
+                "Use another key for another request.",
+            )

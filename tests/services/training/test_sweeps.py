@@ -1,0 +1,321 @@
+"""Sweeps: real trials through the queue, pruned, cancelled, and taken over from a killed driver."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from sqlalchemy import func, select
+
+from mcp_hub.adapters.blobs.files import FileBlobStore
+from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.database.schema import jobs, model_versions
+from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound, Unavailable
+from mcp_hub.services.data.service import DataService
+from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.submission import Submission
+from mcp_hub.services.training.sweeps import sampling
+from mcp_hub.services.training.sweeps.driving import SweepDriver
+from mcp_hub.services.training.sweeps.service import Sweep, SweepService
+from mcp_hub.services.training.sweeps.views import ENDED, SweepView
+from tests.services.training.conftest import WorkerFactory
+from tests.waiting import eventually
+
+VALUE = {"value": {"type": "float", "low": 0.0, "high": 1.0}}
+TREE = {
+    "params.max_depth": {"type": "int", "low": 1, "high": 6},
+    "params.criterion": {"type": "categorical", "choices": ["gini", "entropy"]},
+}
+
+
+@pytest.fixture
+def data(
+    database: SqliteDatabase, blobs: FileBlobStore, bus: DatabaseBus, tmp_path: Path
+) -> DataService:
+    return DataService(database, blobs, bus, roots=[tmp_path], max_bytes=1_000_000)
+
+
+@pytest.fixture
+def sweeps(database: SqliteDatabase, training: TrainingService, data: DataService) -> SweepService:
+    return SweepService(database, training, data)
+
+
+@pytest.fixture
+def driver(database: SqliteDatabase, training: TrainingService) -> SweepDriver:
+    return SweepDriver(database, training, lease_s=1.0, idle_s=0.05)
+
+
+def probe(config: dict[str, Any] | None = None, **options: Any) -> Sweep:
+    job = Submission(
+        name="probe", type="probe", framework="probe", dataset="points", config=config or {}
+    )
+    request: dict[str, Any] = {"space": VALUE, "metric": "score", "trials": 4, **options}
+    return Sweep(job, **request)
+
+
+async def finish(sweeps: SweepService, sweep_id: str) -> SweepView:
+    with anyio.fail_after(60):
+        while (view := await sweeps.status(sweep_id, wait_s=30, limit=50)).status not in ENDED:
+            pass
+    return view
+
+
+async def versions(database: SqliteDatabase) -> int:
+    return (await database.read(lambda c: c.scalar(select(func.count(model_versions.c.name))))) or 0
+
+
+async def test_the_best_of_all_trials_is_the_one_version_registered(
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, training: TrainingService,
+    database: SqliteDatabase,
+) -> None:  # fmt: skip
+    async with worker(), driver.driving():
+        submitted = await sweeps.submit(probe(trials=12), submitted_by="the tests")
+        view = await finish(sweeps, submitted.sweep_id)
+    assert (view.status, view.ended_by, view.model) == ("succeeded", "trials", "probe:1")
+    assert view.counts == {"complete": 12, "asked": 12}
+    assert view.best is not None
+    values = [trial.value for trial in view.trials]
+    assert values == sorted(values, key=lambda value: -(value or 0))
+    # The probe's last score is three times its value.
+    assert view.best.value == pytest.approx(3 * view.best.params["value"])
+    assert view.importances == {"value": 1.0}
+    assert await versions(database) == 1
+    assert view.best_job_id is not None
+    best_job = await training.status(view.best_job_id)
+    assert best_job.metrics["score"] == pytest.approx(view.best.value)
+    trial_job = await training.status(view.best.job_id or "")
+    assert (trial_job.sweep, trial_job.model) == (view.sweep_id, None)
+
+
+async def test_a_sweep_of_sklearn(
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, data: DataService,
+    training: TrainingService,
+) -> None:  # fmt: skip
+    rows = "".join(f"{n % 17},{n % 5},{'ab'[(n % 17 > 8) ^ (n % 5 > 2)]}\n" for n in range(120))
+    await data.register("table", content=f"p,q,label\n{rows}", format="csv")
+    job = Submission(
+        name="tree", type="classification", framework="sklearn", dataset="table", target="label",
+        config={"estimator": "decision_tree", "cv": 3},
+    )  # fmt: skip
+    async with worker(), driver.driving():
+        sweep = Sweep(job, TREE, "cv_accuracy", trials=3, parallel=2)
+        view = await finish(sweeps, (await sweeps.submit(sweep, submitted_by="me")).sweep_id)
+    assert (view.status, view.model) == ("succeeded", "tree:1"), view
+    assert view.best is not None
+    assert set(view.best.params) == set(TREE)
+    history = await training.metrics(view.best.job_id or "", keys=["cv_accuracy"])
+    assert history.series[0].points >= 3
+
+
+async def test_a_trial_below_the_median_is_pruned(
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, training: TrainingService,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    config = {"action": "report_then_wait", "flag": str(tmp_path / "never")}
+    space = {"value": {"type": "categorical", "choices": [0.0, 0.5, 0.75, 1.0]}}
+    async with worker(), driver.driving():
+        sweep = probe(config, space=space, trials=16, parallel=2, prune=2)
+        view = await finish(sweeps, (await sweeps.submit(sweep, submitted_by="me")).sweep_id)
+    assert view.status == "succeeded", view
+    pruned = [trial for trial in view.trials if trial.status == "pruned"]
+    assert pruned
+    assert {trial.params["value"] for trial in pruned} == {0.0}
+    assert "is worse than the median" in (pruned[0].reason or "")
+    assert (await training.status(pruned[0].job_id or "")).status == "cancelled"
+    assert view.counts["pruned"] + view.counts["complete"] == 16
+
+
+async def test_a_killed_driver_is_followed_and_nothing_is_done_twice(
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: SqliteDatabase,
+    training: TrainingService,
+) -> None:  # fmt: skip
+    """It dies at every place where something was done and not written down."""
+    submitted = await sweeps.submit(probe(trials=5, parallel=3), submitted_by="me")
+    deaths = 0
+    async with worker():
+        for at in range(1, 40):
+            calls = 0
+
+            def dying(method: Callable[..., Any], at: int = at) -> Callable[..., Any]:
+                async def call(*arguments: Any, **options: Any) -> Any:
+                    nonlocal calls
+                    result = await method(*arguments, **options)
+                    calls += 1
+                    if calls == at:
+                        raise _Killed
+                    return result
+
+                return call
+
+            mortal = SweepDriver(
+                _Mortal(database, dying),  # type: ignore[arg-type]
+                _Submits(training, dying),  # type: ignore[arg-type]
+            )
+            try:
+                await mortal.advance(submitted.sweep_id)
+            except _Killed:
+                deaths += 1
+        async with driver.driving():
+            view = await finish(sweeps, submitted.sweep_id)
+    assert deaths >= 3
+    assert (view.status, view.model) == ("succeeded", "probe:1")
+    assert view.counts == {"complete": 5, "asked": 5}
+    count = await database.read(lambda c: c.scalar(select(func.count(jobs.c.id))))
+    assert count == 6
+    assert await versions(database) == 1
+
+
+class _Killed(BaseException):
+    """Ends a driver as a kill would: nothing handles it."""
+
+
+class _Mortal:
+    def __init__(self, database: SqliteDatabase, dying: Callable[..., Any]) -> None:
+        self.read, self.write = dying(database.read), dying(database.write)
+
+
+class _Submits:
+    def __init__(self, training: TrainingService, dying: Callable[..., Any]) -> None:
+        self.submit = dying(training.submit)
+        self.cancel, self.status = training.cancel, training.status
+
+
+async def test_a_cancelled_sweep_cancels_its_trials_and_registers_nothing(
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: SqliteDatabase,
+    training: TrainingService, tmp_path: Path,
+) -> None:  # fmt: skip
+    config = {"action": "wait_for_flag", "flag": str(tmp_path / "never")}
+    async with worker(), driver.driving():
+        sweep_id = (await sweeps.submit(probe(config), submitted_by="me")).sweep_id
+
+        async def two_run() -> bool:
+            view = await sweeps.status(sweep_id)
+            ids = [trial.job_id for trial in view.trials if trial.job_id]
+            states = [(await training.status(job_id)).status for job_id in ids]
+            return states == ["running", "running"]
+
+        await eventually(two_run)
+        assert (await sweeps.cancel(sweep_id)).cancel_requested
+        view = await finish(sweeps, sweep_id)
+    assert (view.status, view.model, view.best) == ("cancelled", None, None)
+    states = [(await training.status(trial.job_id or "")).status for trial in view.trials]
+    assert states == ["cancelled", "cancelled"]
+    assert await versions(database) == 0
+    with pytest.raises(Conflict, match="already ended cancelled"):
+        await sweeps.cancel(sweep_id)
+
+
+async def test_a_time_out_keeps_the_best_so_far(
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: SqliteDatabase
+) -> None:
+    async with worker(), driver.driving():
+        sweep = probe(trials=1000, parallel=1, timeout_s=2)
+        view = await finish(sweeps, (await sweeps.submit(sweep, submitted_by="me")).sweep_id)
+    assert (view.status, view.ended_by, view.model) == ("succeeded", "timeout", "probe:1")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"config": {"action": "raise_error"}}, "The data will not do."),
+        ({"metric": "accuracy"}, "reported no metric 'accuracy'; it reported score"),
+    ],
+)
+async def test_trials_that_all_fail_end_the_sweep_with_the_reason(
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, options: dict[str, Any],
+    message: str,
+) -> None:  # fmt: skip
+    async with worker(), driver.driving():
+        sweep = probe(**options, trials=50)
+        view = await finish(sweeps, (await sweeps.submit(sweep, submitted_by="me")).sweep_id)
+    assert (view.status, view.ended_by) == ("failed", "failures")
+    assert view.error is not None
+    assert message in view.error.message
+    assert view.counts["failed"] <= 8
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({}, "space has 0 keys"),
+        ({"valu": VALUE["value"]}, "space.valu: probe has no config key 'valu'"),
+        ({"value": 3}, "space.value needs a type: float, int, categorical"),
+        ({"value": {"type": "float", "low": 1}}, "space.value.high is None; it must be a number"),
+        ({"value": {"type": "float", "low": 2, "high": 1}}, "low .2. is above high .1."),
+        ({"value": {"type": "float", "low": 0, "high": 1, "log": True}}, "begin above 0"),
+        ({"value": {"type": "float", "low": 0, "high": 1, "step": -1}}, "step is -1"),
+        ({"value": {"type": "float", "low": 0, "high": 1, "steps": 1}}, "no field 'steps'"),
+        ({"value": {"type": "float", "low": 0, "high": float("nan")}}, "must be a number"),
+        ({"value": {"type": "categorical", "choices": []}}, "a list of 1 to 100"),
+        ({"value": {"type": "categorical", "choices": [[1]]}}, r"holds '\[1\]'"),
+        ({"value": {"type": "categorical", "choices": ["x"]}}, "space.value: 'x' will not do"),
+        ({"steps": {"type": "float", "low": 1, "high": 4}}, "space.steps: 2.2.* will not do"),
+    ],
+)
+async def test_a_bad_space_is_refused_with_the_key(
+    sweeps: SweepService, training: TrainingService, space: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        await sweeps.submit(probe(space=space), submitted_by="me")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trials": 0}, "trials is 0"),
+        ({"parallel": 101}, "parallel is 101"),
+        ({"prune": 0}, "prune is 0"),
+        ({"timeout_s": -1}, "timeout_s is -1"),
+        ({"metric": ""}, "metric is empty"),
+    ],
+)
+async def test_bad_numbers_are_refused(
+    sweeps: SweepService, training: TrainingService, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        await sweeps.submit(probe(**options), submitted_by="me")
+
+
+async def test_the_same_key_gives_the_same_sweep(
+    sweeps: SweepService, training: TrainingService
+) -> None:
+    first = await sweeps.submit(probe(idempotency_key="k"), submitted_by="me")
+    again = await sweeps.submit(probe(idempotency_key="k"), submitted_by="me")
+    assert again.sweep_id == first.sweep_id
+    assert again.note is not None
+    with pytest.raises(Conflict, match="trials differs"):
+        await sweeps.submit(probe(idempotency_key="k", trials=5), submitted_by="me")
+    with pytest.raises(NotFound, match="no sweep 'sweep_x'"):
+        await sweeps.status("sweep_x")
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [("cv_accuracy", "maximize"), ("rmse", "minimize"), ("cv_log_loss", "minimize")],
+)
+async def test_the_direction_follows_from_the_metric(
+    sweeps: SweepService, training: TrainingService, metric: str, direction: str
+) -> None:
+    submitted = await sweeps.submit(probe(metric=metric), submitted_by="me")
+    assert (await sweeps.status(submitted.sweep_id)).direction == direction
+
+
+async def test_without_optuna_it_says_what_to_install(
+    sweeps: SweepService, training: TrainingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable) as raised:
+        await sweeps.submit(probe(), submitted_by="me")
+    assert raised.value.hint == 'Install it: pip install "mcp-hub[sweep]".'
+
+
+def test_the_same_trials_give_the_same_next_settings(capfd: pytest.CaptureFixture[str]) -> None:
+    space = {"value": {"type": "float", "low": 0.0, "high": 1.0, "log": False, "step": None}}
+    seen = [sampling.Seen("complete", {"value": n / 20}, -abs(n / 20 - 0.3)) for n in range(20)]
+    first = sampling.suggest("sweep_a", space, "maximize", seen)
+    assert first == sampling.suggest("sweep_a", space, "maximize", seen)
+    assert first != sampling.suggest("sweep_b", space, "maximize", seen)
+    assert 0.1 < first["value"] < 0.5
+    assert capfd.readouterr() == ("", "")
