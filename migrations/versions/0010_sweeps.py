@@ -44,7 +44,7 @@ def upgrade() -> None:
         sa.Column("value", sa.Float(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["sweep_id"], ["sweeps.id"], name=op.f("fk_sweep_trials_sweep_id_sweeps"),
+            ["sweep_id"], ["sweeps.id"], name=op.f("fk_sweep_trials_sweep_id"),
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("sweep_id", "number", name=op.f("pk_sweep_trials")),

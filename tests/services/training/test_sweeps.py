@@ -16,7 +16,7 @@ from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound, Unavail
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submission import Submission
-from mcp_hub.services.training.sweeps import sampling
+from mcp_hub.services.training.sweeps import sampling, service
 from mcp_hub.services.training.sweeps.driving import SweepDriver
 from mcp_hub.services.training.sweeps.service import Sweep, SweepService
 from mcp_hub.services.training.sweeps.views import ENDED, SweepView
@@ -24,6 +24,7 @@ from tests.services.training.conftest import WorkerFactory
 from tests.waiting import eventually
 
 VALUE = {"value": {"type": "float", "low": 0.0, "high": 1.0}}
+CHOICES = {"value": {"type": "categorical", "choices": [0.0, 0.5, 0.75, 1.0]}}
 TREE = {
     "params.max_depth": {"type": "int", "low": 1, "high": 6},
     "params.criterion": {"type": "categorical", "choices": ["gini", "entropy"]},
@@ -111,20 +112,34 @@ async def test_a_sweep_of_sklearn(
 
 async def test_a_trial_below_the_median_is_pruned(
     sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, training: TrainingService,
-    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
+    """One of eight reports 0 and then waits for ever: only pruning ends it."""
+    monkeypatch.setattr(service, "new_id", lambda prefix: _id_whose_sixth_trial_is_the_worst())
     config = {"action": "report_then_wait", "flag": str(tmp_path / "never")}
-    space = {"value": {"type": "categorical", "choices": [0.0, 0.5, 0.75, 1.0]}}
     async with worker(), driver.driving():
-        sweep = probe(config, space=space, trials=16, parallel=2, prune=2)
+        sweep = probe(config, space=CHOICES, trials=8, parallel=2, prune=2)
         view = await finish(sweeps, (await sweeps.submit(sweep, submitted_by="me")).sweep_id)
-    assert view.status == "succeeded", view
-    pruned = [trial for trial in view.trials if trial.status == "pruned"]
-    assert pruned
-    assert {trial.params["value"] for trial in pruned} == {0.0}
-    assert "is worse than the median" in (pruned[0].reason or "")
-    assert (await training.status(pruned[0].job_id or "")).status == "cancelled"
-    assert view.counts["pruned"] + view.counts["complete"] == 16
+    assert (view.status, view.model) == ("succeeded", "probe:1"), view
+    assert view.counts == {"complete": 7, "pruned": 1, "asked": 8}
+    (pruned,) = [trial for trial in view.trials if trial.status == "pruned"]
+    assert (pruned.number, pruned.value, pruned.params) == (5, 0.0, {"value": 0.0})
+    assert "is worse than the median" in (pruned.reason or "")
+    assert (await training.status(pruned.job_id or "")).status == "cancelled"
+
+
+def _id_whose_sixth_trial_is_the_worst() -> str:
+    for number in range(10_000):
+        sweep_id = f"sweep_{number}"
+        seen: list[sampling.Seen] = []
+        while len(seen) < 8:
+            params = sampling.suggest(sweep_id, CHOICES, "maximize", seen)
+            if (params["value"] == 0.0) != (len(seen) == 5):
+                break
+            seen.append(sampling.Seen("complete", params, params["value"]))
+        else:
+            return sweep_id
+    raise AssertionError
 
 
 async def test_a_killed_driver_is_followed_and_nothing_is_done_twice(

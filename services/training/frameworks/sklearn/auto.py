@@ -109,8 +109,9 @@ class Search:
     def choose(self, rows: int) -> list[str]:
         """The candidate, or up to three to vote, to fit on that many rows.
 
-        Best is the mean over the folds, and among equals the log loss. A vote must be better than
-        its best member on the same folds; its members are of different estimators. What cannot be
+        Best is the mean over the folds, and among equals the log loss. Candidates of other
+        estimators within one standard error of it vote with it, unless that is worse by half of
+        one: the mean of near equals varies less from one draw of rows to the next. What cannot be
         expected to be fitted in the time left is passed over.
 
         Raises:
@@ -130,14 +131,17 @@ class Search:
                 f"budget_s={self._budget.seconds:g} leaves.",
                 "Give a larger budget_s.",
             )
-        chosen, standing = able[:1], self._key(able[:1])
+        scores = self._scores(able[:1])
+        error = float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
+        best = self._key(able[:1])[0]
+        chosen = able[:1]
         for name in able[1:]:
             estimators = {estimator_of(member) for member in chosen}
             fits = sum(needs[member] for member in [*chosen, name]) <= allowed_s
             if len(chosen) < _MAX_VOTERS and estimator_of(name) not in estimators and fits:
-                together = self._key([*chosen, name])
-                if together > standing:
-                    chosen, standing = [*chosen, name], together
+                is_near = self._key([name])[0] >= best - error
+                if is_near and self._key([*chosen, name])[0] >= best - error / 2:
+                    chosen = [*chosen, name]
         return chosen
 
     def report(self, chosen: Sequence[str]) -> None:
