@@ -9,8 +9,6 @@ from mcp_hub.services.training.sweeps.views import Direction, SweepSubmitted, Sw
 from mcp_hub.services.views import Name
 from mcp_hub.tools.toolset import Toolset, caller, tool
 
-SweepId = Annotated[str, Field(description="As training_sweep returned it")]
-
 
 class SweepTools(Toolset):
     """The sweeps of the toolset `training`."""
@@ -21,47 +19,40 @@ class SweepTools(Toolset):
     async def training_sweep(
         self,
         ctx: Context[Any],
-        name: Annotated[Name, Field(description="Name of the model that the best trial registers")],
-        type: Annotated[str, Field(description="As in training_submit")],
-        dataset: Annotated[str, Field(description="As in training_submit")],
+        name: Name,
+        type: str,
+        dataset: str,
         space: Annotated[
             dict[str, Any],
             Field(
-                description='Config keys to search: {"params.C": {"type": "float", "low": 0.01, '
-                '"high": 10, "log": true}}; type int (low, high, step) or categorical (choices)'
+                description='Config keys, e.g. {"params.C": {"type": "float", "low": 0.01, '
+                '"high": 10, "log": true}}; also int (low, high, step), categorical (choices)'
             ),
         ],
         metric: Annotated[
-            str, Field(description="What the trials report and is compared, e.g. cv_accuracy")
+            str, Field(description="One that trials report, best cv_…: e.g. cv_accuracy")
         ],
         direction: Annotated[
             Direction | None, Field(description="By the metric's name if left out")
         ] = None,
-        target: Annotated[str | None, Field(description="The column to predict")] = None,
-        framework: Annotated[str, Field(description="See training_frameworks")] = "sklearn",
-        config: Annotated[
-            dict[str, Any] | None, Field(description="Settings that all trials share")
-        ] = None,
-        trials: Annotated[int, Field(description="1 to 1000")] = 20,
-        parallel: Annotated[int, Field(description="Trials at a time, 1 to 100")] = 2,
+        target: str | None = None,
+        framework: str = "sklearn",
+        config: Annotated[dict[str, Any] | None, Field(description="Shared by all trials")] = None,
+        trials: int = 20,
+        parallel: Annotated[int, Field(description="Trials at a time")] = 2,
         prune: Annotated[
             int | None,
-            Field(description="After so many steps, cancel trials worse than the median"),
+            Field(description="From so many steps on, cancel trials below the median"),
         ] = None,
         timeout_s: Annotated[
-            float | None, Field(description="Seconds to search; the best so far is then kept")
+            float | None, Field(description="Seconds to search; then keeps the best so far")
         ] = None,
-        priority: Annotated[int, Field(description="Of its jobs, -100 to 100")] = 0,
-        idempotency_key: Annotated[
-            str | None, Field(description="Repeat a call safely: one sweep", max_length=128)
-        ] = None,
+        priority: int = 0,
+        idempotency_key: Annotated[str | None, Field(max_length=128)] = None,
     ) -> SweepSubmitted:
-        """Search a space of settings by Optuna and return at once.
-
-        Trials are ordinary jobs of the queue that register no model. In the end the best settings
-        are trained once more, which registers the sweep's one model version. Prefer a metric of
-        cross-validation: one on held-out rows is then no fair estimate any more. Follow with
-        training_sweep_status(sweep_id, wait_s=30).
+        """Search a space of settings by Optuna; returns at once. Other arguments are those of
+        training_submit. Trials are jobs that register no model; the best settings are trained
+        once more and registered. Follow with training_sweep_status(sweep_id, wait_s=30).
         """
         from mcp_hub.services.training.submission import Submission
         from mcp_hub.services.training.sweeps.service import Sweep
@@ -93,15 +84,12 @@ class SweepTools(Toolset):
     async def training_sweep_status(
         self,
         ctx: Context[Any],
-        sweep_id: SweepId,
-        wait_s: Annotated[
-            float, Field(description="Wait up to so many seconds for its end", ge=0, le=50)
-        ] = 0,
-        limit: Annotated[int, Field(description="Trials a page, 1 to 200", ge=1, le=200)] = 5,
-        cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
+        sweep_id: str,
+        wait_s: Annotated[float, Field(ge=0, le=50)] = 0,
+        limit: Annotated[int, Field(ge=1, le=200)] = 5,
+        cursor: str | None = None,
     ) -> SweepView:
-        """A sweep's state, its best trial so far, its model in the end, and its trials, the best
-        first."""
+        """A sweep's state, best trial, model, and its trials, the best first."""
         hub = await self.hub()
 
         async def follow(sweep: SweepView) -> None:
@@ -113,9 +101,8 @@ class SweepTools(Toolset):
         )
 
     @tool(title="Cancel a sweep", destructive=True)
-    async def training_sweep_cancel(self, sweep_id: SweepId) -> SweepView:
-        """Cancel a sweep and its running trials within seconds. No model is registered; the
-        trials' results stay."""
+    async def training_sweep_cancel(self, sweep_id: str) -> SweepSubmitted:
+        """Cancel a sweep and the trials that run; no model is registered."""
         hub = await self.hub()
         return await hub.sweeps.cancel(sweep_id)
 

@@ -70,7 +70,7 @@ class JobView(View):
     cancel_requested: bool
     waiting_for: list[str] = Field(description="Jobs that must succeed before this one starts")
     wait: Wait | None = Field(default=None, description="Why it does not run yet, while queued")
-    sweep: str | None = Field(default=None, description="The sweep that submitted it")
+    sweep: str | None = None
     created_at: str
     started_at: str | None
     finished_at: str | None

@@ -19,7 +19,7 @@ from mcp_hub.services.training import jobs
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.reports import model_reference
 from mcp_hub.services.training.service import TrainingService
-from mcp_hub.services.training.submission import MAX_TIMEOUT_S, Submission, check_submission
+from mcp_hub.services.training.submission import MAX_TIMEOUT_S, Submission
 from mcp_hub.services.training.sweeps import rows, sampling
 from mcp_hub.services.training.sweeps.driving import seen_of
 from mcp_hub.services.training.sweeps.rows import SweepRow, TrialRow
@@ -77,9 +77,9 @@ class SweepService:
         """
         sampling.check_installed()
         _check_numbers(sweep)
-        framework = load_framework(sweep.job.framework)
+        framework = await to_thread.run_sync(load_framework, sweep.job.framework)
         dataset = await self._data.get(sweep.job.dataset)
-        space = check_space(sweep.space, sweep.job.config, framework)
+        space = await to_thread.run_sync(check_space, sweep.space, sweep.job.config, framework)
         first = {
             key: given["choices"][0] if given["type"] == "categorical" else given["low"]
             for key, given in space.items()
@@ -89,7 +89,7 @@ class SweepService:
             dataset=dataset.dataset, target=sweep.job.target,
             config=config_of(sweep.job.config, first), priority=sweep.job.priority,
         )  # fmt: skip
-        check_submission(trial, framework, dataset)
+        await self._training.prepare(trial, submitted_by=submitted_by)
         submission = {
             "name": trial.name, "type": trial.type, "framework": trial.framework,
             "dataset": trial.dataset, "target": trial.target, "config": dict(sweep.job.config),
@@ -135,21 +135,23 @@ class SweepService:
                     view = await look()
         return view.model_copy(update={"importances": await self._importances(sweep_id)})
 
-    async def cancel(self, sweep_id: str) -> SweepView:
+    async def cancel(self, sweep_id: str) -> SweepSubmitted:
         """Cancel a sweep and the trials that run; nothing is registered.
 
         Raises:
             Conflict: it has ended.
         """
 
-        def ask(connection: Connection) -> None:
+        def ask(connection: Connection) -> SweepRow:
             sweep = rows.get_sweep(connection, sweep_id)
             if sweep.status in ENDED:
                 raise Conflict(f"Sweep {sweep_id} has already ended {sweep.status}.")
             rows.request_cancel(connection, sweep_id)
+            return sweep
 
-        await self._database.write(ask)
-        return await self._view(sweep_id, 5, None)
+        sweep = await self._database.write(ask)
+        note = "It is being cancelled, with the trials that run."
+        return SweepSubmitted(sweep_id=sweep_id, status=sweep.status, note=note)
 
     async def _importances(self, sweep_id: str) -> dict[str, float] | None:
         sweep, trials = await self._database.read(
@@ -177,7 +179,6 @@ class SweepService:
             sweep_id=sweep.id,
             status=sweep.status,
             name=sweep.submission["name"],
-            dataset=sweep.submission["dataset"],
             metric=sweep.metric,
             direction=sweep.direction,
             counts={**Counter(trial.status for trial in trials), "asked": sweep.trials},
@@ -187,7 +188,6 @@ class SweepService:
             model=model,
             error=Error(**sweep.error) if sweep.error else None,
             ended_by=sweep.ended_by,
-            cancel_requested=sweep.cancel_requested,
             created_at=iso(sweep.created_at) or "",
             finished_at=iso(sweep.finished_at),
             trials=[_trial_view(trial) for trial in ranked[start : start + limit]],

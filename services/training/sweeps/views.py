@@ -16,7 +16,7 @@ ENDED: frozenset[SweepStatus] = frozenset({"succeeded", "failed", "cancelled"})
 class SweepSubmitted(View):
     sweep_id: str
     status: SweepStatus
-    note: str | None = Field(default=None, description="Set when an earlier sweep is returned")
+    note: str | None = None
 
 
 class TrialView(View):
@@ -37,17 +37,15 @@ class SweepView(View):
     sweep_id: str
     status: SweepStatus
     name: str
-    dataset: str
     metric: str
     direction: Direction
-    counts: dict[str, int] = Field(description="Trials by status, and how many were asked for")
+    counts: dict[str, int] = Field(description="Trials by status, and asked")
     best: TrialView | None
     importances: dict[str, float] | None
-    best_job_id: str | None = Field(description="Trains the best settings and registers the model")
+    best_job_id: str | None
     model: str | None
     error: Error | None
-    ended_by: str | None = Field(description="What ended the search: trials, timeout or failures")
-    cancel_requested: bool
+    ended_by: str | None
     created_at: str
     finished_at: str | None
     trials: list[TrialView]

@@ -109,10 +109,11 @@ class Search:
     def choose(self, rows: int) -> list[str]:
         """The candidate, or up to three to vote, to fit on that many rows.
 
-        Best is the mean over the folds, and among equals the log loss. Candidates of other
-        estimators within one standard error of it vote with it, unless that is worse by half of
-        one: the mean of near equals varies less from one draw of rows to the next. What cannot be
-        expected to be fitted in the time left is passed over.
+        Best is the mean over the folds, and among equals the log loss; of one estimator's settings
+        the first within one standard error of its best. Candidates of other estimators within one
+        standard error of the best vote with it, unless that is worse by half of one: the mean of
+        near equals varies less from one draw of rows to the next. What cannot be expected to be
+        fitted in the time left is passed over.
 
         Raises:
             LimitExceeded: the budget was too short for any candidate.
@@ -131,18 +132,38 @@ class Search:
                 f"budget_s={self._budget.seconds:g} leaves.",
                 "Give a larger budget_s.",
             )
-        scores = self._scores(able[:1])
-        error = float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
-        best = self._key(able[:1])[0]
+        able = self._plainest(able)
+        best, error = self._key(able[:1])[0], self._error(able[0])
         chosen = able[:1]
         for name in able[1:]:
-            estimators = {estimator_of(member) for member in chosen}
             fits = sum(needs[member] for member in [*chosen, name]) <= allowed_s
-            if len(chosen) < _MAX_VOTERS and estimator_of(name) not in estimators and fits:
+            if len(chosen) < _MAX_VOTERS and fits:
                 is_near = self._key([name])[0] >= best - error
                 if is_near and self._key([*chosen, name])[0] >= best - error / 2:
                     chosen = [*chosen, name]
         return chosen
+
+    def _plainest(self, ranked: Sequence[str]) -> list[str]:
+        """One candidate of each estimator: the first tried that its best is not clearly above."""
+        chosen = []
+        for estimator in dict.fromkeys(estimator_of(name) for name in ranked):
+            best = next(name for name in ranked if estimator_of(name) == estimator)
+            least = self._key([best])[0] - self._error(best)
+            chosen.append(
+                next(
+                    name
+                    for name in self._standings
+                    if name in ranked
+                    and estimator_of(name) == estimator
+                    and self._key([name])[0] >= least
+                )
+            )
+        return sorted(chosen, key=lambda name: self._key([name]), reverse=True)
+
+    def _error(self, name: str) -> float:
+        """The standard error of a candidate's mean score."""
+        scores = self._standings[name].scores
+        return float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
 
     def report(self, chosen: Sequence[str]) -> None:
         """The chosen mean, those of the best three, and the head of the leaderboard."""

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from benchmarks.auto import ALLOWED, TABLES, compare
+from benchmarks.auto import ALLOWED, compare
 from mcp_hub.adapters.errors import LimitExceeded
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig, portfolio
 from mcp_hub.services.training.frameworks.sklearn.estimators import EstimatorType
@@ -85,12 +85,14 @@ def test_near_equals_vote_and_the_vote_is_served(train: Train, numbers: Numbers)
     rows = frame.drop("y").head(5).to_dicts()
     (values,) = voted.predict(rows)
     np.testing.assert_allclose(values[:, 0], frame["y"].head(5), atol=0.6)
-    frame = numbers(200)
-    result = train(frame, auto=True, seed=1)
-    assert "+" in result.params["estimator"]
-    assert isinstance(result.params["params"], list)
-    labels, probabilities = result.predict(frame.drop("y").head(50).to_dicts())
-    assert (labels == frame["y"].head(50).to_numpy()).mean() > 0.9
+    noise = np.random.default_rng(1).normal(size=300) * 2
+    frame = numbers(300)
+    frame = frame.with_columns(y=pl.Series(np.where(frame["a"] + noise > 0, "up", "down")))
+    result = train(frame, auto=True)
+    assert result.params["estimator"].count("+") >= 1
+    assert len(result.params["params"]) == result.params["estimator"].count("+") + 1
+    labels, probabilities = result.predict(frame.drop("y").to_dicts())
+    assert (labels == frame["y"].to_numpy()).mean() > 0.6
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
@@ -106,12 +108,12 @@ def test_the_same_seed_gives_the_same_model(train: Train, numbers: Numbers) -> N
 def test_a_candidate_that_overruns_is_killed(
     train: Train, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(portfolio.CLASSIFIERS, "decision_tree", EstimatorType(Sleeper))
+    monkeypatch.setitem(portfolio.CLASSIFIERS, "svm", EstimatorType(Sleeper))
     began = time.monotonic()
     result = train(numbers(), auto=True, budget_s=12)
     assert time.monotonic() - began < 12 * 1.2
     rows = {row["candidate"]: row for row in result.artifact("leaderboard.json")["candidates"]}
-    stopped = rows["decision_tree(max_depth=1)"]
+    stopped = rows["svm"]
     assert (stopped["score"], stopped["skipped"]) == (
         None, "stopped: over its time after 0 of the folds",
     )  # fmt: skip
@@ -158,12 +160,10 @@ def test_what_does_not_go_together(config: dict[str, Any], message: str) -> None
 
 
 def test_it_does_as_well_as_the_best_of_five() -> None:
-    """A small part of `benchmarks/auto.py`: two splits of sets that are quick to learn."""
-    names = ("iris", "barley")
-    leads = {name: compare(name, range(2), budget_s=20) for name in names}
-    for name, result in leads.items():
-        rows = result.held_out * len(result.auto)
-        # A row more or less on so few is no difference that could be told.
-        slack = ALLOWED + (1 / rows if TABLES[name]().type == "classification" else 0.02)
-        assert result.lead >= -slack, result
-        assert max(result.seconds) <= 20 * 1.2
+    """A small part of `benchmarks/auto.py`: of sets that are quick to learn."""
+    result = compare("iris", range(2), budget_s=8)
+    # A row more or less of so few tells nothing.
+    assert result.lead >= -ALLOWED - 1 / (result.held_out * len(result.auto)), result
+    assert max(result.seconds) <= 8 * 1.2
+    result = compare("barley", range(1), budget_s=8)
+    assert result.lead >= -ALLOWED, result
