@@ -8,20 +8,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 REVISIONS = tuple(f"{number:04}" for number in range(1, 14))
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-    "0006",
-    "0007",
-    "0008",
-    "0009",
-    "0010",
-    "0011",
-    "0012",
-    "0013",
-)
 """Every revision, oldest first; kept here so that looking at one does not import Alembic."""
 
 HEAD = REVISIONS[-1]
