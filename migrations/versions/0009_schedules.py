@@ -14,7 +14,9 @@ _AGEING_MS = 60_000
 _UNANNOUNCED_SQLITE = sa.text("status = 'queued' AND enqueued = 0")
 _UNANNOUNCED_POSTGRESQL = sa.text("status = 'queued' AND enqueued = false")
 
-messages = sa.table("queue_messages", sa.column("id"), sa.column("rank"), sa.column("kind"))
+messages = sa.table(
+    "queue_messages", sa.column("id"), sa.column("rank", sa.BigInteger()), sa.column("kind")
+)
 jobs = sa.table("jobs", sa.column("id"), sa.column("priority"), sa.column("framework"))
 
 
