@@ -35,6 +35,9 @@ def launch(task: TrainingTask, config: PytorchConfig, run: Run) -> None:
     host, port = (config.rendezvous or f"{_LOOPBACK}:0").rsplit(":", 1)
     hosted_at, address = _addresses(host, int(port), config)
     _listen_on(address)
+    # A store of its own for each start of the group: in the agent's, those that are started again
+    # would find the addresses of the processes that are gone.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if config.node_rank:
         run.log("The model is registered by the job of node_rank 0.")
     run.log(

@@ -19,7 +19,7 @@ from tests.processes import call, hub_environment, kill, process, stdio_client
 from tests.waiting import eventually
 
 # Without dropout, which each process draws for itself, several learn what one learns.
-EPOCHS = 30
+EPOCHS = 12
 CONFIG = {"epochs": EPOCHS, "patience": EPOCHS, "dropout": 0.0, "hidden": [16], "batch_size": 8}
 
 
