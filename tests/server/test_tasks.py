@@ -239,3 +239,22 @@ async def test_a_token_does_not_see_the_tasks_of_another(tmp_path: Path) -> None
             assert (await get(ann, created.task_id)).status == "working"
             await cancel(ann, created.task_id)
             assert (await until_ended(ann, created.task_id)).status == "cancelled"
+
+
+async def test_a_sweep_is_a_task_whose_result_is_the_sweeps_status(client: Client) -> None:
+    await call(client, "dataset_register", name="points", content=POINTS, format="csv")
+    created = await create(
+        client, "training_sweep",
+        name="swept", type="probe", framework="probe", dataset="points", metric="score", trials=3,
+        space={"value": {"type": "float", "low": 0, "high": 1}},
+    )  # fmt: skip
+    assert created.status == "working"
+    ended = await until_ended(client, created.task_id)
+    assert (ended.status, ended.error) == ("completed", None)
+    assert ended.result is not None
+    sweep = ended.result["structuredContent"]
+    assert (sweep["status"], sweep["counts"]) == ("succeeded", {"complete": 3, "asked": 3})
+    assert sweep["model"].startswith("swept:")
+    assert (ended.status_message or "").startswith(f"{sweep['sweep_id']} succeeded: 3 complete")
+    told = await call(client, "training_sweep_status", sweep_id=sweep["sweep_id"])
+    assert told["best"] == sweep["best"] == told["trials"][0]
