@@ -19,10 +19,11 @@ from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.registry.views import Artifact, Signature
 from mcp_hub.services.scoring.service import ScoringService
 from mcp_hub.services.scoring.work import Evaluate, Predict
-from mcp_hub.services.training.execution import Limits
 from mcp_hub.services.training.frameworks.base import StagedModel, TrainingTask
+from mcp_hub.services.training.limits import Limits
 from mcp_hub.services.training.run import run
 from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.slots import Slots
 from mcp_hub.services.training.worker import Worker, WorkerOptions
 from tests.services import onnx_models
 from tests.services.onnx_models import Trained
@@ -105,10 +106,11 @@ def working(
 
     @asynccontextmanager
     async def working() -> AsyncIterator[None]:
-        limits = Limits(memory_mb=None, log_bytes=200_000)
+        limits = Limits(log_bytes=200_000)
         worker = Worker(
             OPTIONS, limits, tmp_path / "jobs",
             database=database, blobs=blobs, queue=queue, bus=bus,
+            slots=Slots((), tmp_path / "gpus"),
         )  # fmt: skip
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
