@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.training.views import (
     Frameworks,
     JobComparison,
@@ -68,8 +67,10 @@ class TrainingTools(Toolset):
             Field(description="What each attempt may use: {cpus, memory_mb, gpus}, each optional"),
         ] = None,
         require: Annotated[
-            list[Rule] | None,
-            Field(description="Rules of dataset_validate; where one fails nothing is trained"),
+            list[dict[str, Any]] | None,
+            Field(
+                description="Rules as dataset_validate takes; where one fails nothing is trained"
+            ),
         ] = None,
         start_at: Annotated[
             str | float | None,

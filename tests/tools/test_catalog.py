@@ -9,11 +9,11 @@ from mcp_hub.server.app import create_server
 from mcp_hub.server.settings import Settings
 from mcp_hub.tools.toolset import BoundTool
 
-SEEN_BY_AGENTS = 42_000
+SEEN_BY_AGENTS = 46_000
 """Bytes of names, descriptions and input schemas: what a model reads before its first call."""
 PASSED_ON = {"container_call"}
 """Tools whose result is another server's, of no schema of the hub's."""
-WHOLE_LIST = 98_000
+WHOLE_LIST = 110_000
 
 
 def _tools() -> list[BoundTool]:
