@@ -3,7 +3,6 @@
 import json
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -28,26 +27,13 @@ from mcp_hub.adapters.errors import (
     Unavailable,
     error_of,
 )
-from mcp_hub.services.data.store import find as find_dataset
 from mcp_hub.services.registry.store import NewVersion, add_version
-from mcp_hub.services.scoring.products import product, staged_model
+from mcp_hub.services.scoring.products import product
 from mcp_hub.services.training import jobs
-from mcp_hub.services.training.attempt import (
-    EVENTS_FILE,
-    STDERR_FILE,
-    STDOUT_FILE,
-    TASK_FILE,
-)
+from mcp_hub.services.training.attempt import TASK_FILE
 from mcp_hub.services.training.checkpoints import RESTORED_FILE, Checkpoints
-from mcp_hub.services.training.collecting import collect, inside, store
+from mcp_hub.services.training.collecting import collect, store
 from mcp_hub.services.training.diagnosis import Diagnosis, Ending, diagnose
-from mcp_hub.services.training.events import (
-    READ_BYTES,
-    CheckpointEvent,
-    FileTail,
-    ProgressEvent,
-    Report,
-)
 from mcp_hub.services.training.frameworks.base import UsesGpu
 from mcp_hub.services.training.frameworks.registry import load_runner
 from mcp_hub.services.training.jobs import Job
@@ -55,10 +41,9 @@ from mcp_hub.services.training.launcher import AttemptProcess, Launcher
 from mcp_hub.services.training.limits import Limits
 from mcp_hub.services.training.patience import patiently
 from mcp_hub.services.training.processes import machine_memory, oom_kills
-from mcp_hub.services.training.recording import MAX_LOG_LINE, Record, write_record
-from mcp_hub.services.training.requirements import drift_references
 from mcp_hub.services.training.slots import Grant, Slots
-from mcp_hub.services.training.staging import dataset_row, remove_attempt, task_of
+from mcp_hub.services.training.staging import remove_attempt, stage, task_of
+from mcp_hub.services.training.transcript import Transcript
 from mcp_hub.services.training.usage import Usage
 from mcp_hub.services.training.views import Cause, JobStatus
 
@@ -67,10 +52,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _POLL_S = 0.2
-_MAX_EVENT_BYTES = 100_000_000
-
-
-_TAIL_LINES = 40
 _MB = 1024 * 1024
 
 
@@ -111,22 +92,16 @@ class Execution:
         self._limits = limits
         self._memory_mb = limits.memory_of(job)
         self._slots = slots
-        self._announce = announce
         self._checkpoints = Checkpoints(job, folder, database=database, blobs=blobs)
-        self._checkpoint_offered = anyio.Event()
-        self._report = Report()
-        self._seq = 1
-        self._log_bytes = 0
-        self._last_lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._transcript = Transcript(
+            job, folder, self._checkpoints, database=database, log_bytes=limits.log_bytes,
+            announce=announce,
+        )  # fmt: skip
         self._usage: Usage | None = None
-        self._progress: ProgressEvent | None = None
         self._columns: list[str] = []
         self._exit_status: int | None = None
         self._began = time.monotonic()
         self._oom_kills = oom_kills()
-        self._tails = {
-            name: FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
-        }
         self._interrupted: Outcome | None = None
         self._interrupt = anyio.Event()
 
@@ -165,14 +140,14 @@ class Execution:
                     await self._follow(process)
                 finally:
                     await process.stop()
-                await self._read_reports(final=True)
+                await self._read(final=True)
                 self._exit_status = await process.wait()
         outcome = self._interrupted
         if outcome is None:
             assert self._exit_status is not None
             outcome = self._judge(self._exit_status)
         if outcome.status not in ("succeeded", "cancelled"):
-            await self._keep_checkpoint()
+            await self._transcript.keep_checkpoint()
         return outcome
 
     async def _begin(self, stack: AsyncExitStack) -> AttemptProcess | None:
@@ -191,7 +166,7 @@ class Execution:
                     at_least=wanted or 0,
                 )
             )
-            await self._stage(grant)
+            self._columns = await self._stage(grant)
             process = await self._launcher.start(self._folder, framework.preload)
             tasks.cancel_scope.cancel()
         return process
@@ -200,44 +175,24 @@ class Execution:
         await self._interrupt.wait()
         scope.cancel()
 
-    async def _stage(self, grant: Grant) -> None:
-        job = self.job
-        dataset = await patiently(lambda: self._database.read(lambda c: dataset_row(c, job)))
-        self._columns = [column["name"] for column in dataset.columns]
+    async def _stage(self, grant: Grant) -> list[str]:
+        """Fill the folder; the columns of the data set."""
         await to_thread.run_sync(lambda: self._folder.mkdir(parents=True, exist_ok=True))
         restored = await patiently(self._checkpoints.restore)
         if restored is not None:
             step = "" if restored.step is None else f", step {restored.step}"
-            await self._log(f"Restored the checkpoint of attempt {restored.attempt}{step}.")
-        file = f"dataset.{dataset.format}"
-        await patiently(lambda: self._blobs.fetch(dataset.sha256, self._folder / file))
-        references = {
-            name: await self._stage_reference(number, name)
-            for number, name in enumerate(drift_references(job.require))
-        }
+            await self._transcript.note(
+                f"Restored the checkpoint of attempt {restored.attempt}{step}."
+            )
+        staged = await stage(self.job, self._folder, self._database, self._blobs)
         task = task_of(
-            job, dataset, file, grant, self._limits,
+            self.job, staged, grant, self._limits,
             threads=len(grant.cores) or self._launcher.threads_per_attempt,
             has_gpus=bool(self._slots.gpus),
-            checkpoint=RESTORED_FILE if restored is not None else None, references=references,
-            uses=await self._stage_model(),
+            checkpoint=RESTORED_FILE if restored is not None else None,
         )  # fmt: skip
         await anyio.Path(self._folder / TASK_FILE).write_text(json.dumps(task), encoding="utf-8")
-
-    async def _stage_reference(self, number: int, name: str) -> dict[str, Any]:
-        """Bring a data set that drift is measured from; how to read it."""
-        found = await patiently(lambda: self._database.read(lambda c: find_dataset(c, name)))
-        file = f"reference-{number}"
-        await patiently(lambda: self._blobs.fetch(found.view.sha256, self._folder / file))
-        return {"file": file, "format": found.format, "options": found.options}
-
-    async def _stage_model(self) -> dict[str, Any] | None:
-        """The model that the job uses, if it does, put into the folder."""
-        uses = await patiently(lambda: self._database.read(lambda c: staged_model(c, self.job)))
-        if uses is not None:
-            target = self._folder / uses["file"]
-            await patiently(lambda: self._blobs.fetch(uses["sha256"], target))
-        return uses
+        return [column["name"] for column in staged.dataset.columns]
 
     async def _follow(self, process: AttemptProcess) -> None:
         over = anyio.Event()
@@ -253,11 +208,11 @@ class Execution:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait_for, process.wait)
                 tasks.start_soon(wait_for, self._interrupt.wait)
-                tasks.start_soon(self._keep_checkpoints)
+                tasks.start_soon(self._transcript.keep_checkpoints)
                 while not over.is_set():
                     # Output first: where that is what fills the folder, it is the reason.
                     await to_thread.run_sync(usage.look)
-                    await self._read_reports()
+                    await self._read()
                     self._check_usage(usage)
                     with anyio.move_on_after(_POLL_S):
                         await over.wait()
@@ -274,6 +229,12 @@ class Execution:
                 )
             )
 
+    async def _read(self, *, final: bool = False) -> None:
+        """Take in what the attempt wrote since the last time; of too much, the attempt ends."""
+        error = await self._transcript.read(final=final and self._interrupted is None)
+        if error is not None:
+            self.interrupt(Outcome("failed", error, "too_much_output"))
+
     def _check_usage(self, usage: Usage) -> None:
         memory_mb, disk_mb = self._memory_mb, self._limits.disk_mb
         if memory_mb is not None and usage.memory > memory_mb * _MB:
@@ -289,95 +250,9 @@ class Execution:
             )
             self.interrupt(Outcome("failed", error, "disk_full"))
 
-    async def _read_reports(self, *, final: bool = False) -> None:
-        """Take in what the attempt wrote since the last time, and write it down."""
-        more = True
-        while more:
-            record, checkpoints = Record(), list[CheckpointEvent]()
-            chunks = await to_thread.run_sync(
-                lambda: {name: tail.read() for name, tail in self._tails.items()}
-            )
-            self._check_output()
-            unread = any(len(chunk) == READ_BYTES for chunk in chunks.values())
-            more = final and unread and self._interrupted is None
-            for name, chunk in chunks.items():
-                lines = self._tails[name].lines.feed(chunk, final=final and not more)
-                if name == EVENTS_FILE:
-                    batch = self._report.take(lines)
-                    record.metrics = batch.metrics
-                    record.progress = batch.progress
-                    checkpoints = batch.checkpoints
-                    self._progress = batch.progress or self._progress
-                    record.log += [("hub", text) for text in batch.log]
-                else:
-                    stream = name.removesuffix(".log")
-                    texts = [line.decode(errors="replace") for line in lines]
-                    self._last_lines.extend(text[:MAX_LOG_LINE] for text in texts)
-                    record.log += [(stream, text) for text in texts]
-            if record:
-                await self._record(self._within_limits(record))
-            # Behind their steps' metrics, which the next attempt does not report again.
-            if checkpoints:
-                await self._offer_checkpoint(checkpoints)
-
-    async def _offer_checkpoint(self, events: list[CheckpointEvent]) -> None:
-        try:
-            files = await to_thread.run_sync(
-                lambda: [inside(self._folder, one.path) for one in events]
-            )
-            await self._checkpoints.offer(files, events[-1].step)
-            self._checkpoint_offered.set()
-        except HubError as error:
-            await self._log(f"A checkpoint is not kept: {error.message}")
-
-    async def _keep_checkpoints(self) -> None:
-        """Store the newest checkpoint whenever there is another, beside the reports."""
-        while True:
-            await self._checkpoint_offered.wait()
-            self._checkpoint_offered = anyio.Event()
-            await self._keep_checkpoint()
-
-    async def _keep_checkpoint(self) -> None:
-        try:
-            await patiently(self._checkpoints.keep)
-        except HubError as error:
-            await self._log(f"A checkpoint is not kept: {error.message}")
-
-    async def _log(self, text: str) -> None:
-        await self._record(Record(log=[("hub", text)]))
-
-    def _check_output(self) -> None:
-        """Stop an attempt that writes more than it may, also before all of it was read."""
-        for name, tail in self._tails.items():
-            limit = _MAX_EVENT_BYTES if name == EVENTS_FILE else self._limits.log_bytes
-            if tail.size > limit:
-                error = LimitExceeded(f"It wrote over {limit:,} bytes of output.", "Print less.")
-                self.interrupt(Outcome("failed", error, "too_much_output"))
-
-    def _within_limits(self, record: Record) -> Record:
-        kept: list[tuple[str, str]] = []
-        for stream, text in record.log:
-            self._log_bytes += len(text) + 1
-            if self._log_bytes > self._limits.log_bytes:
-                break
-            kept.append((stream, text))
-        record.log = kept
-        return record
-
-    async def _record(self, record: Record) -> None:
-        newest = dict(self._report.metrics)
-        first_seq = self._seq
-        self._seq += len(record.log)
-        await patiently(
-            lambda: self._database.write(
-                lambda c: write_record(c, self.job, record, newest=newest, first_seq=first_seq)
-            )
-        )
-        await self._announce(self.job.id)
-
     def _judge(self, status: int) -> Outcome:
         """What an exit status and the last reports mean."""
-        reported = self._report.error
+        reported = self._transcript.report.error
         if reported is not None:
             return Outcome("failed", error_of(reported.code, reported.message, reported.hint))
         if status == 0:
@@ -392,7 +267,8 @@ class Execution:
         )
 
     def _diagnosis(self, outcome: Outcome) -> Diagnosis | None:
-        report, progress, error = self._report, self._progress, outcome.error
+        report, progress = self._transcript.report, self._transcript.progress
+        error = outcome.error
         own = report.error
         return diagnose(
             Ending(
@@ -400,7 +276,7 @@ class Execution:
                 error,
                 reported=own is not None and error is not None and own.message == error.message,
                 exit_status=self._exit_status if outcome.cause is None else None,
-                lines=tuple(self._last_lines),
+                lines=tuple(self._transcript.last_lines),
                 cause=outcome.cause,
                 columns=self._columns,
                 not_finite=report.not_finite,
@@ -417,14 +293,13 @@ class Execution:
 
     async def _finish(self, outcome: Outcome) -> JobStatus:
         """Register the model of an attempt that succeeded; record the end, once."""
+        report = self._transcript.report
         new: NewVersion | None = None
         made: Callable[[Connection], dict[str, str]] | None = None
         if outcome.status == "succeeded":
             try:
-                new = await collect(self.job, self._folder, self._report, self._blobs)
-                made = await product(
-                    self.job, self._report, partial(store, self._folder, self._blobs)
-                )
+                new = await collect(self.job, self._folder, report, self._blobs)
+                made = await product(self.job, report, partial(store, self._folder, self._blobs))
             except Unavailable as error:
                 outcome = Outcome("queued", error)
             except HubError as error:
@@ -443,7 +318,7 @@ class Execution:
             values["losses"] = self.job.losses + 1
             if values["losses"] >= jobs.MAX_LOSSES:
                 status = "failed"
-        await self._record(Record(log=[("hub", _last_line(self.job.attempt, outcome, status))]))
+        await self._transcript.note(_last_line(self.job.attempt, outcome, status))
 
         def end(connection: Connection) -> tuple[JobStatus | None, int | None]:
             if not jobs.holds(connection, self.job):
