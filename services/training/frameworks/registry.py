@@ -6,6 +6,9 @@ Most of the code behind them is other people's: whatever it raises ends one call
 import logging
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
 
 from mcp_hub.adapters.errors import HubError, NotFound, Unavailable, names_hint
 from mcp_hub.services.training.frameworks.base import (
@@ -61,6 +64,13 @@ def load_runner(name: str, place: Place = NOWHERE) -> Framework:
     return load_framework(name, place) if work is None else _load(work)
 
 
+class _Untitled(GenerateJsonSchema):
+    """Schemas without the titles that only repeat the keys: an agent pays for each word."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
 def describe_frameworks(place: Place) -> Frameworks:
     """Each framework, also those that cannot be used, with the reason."""
     return Frameworks(
@@ -83,7 +93,7 @@ def _describe(name: str, place: Place) -> FrameworkView:
         types=list(framework.types),
         available=missing is None,
         missing=missing,
-        config_schema=framework.Config.model_json_schema(),
+        config_schema=framework.Config.model_json_schema(schema_generator=_Untitled),
     )
 
 
