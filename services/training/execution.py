@@ -306,10 +306,12 @@ class Execution:
                 outcome = Outcome("failed", error)
         self.outcome = outcome
         diagnosis = await to_thread.run_sync(self._diagnosis, outcome)
+        peak_mb = self._usage.peak_memory // _MB if self._usage else 0
         values: dict[str, Any] = {
             "failures": self.job.failures + (outcome.status == "failed"),
             "diagnosis": asdict(diagnosis) if diagnosis else None,
-            "peak_memory_mb": self._usage.peak_memory // _MB if self._usage else None,
+            # One that was over before it was looked at has none.
+            "peak_memory_mb": peak_mb or None,
         }
         status = outcome.status
         if status == "failed" and self._may_retry(outcome.error):

@@ -78,7 +78,10 @@ class SklearnConfig(TableConfig):
         default=None, ge=2, le=100, description="Of clustering; by the silhouette if left out"
     )
     contamination: float | None = Field(
-        default=None, gt=0, le=0.5, description="Of anomaly: the share of rows to flag, about"
+        default=None,
+        gt=0,
+        le=0.5,
+        description="Of anomaly: the share of rows to flag, about; 0.05 if left out",
     )
 
     @model_validator(mode="after")

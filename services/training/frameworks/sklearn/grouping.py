@@ -53,10 +53,17 @@ CLUSTER_TYPES: dict[str, Kind] = {
     "kmeans": Kind(KMeans, "n_clusters", {"n_init": 4}),
     "gaussian_mixture": Kind(GaussianMixture, "n_components", {"reg_covar": 1e-3}),
 }
+_FLAGGED = 0.05
+"""The share of rows to flag; what scikit-learn does by itself may flag half of them."""
+
 ANOMALY_TYPES: dict[str, Kind] = {
-    "isolation_forest": Kind(IsolationForest, "contamination", {"n_estimators": 200}),
-    "one_class_svm": Kind(OneClassSVM, "nu", {"nu": 0.05}, 10_000),
-    "local_outlier_factor": Kind(LocalOutlierFactor, "contamination", {"novelty": True}, 5_000),
+    "isolation_forest": Kind(
+        IsolationForest, "contamination", {"n_estimators": 200, "contamination": _FLAGGED}
+    ),
+    "one_class_svm": Kind(OneClassSVM, "nu", {"nu": _FLAGGED}, 10_000),
+    "local_outlier_factor": Kind(
+        LocalOutlierFactor, "contamination", {"novelty": True, "contamination": _FLAGGED}, 5_000
+    ),
 }
 
 
