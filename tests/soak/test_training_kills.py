@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from tests.processes import call, hub_environment, kill, start, stdio_client
 from tests.waiting import eventually
 
 SEED = 20261129
-EPOCHS = 60
+EPOCHS = 100
 CONFIG = {"epochs": EPOCHS, "patience": EPOCHS, "batch_size": 4, "hidden": [32]}
 # A job's process that is killed fails its attempt; a lost worker does not.
 JOB = {
@@ -37,6 +38,14 @@ JOB = {
 }  # fmt: skip
 VICTIMS = ("worker", "process", "client")
 Curve = list[tuple[str, int, float]]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An instant of a job: `offset_s` after it was seen to have trained so many epochs."""
+
+    epochs: int
+    offset_s: float
 
 
 class Site:
@@ -85,6 +94,17 @@ class Site:
         statement = select(workers.c.pid).join(jobs, jobs.c.worker_id == workers.c.id)
         rows = await self.rows(statement.where(jobs.c.id == job_id, jobs.c.status == "running"))
         return rows[0].pid if rows else None
+
+    async def reached(self, job_id: str, moment: Moment) -> None:
+        """Wait for that moment, or for the job's end."""
+
+        async def is_reached() -> bool:
+            job = await self.job(job_id)
+            return job.status == "succeeded" or (job.progress_done or 0) >= moment.epochs
+
+        await eventually(is_reached, within_s=120)
+        # Reports are read five times a second.
+        await anyio.sleep(moment.offset_s * 0.2)
 
     async def newest_step(self, job_id: str) -> int:
         """The step of the job's checkpoint, or 0."""
@@ -136,9 +156,10 @@ async def test_a_job_goes_on_from_its_checkpoint(
             reference, seconds = await undisturbed(site, client)
             for number in range(rounds):
                 victim = VICTIMS[number % len(VICTIMS)]
-                delay_s = chance.uniform(0, seconds)
-                job_id = await one_round(site, client, victim, delay_s, told)
-                assert await site.curve(job_id) == reference, (number, victim, delay_s)
+                # One in six is killed before its first epoch is over, the others along the curve.
+                moment = Moment(max(0, chance.randrange(-EPOCHS // 5, EPOCHS)), chance.random())
+                job_id = await one_round(site, client, victim, moment, told)
+                assert await site.curve(job_id) == reference, (number, victim, moment)
                 site.start_workers()
     left = await site.rows(select(job_checkpoints))
     assert left == []
@@ -172,17 +193,17 @@ async def undisturbed(site: Site, client: Client) -> tuple[Curve, float]:
 
 
 async def one_round(
-    site: Site, client: Client, victim: str, delay_s: float, told: Counter[str]
+    site: Site, client: Client, victim: str, moment: Moment, told: Counter[str]
 ) -> str:
-    """Kill something so long after a job was submitted; the job, which has succeeded."""
+    """Kill something at a moment of a job; the job, which has succeeded."""
     if victim == "client":
-        job_id = await killed_client(site, delay_s)
+        job_id = await killed_client(site, moment)
         told["clients killed"] += 1
         await ended(site, client, job_id)
         assert (await site.job(job_id)).attempt == 1
         return job_id
     job_id = await submit(client)
-    await anyio.sleep(delay_s)
+    await site.reached(job_id, moment)
     before = await kill_one(site, job_id, victim)
     if before is None:
         told["ended before the kill"] += 1
@@ -194,7 +215,7 @@ async def one_round(
     await ended(site, client, job_id)
     if before is not None and (await site.job(job_id)).attempt > 1:
         restored = await site.restored(job_id)
-        assert restored >= before, (victim, delay_s)
+        assert restored >= before, (victim, moment)
         told["went on from a checkpoint" if restored else "no checkpoint yet"] += 1
         told["epochs not trained again"] += restored
     return job_id
@@ -242,7 +263,7 @@ async def kill_one(site: Site, job_id: str, victim: str) -> int | None:
     return before
 
 
-async def killed_client(site: Site, delay_s: float) -> str:
+async def killed_client(site: Site, moment: Moment) -> str:
     """The job of a client that was killed while it followed it."""
     known = {row.id for row in await site.rows(select(jobs.c.id))}
     request = {key.replace("_", "-"): value for key, value in JOB.items()}
@@ -258,7 +279,7 @@ async def killed_client(site: Site, delay_s: float) -> str:
             return bool(new)
 
         await eventually(is_submitted, within_s=60)
-        await anyio.sleep(delay_s)
+        await site.reached(new[0], moment)
     finally:
         client.kill()
         await to_thread.run_sync(client.wait)
