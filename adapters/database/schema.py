@@ -198,7 +198,8 @@ workers = Table(
     Column("host", String(256), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("concurrency", Integer, nullable=False),
-    Column("gpus", Integer, nullable=False, server_default=text("0")),
+    # None where it has none.
+    Column("gpus", Integer),
     Column("started_at", BigInteger, nullable=False),
     Column("heartbeat_at", BigInteger, nullable=False),
 )

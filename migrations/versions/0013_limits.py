@@ -15,9 +15,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("gpus", sa.Integer(), nullable=True))
     op.add_column("jobs", sa.Column("diagnosis", sa.JSON(), nullable=True))
     op.add_column("jobs", sa.Column("peak_memory_mb", sa.Integer(), nullable=True))
-    op.add_column(
-        "workers", sa.Column("gpus", sa.Integer(), server_default=sa.text("0"), nullable=False)
-    )
+    op.add_column("workers", sa.Column("gpus", sa.Integer(), nullable=True))
 
 
 def downgrade() -> None:

@@ -61,6 +61,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 50.0
 _ENQUEUE_S = 5.0
+_POSITION_S = 0.5
 
 WorkerStarter = Callable[[], Awaitable[None]]
 """Makes sure that some worker will take what is queued."""
@@ -317,7 +318,8 @@ class TrainingService:
         per_framework = self._limits.per_framework
         view = await self._database.read(lambda c: job_view(c, job_id, per_framework))
         if view.wait is not None and view.wait.reason in ("framework", "worker", "queue"):
-            with suppress(Unavailable):
+            # Worth a moment: a status is told without it where the queue is silent.
+            with anyio.move_on_after(_POSITION_S), suppress(Unavailable):
                 view.wait.behind = await self._queue.position(job_id)
         return view
 

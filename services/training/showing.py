@@ -56,7 +56,7 @@ def _limits(job: Job) -> JobLimits | None:
 
 def most_gpus(connection: Connection) -> int | None:
     """The most GPUs that a living worker has; None if there is none."""
-    return max((worker.gpus for worker in live_workers(connection, _SILENCE_MS)), default=None)
+    return max((worker.gpus or 0 for worker in live_workers(connection, _SILENCE_MS)), default=None)
 
 
 def _gpu_hint(connection: Connection, job: Job) -> str | None:

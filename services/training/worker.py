@@ -178,7 +178,7 @@ class Worker:
         connection.execute(
             workers.insert().values(
                 id=self.id, host=this_host(), pid=os.getpid(),
-                concurrency=self._options.concurrency, gpus=len(self._slots.gpus),
+                concurrency=self._options.concurrency, gpus=len(self._slots.gpus) or None,
                 started_at=now_ms(), heartbeat_at=now_ms(),
             )
         )  # fmt: skip

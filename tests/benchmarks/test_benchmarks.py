@@ -77,7 +77,13 @@ def test_calls_in_containers_are_timed_beside_a_bare_server(
     assert result["first"]["docker run"] > result["first"]["bare"] > 0
 
 
-@pytest.mark.parametrize("servers", [(), ("--servers",)], ids=["SQLite", "PostgreSQL and Redis"])
+@pytest.mark.parametrize(
+    "servers",
+    [
+        pytest.param((), id="SQLite"),
+        pytest.param(("--servers",), id="PostgreSQL and Redis", marks=pytest.mark.soak),
+    ],
+)
 def test_a_long_queue_keeps_its_order_under_load(servers: tuple[str, ...]) -> None:
     result = json.loads(run("jobs.py", "--jobs", "160", *servers, "--json"))
     assert result["states"] == {"succeeded": 160}

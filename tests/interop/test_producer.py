@@ -111,7 +111,7 @@ async def test_one_whose_worker_is_lost_is_answered_by_another(
     async def adopted() -> bool:
         for claim in await queue.claim("lost", 1):
             adoption = Adoption(training, database, queue)
-            assert await adoption.start(claim, "lost", 1000) is not None
+            assert await adoption.start(claim, "lost", 1000, free_gpus=0) is not None
             return True
         return False
 

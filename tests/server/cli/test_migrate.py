@@ -58,9 +58,9 @@ def test_a_program_reads_json(mcp_hub: Shell) -> None:
 
 
 def test_an_unknown_revision_is_an_error_that_names_the_others(mcp_hub: Shell) -> None:
-    done = mcp_hub("migrate", "--to", "0009")
+    done = mcp_hub("migrate", "--to", "9999")
     assert (done.status, done.out) == (1, "")
-    assert "There is no revision '0009'" in done.err
+    assert "There is no revision '9999'" in done.err
     assert f"Existing revisions: {', '.join(REVISIONS)}, and head" in done.err
 
 

@@ -130,9 +130,10 @@ def test_who_goes_on_from_a_checkpoint_goes_on_along_the_same_curve(
     whole = train(labelled(), **config)
     with pytest.raises(_Killed):
         train(labelled(), reports=_KilledAt(min(killed_at, whole.params["epochs"])), **config)
-    folder = sorted(
-        tmp_path_factory.getbasetemp().glob("attempt*"), key=lambda path: path.stat().st_mtime_ns
-    )[-1]
+    folder = max(
+        (path for path in tmp_path_factory.getbasetemp().glob("attempt*") if not path.is_symlink()),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
     resumed = train(labelled(), checkpoint=folder / "checkpoint.pt", **config)
     assert "Goes on after epoch" in resumed.log
     for key in ("train_loss", "validation_loss"):
