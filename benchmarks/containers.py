@@ -1,10 +1,12 @@
 """Time of a call of a tool in a container, through the hub, beside the same server without either.
 
-The server is `tests/containers/servers/echo.py`, and the client the SDK's own, over stdio. Both
-servers are called in turn, after a warm-up. Then first calls, in rounds: of a server whose
-container is started by the call, of one from the pool, and of one by `docker run` per call. What
-has rested is slower than what is called in a row, whoever calls it: so the first call is compared
-with a later call of the same server after the same rest, and calls in a row are shown beside.
+The server is `tests/containers/servers/echo.py`, and the client the SDK's own, over stdio. It is
+called in turn by itself, behind a proxy that passes calls on and does nothing else
+(`bare_proxy.py`), and through the hub, after a warm-up. Then first calls, in rounds: of a server
+whose container is started by the call, of one from the pool, and of one by `docker run` per call.
+What has rested is slower than what is called in a row, whoever calls it: so the first call is
+compared with a later call of the same server after the same rest, and calls in a row are shown
+beside.
 
 Without `--engine` it starts a Docker engine of its own, which needs root.
 """
@@ -35,6 +37,7 @@ from tests.engine import add_python, shared_engine
 
 RATIO_LIMIT, OVERHEAD_LIMIT_MS, PREWARMED_LIMIT = 1.5, 3.0, 1.3
 SERVER = ["python3", "/servers/echo.py"]
+PROXY = [sys.executable, str(Path(__file__).with_name("bare_proxy.py"))]
 BARE = [sys.executable, str(SERVERS / "echo.py")]
 ARGUMENTS = {"text": "x" * 32}
 _READY_S = 30.0
@@ -61,21 +64,26 @@ def in_container(name: str) -> dict[str, Any]:
     return {"name": name, "tool": "echo", "arguments": ARGUMENTS}
 
 
-async def warm_calls(bare: Client, hub: Client, calls: int, warm_up: int) -> dict[str, Any]:
-    bare_ms, hub_ms = [], []
+async def warm_calls(
+    bare: Client, proxy: Client, hub: Client, calls: int, warm_up: int
+) -> dict[str, Any]:
+    times: defaultdict[str, list[float]] = defaultdict(list)
     for number in range(warm_up + calls):
-        echo = await timed(bare, "echo", ARGUMENTS)
-        through = await timed(hub, "container_call", in_container("warm"))
+        took = {
+            "bare": await timed(bare, "echo", ARGUMENTS),
+            "proxy": await timed(proxy, "echo", ARGUMENTS),
+            "hub": await timed(hub, "container_call", in_container("warm")),
+        }
         if number >= warm_up:
-            bare_ms.append(echo)
-            hub_ms.append(through)
+            for name, ms in took.items():
+                times[name].append(ms)
+    middle = {name: median(some) for name, some in times.items()}
     return {
-        "ratio": median(hub_ms) / median(bare_ms),
-        "overhead_ms": median(hub_ms) - median(bare_ms),
-        "bare_ms": median(bare_ms),
-        "hub_ms": median(hub_ms),
-        "bare_p99_ms": quantiles(bare_ms, n=100)[98],
-        "hub_p99_ms": quantiles(hub_ms, n=100)[98],
+        "ratio": middle["hub"] / middle["bare"],
+        "proxy_ratio": middle["proxy"] / middle["bare"],
+        "overhead_ms": middle["hub"] - middle["bare"],
+        **{f"{name}_ms": ms for name, ms in middle.items()},
+        **{f"{name}_p99_ms": quantiles(some, n=100)[98] for name, some in times.items()},
         "calls": calls,
     }
 
@@ -137,7 +145,10 @@ def parameters(command: Sequence[str], **variables: str) -> StdioServerParameter
 
 async def measure(engine: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        bare = await stack.enter_async_context(Client(parameters(BARE)))
+        bare, proxy = [
+            await stack.enter_async_context(Client(parameters(command)))
+            for command in (BARE, [*PROXY, *BARE])
+        ]
         hub = await stack.enter_async_context(
             Client(parameters(hub_command(folder), MCP_HUB_CONTAINERS__ENGINE_URL=engine))
         )
@@ -145,7 +156,7 @@ async def measure(engine: str, folder: Path, options: argparse.Namespace) -> dic
         for name, strategy in (("warm", "always_on"), ("cold", "on_demand"), ("pool", "prewarmed")):
             deployed = {"name": name, "strategy": strategy, **common}
             await called(hub, "container_deploy", deployed)
-        result = {"warm": await warm_calls(bare, hub, options.calls, options.warm_up)}
+        result = {"warm": await warm_calls(bare, proxy, hub, options.calls, options.warm_up)}
         if options.rounds:
             result["first"] = await first_calls(hub, engine, options.rounds)
         for name in ("warm", "cold", "pool"):
@@ -159,6 +170,8 @@ def shown(result: Mapping[str, Any]) -> str:
     lines = [
         f"one call, of {warm['calls']} interleaved calls       p50       p99",
         f"  bare server over stdio         {warm['bare_ms']:6.2f} ms {warm['bare_p99_ms']:6.2f} ms",
+        f"  the same behind a bare proxy   {warm['proxy_ms']:6.2f} ms "
+        f"{warm['proxy_p99_ms']:6.2f} ms, {warm['proxy_ratio']:.2f} times bare",
         f"  container_call, warm           {warm['hub_ms']:6.2f} ms {warm['hub_p99_ms']:6.2f} ms",
         f"  ratio                          {warm['ratio']:6.2f}     (at most {RATIO_LIMIT})",
         f"  more                           {warm['overhead_ms']:6.2f} ms  "
