@@ -508,7 +508,8 @@ async def _open_own(server: Server) -> PostgresDatabase:
 
 async def _end_connections(database: PostgresDatabase) -> None:
     query = text(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        # Waits for each to be gone: one may else end in the middle of the next statement.
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     other = PostgresDatabase(database._dsn)

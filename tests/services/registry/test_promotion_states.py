@@ -219,7 +219,7 @@ def test_any_sequence_of_calls(tmp_path: Path) -> None:
         )
         try:
             run_state_machine_as_test(
-                Registry, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+                Registry, settings=settings(max_examples=25, stateful_step_count=25, deadline=None)
             )
         finally:
             portal.call(bus.close)

@@ -159,7 +159,7 @@ async def test_sql_finds_what_python_finds(store: Database, ingest: Ingest) -> N
     assert (await ingest.record(batch)).accepted == len(RECORDS)
     wheres: list[dict[str, Any]] = []
 
-    @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(WHERES)
     def collect(where: dict[str, Any]) -> None:
         wheres.append(where)
@@ -245,7 +245,7 @@ def test_parsing_takes_any_json() -> None:
         scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(
         st.dictionaries(st.one_of(st.sampled_from(sorted(FIELD_STRATEGIES)), st.text()), anything)
     )

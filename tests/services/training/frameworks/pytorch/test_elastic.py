@@ -154,6 +154,7 @@ def _ip(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(["ip", *arguments], capture_output=True, check=False)
 
 
+@pytest.mark.soak
 async def test_two_machines_learn_what_one_learns_also_when_a_process_is_killed(
     namespaces: tuple[tuple[str, str], tuple[str, str]], iris: str, tmp_path: Path
 ) -> None:
