@@ -227,12 +227,16 @@ def run(environment: Mapping[str, str], count: int, ended: int) -> dict[str, Any
         "out_of_order": out_of_order(starts),
         "training_submit": figures([one for each in submissions for one in each]),
         **{tool: figures(values) for tool, values in times.items()},
-        "worker_mb": {
-            "first": median([mb for _, mb in memory[: max(1, len(memory) // 4)]]),
-            "last": median([mb for _, mb in memory[-max(1, len(memory) // 4) :]]),
-            "most": max(mb for _, mb in memory),
-        },
+        "worker_mb": by_quarter(memory, ended),
     }
+
+
+def by_quarter(memory: Sequence[tuple[int, float]], ended: int) -> list[float]:
+    """The median of what the worker held, in MB, while each quarter of the jobs ended."""
+    quarters: list[list[float]] = [[], [], [], []]
+    for over, mb in memory:
+        quarters[min(3, 4 * over // ended)].append(mb)
+    return [median(quarter) for quarter in quarters if quarter]
 
 
 def _over(counts: Mapping[str, int]) -> int:
@@ -264,11 +268,8 @@ def show(result: Mapping[str, Any]) -> None:
             f"  {tool:<20}  p50 {times['p50_ms']:6.1f} ms  p95 {times['p95_ms']:6.1f} ms  "
             f"p99 {times['p99_ms']:6.1f} ms of {times['calls']}{limit}"
         )
-    memory = result["worker_mb"]
-    print(
-        f"  worker's memory       {memory['first']:.0f} MB in the first quarter, "
-        f"{memory['last']:.0f} MB in the last, {memory['most']:.0f} MB at most"
-    )
+    memory = ", ".join(f"{mb:.0f}" for mb in result["worker_mb"])
+    print(f"  worker's memory       {memory} MB, in the median of each quarter of the jobs")
 
 
 def main() -> None:
