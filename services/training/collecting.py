@@ -22,6 +22,8 @@ async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> N
         Denied: a file is outside the folder.
         InvalidArgument: there is no such file, or the model is none.
     """
+    for path in report.artifacts.values():
+        await to_thread.run_sync(inside, folder, path)
     if report.model is None or job.sweep_trial is not None:
         return None
     served = await to_thread.run_sync(inside, folder, report.model.path)

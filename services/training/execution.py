@@ -299,6 +299,11 @@ class Execution:
         if outcome.status == "succeeded":
             try:
                 new = await collect(self.job, self._folder, report, self._blobs)
+                if report.artifacts and report.model is None:
+                    await self._transcript.note(
+                        "Artifacts are kept with a model, and the job reported none. Not kept: "
+                        f"{', '.join(report.artifacts)[:1000]}."
+                    )
                 made = await product(self.job, report, partial(store, self._folder, self._blobs))
             except Unavailable as error:
                 outcome = Outcome("queued", error)

@@ -14,7 +14,7 @@ from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import job_attempts, job_dependencies, job_logs, jobs
 from mcp_hub.adapters.database.touch import touch
 from mcp_hub.adapters.database.upsert import insert_for
-from mcp_hub.adapters.errors import NotFound, names_hint
+from mcp_hub.adapters.errors import NotFound
 from mcp_hub.services.training.states import MOVES, TERMINAL
 from mcp_hub.services.training.views import JobStatus
 
@@ -60,13 +60,13 @@ def get_job(connection: Connection, job_id: str) -> Job:
     """The job's row.
 
     Raises:
-        NotFound: there is no such job; the newest ones are named.
+        NotFound: there is no such job.
     """
     job = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
     if job is None:
-        newest = select(jobs.c.id).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(20)
-        hint = names_hint(job_id, connection.execute(newest).scalars(), "jobs")
-        raise NotFound(f"There is no job {job_id!r}.", hint)
+        raise NotFound(
+            f"There is no job {job_id[:80]!r}.", "training_list() tells which there are."
+        )
     return job
 
 
@@ -82,6 +82,12 @@ def lacks_gpus(connection: Connection, job_id: str, free_gpus: int) -> bool:
         jobs.c.id == job_id, jobs.c.status == "queued", jobs.c.gpus > free_gpus
     )
     return connection.execute(statement).first() is not None
+
+
+def parents_of(connection: Connection, job_id: str) -> set[str]:
+    """The jobs that it was submitted to wait for."""
+    statement = select(job_dependencies.c.depends_on).where(job_dependencies.c.job_id == job_id)
+    return set(connection.execute(statement).scalars())
 
 
 def unmet_parents(connection: Connection, job_id: str) -> list[str]:

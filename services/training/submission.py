@@ -17,7 +17,7 @@ from mcp_hub.services.training.frameworks.base import (
     FrameworkConfig,
     Place,
 )
-from mcp_hub.services.training.frameworks.registry import load_runner
+from mcp_hub.services.training.frameworks.registry import frameworks_with, load_runner
 from mcp_hub.services.training.views import JobLimits
 
 MAX_TIMEOUT_S = 7 * 24 * 3600
@@ -160,6 +160,8 @@ def check_config(config: Mapping[str, Any], framework: Framework) -> FrameworkCo
         if first["type"] == "extra_forbidden":
             close = get_close_matches(key, known, n=1)
             nearest = f"Did you mean {close[0]!r}? " if close else ""
+            if not close and (others := frameworks_with(key)):
+                nearest = f"It is a key of {' and '.join(others)}: name one as the framework. "
             raise InvalidArgument(
                 f"{framework.name} has no config key {key!r}.",
                 f"{nearest}Its keys: {', '.join(known)}. See training_frameworks().",

@@ -1,6 +1,6 @@
 """Writing a submitted job down, once for each idempotency key, and within the queue's limits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,7 @@ def add_job(
         LimitExceeded: too many are queued already.
     """
     jobs.hold_still(connection, parents)
-    earlier = _with_key(connection, values)
+    earlier = _with_key(connection, values, parents)
     if earlier is not None:
         return earlier, False
     for parent_id in parents:
@@ -57,7 +57,7 @@ def add_job(
     if jobs.insert_job(connection, values, parents):
         return jobs.get_job(connection, values["id"]), True
     # Somebody else used the key since it was looked for.
-    earlier = _with_key(connection, values)
+    earlier = _with_key(connection, values, parents)
     assert earlier is not None
     return earlier, False
 
@@ -82,7 +82,9 @@ def _check_room(connection: Connection, submitted_by: str, limits: QueueLimits) 
             )
 
 
-def _with_key(connection: Connection, values: Mapping[str, Any]) -> Job | None:
+def _with_key(
+    connection: Connection, values: Mapping[str, Any], parents: Sequence[str]
+) -> Job | None:
     """The job that has the idempotency key of this request, and was the same request."""
     key = values["idempotency_key"]
     if key is None:
@@ -90,10 +92,13 @@ def _with_key(connection: Connection, values: Mapping[str, Any]) -> Job | None:
     earlier = connection.execute(select(table).where(table.c.idempotency_key == key)).first()
     if earlier is None:
         return None
-    for name in _SAME_REQUEST:
-        if getattr(earlier, name) != values[name]:
-            raise Conflict(
-                f"The idempotency key {key!r} belongs to job {earlier.id}, whose {name} differs.",
-                "Use another key for another request.",
-            )
+    differing = [name for name in _SAME_REQUEST if getattr(earlier, name) != values[name]]
+    if jobs.parents_of(connection, earlier.id) != set(parents):
+        differing.append("depends_on")
+    if differing:
+        raise Conflict(
+            f"The idempotency key {key!r} belongs to job {earlier.id}, "
+            f"whose {differing[0]} differs.",
+            "Use another key for another request.",
+        )
     return earlier

@@ -198,6 +198,11 @@ def claim_foreign_file(task: TrainingTask, config: ProbeConfig, run: Run) -> Non
     succeed(task, config, run)
 
 
+def leave_only_notes(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
+    Path("notes.json").write_text("{}")
+    run.artifact(config.flag or "notes.json", "notes.json")
+
+
 def close_output(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     os.close(1)
     os.close(2)
@@ -236,6 +241,7 @@ ACTIONS: dict[str, Callable[[TrainingTask, ProbeConfig, Run], None]] = {
         succeed, wait_for_flag, report_then_wait, fail_once,
         crash, raise_error, leave, hang, leave_daemon, flood,
         report_rubbish, report_no_model, report_another_model, claim_foreign_file, close_output,
+        leave_only_notes,
         show_environment, eat_memory,
         report_from_threads, keep_checkpoints, offer_no_checkpoint,
     )

@@ -4,6 +4,7 @@ Most of the code behind them is other people's: whatever it raises ends one call
 """
 
 import logging
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -53,6 +54,15 @@ def load_framework(name: str, place: Place = NOWHERE) -> Framework:
         )
     framework = _load(entry)
     return framework.at(place) if isinstance(framework, Situated) else framework
+
+
+def frameworks_with(key: str) -> list[str]:
+    """The frameworks whose config has that key, of those that can be loaded."""
+    loaded = []
+    for name in framework_names():
+        with suppress(HubError):
+            loaded.append(load_framework(name))
+    return [framework.name for framework in loaded if key in framework.Config.model_fields]
 
 
 def load_runner(name: str, place: Place = NOWHERE) -> Framework:

@@ -147,6 +147,19 @@ async def test_an_artifact_outside_the_folder_is_refused(
     assert "a file outside its own folder" in job.error.message
 
 
+async def test_artifacts_without_a_model_are_checked_and_told_to_be_left_out(
+    worker: WorkerFactory, submit: Submit, finish: Finish, training: TrainingService
+) -> None:
+    async with worker():
+        refused = await finish(await submit("leave_only_notes", flag="/etc/hostname"))
+        job = await finish(await submit("leave_only_notes"))
+    assert refused.error is not None
+    assert (refused.status, refused.error.code) == ("failed", "denied")
+    assert job.status == "succeeded"
+    texts = [line.text for line in (await training.logs(job.job_id)).lines]
+    assert any(text.endswith("Not kept: notes.json.") for text in texts)
+
+
 async def test_a_pipe_in_place_of_the_reports_holds_nobody_up(
     worker: WorkerFactory, submit: Submit, finish: Finish
 ) -> None:

@@ -29,6 +29,7 @@ from tests.services.training.conftest import Finish, Submit, WorkerFactory
         ({"priority": 101}, InvalidArgument, ["-100 to 100"]),
         ({"depends_on": ["job_none"]}, NotFound, ["job_none"]),
         ({"config": {"actoin": "x"}}, InvalidArgument, ["actoin", "Did you mean 'action'?"]),
+        ({"config": {"epochs": 3}}, InvalidArgument, ["a key of nodejs and pytorch", "action"]),
         ({"config": {"steps": "many"}}, InvalidArgument, ["config.steps", "many"]),
     ],
 )
@@ -53,6 +54,9 @@ async def test_the_same_key_and_request_give_the_same_job(
     assert await queue.depth() == 1
     with pytest.raises(Conflict, match="whose config differs"):
         await submit("crash", idempotency_key="k")
+    other = await submit("succeed")
+    with pytest.raises(Conflict, match="whose depends_on differs"):
+        await submit("succeed", idempotency_key="k", depends_on=[other])
 
 
 async def test_one_key_submitted_many_times_at_once_gives_one_job(
@@ -70,17 +74,14 @@ async def test_one_key_submitted_many_times_at_once_gives_one_job(
     assert len(set(jobs)) == 1
 
 
-async def test_an_unknown_job_is_answered_with_those_there_are(
-    training: TrainingService, submit: Submit
-) -> None:
-    job_id = await submit("succeed")
+async def test_an_unknown_job_is_answered_with_where_to_look(training: TrainingService) -> None:
     calls: list[Callable[[str], Any]] = [
         training.status, training.cancel, training.retry, training.logs, training.metrics,
     ]  # fmt: skip
     for ask in calls:
         with pytest.raises(NotFound) as caught:
             await ask("job_nothing")
-        assert job_id in (caught.value.hint or "")
+        assert "training_list()" in (caught.value.hint or "")
 
 
 async def test_a_queued_job_is_cancelled_at_once_and_only_once(

@@ -201,9 +201,9 @@ def compare(
     run: Run,
     steps: Steps,
 ) -> Comparison:
-    """Cross-validate the candidates, reporting `cv_METRIC.NAME` for each fold.
+    """Cross-validate the candidates, reporting `cv_METRIC.NAME`: the mean over the folds so far.
 
-    Where there is one candidate, also `cv_METRIC`, its mean so far: a sweep prunes by it.
+    Where there is one candidate, `cv_METRIC` is the same: a sweep prunes by it.
     """
     comparison = Comparison(metric, {name: [] for name in candidates})
     for number, (fit_rows, test_rows) in enumerate(folds):
@@ -220,9 +220,10 @@ def compare(
             score = measure(metric, held_out.target.values, predicted)
             if score is not None:
                 comparison.scores[name].append(score)
-                run.metric(f"cv_{metric}.{name}", score, step=number)
+                mean = comparison.means()[name]
+                run.metric(f"cv_{metric}.{name}", mean, step=number)
                 if len(candidates) == 1:
-                    run.metric(f"cv_{metric}", comparison.means()[name], step=number)
+                    run.metric(f"cv_{metric}", mean, step=number)
             steps.advance()
     return comparison
 
