@@ -33,13 +33,13 @@ from mcp_hub.services.telemetry.own.facts import Facts, facts_of
 from mcp_hub.services.telemetry.own.own import OwnTelemetry
 from mcp_hub.services.training.frameworks.base import Place
 from mcp_hub.services.training.limits import Limits
-from mcp_hub.services.training.schedules import ScheduleService
+from mcp_hub.services.training.processes.slots import Slots, detect_gpus, slots_folder
+from mcp_hub.services.training.schedules.service import ScheduleService
 from mcp_hub.services.training.service import TrainingService
-from mcp_hub.services.training.slots import Slots, detect_gpus, slots_folder
 from mcp_hub.services.training.submitting import QueueLimits
 from mcp_hub.services.training.sweeps.driving import SweepDriver
 from mcp_hub.services.training.sweeps.service import SweepService
-from mcp_hub.services.training.worker import Worker, WorkerOptions
+from mcp_hub.services.training.workers.worker import Worker, WorkerOptions
 
 _MB = 1024 * 1024
 

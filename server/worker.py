@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from mcp_hub.server.composition import open_worker
 from mcp_hub.server.settings import Settings
-from mcp_hub.services.training.worker import Worker
+from mcp_hub.services.training.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 

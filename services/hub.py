@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mcp_hub.services.scoring.service import ScoringService
     from mcp_hub.services.tasks.service import TaskService
     from mcp_hub.services.telemetry.service import TelemetryService
-    from mcp_hub.services.training.schedules import ScheduleService
+    from mcp_hub.services.training.schedules.service import ScheduleService
     from mcp_hub.services.training.service import TrainingService
     from mcp_hub.services.training.sweeps.service import SweepService
 

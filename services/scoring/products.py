@@ -15,7 +15,7 @@ from mcp_hub.services.registry.evaluations import NewEvaluation, add_evaluation
 from mcp_hub.services.registry.references import parse_reference
 from mcp_hub.services.registry.views import SERVED_MODEL
 from mcp_hub.services.scoring.work import EVALUATE, PREDICT, WORK
-from mcp_hub.services.training.events import DatasetEvent, EvaluationEvent, Report
+from mcp_hub.services.training.attempts.events import DatasetEvent, EvaluationEvent, Report
 from mcp_hub.services.training.jobs import Job
 
 Store = Callable[[str], Awaitable[Blob]]

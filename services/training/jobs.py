@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, false, func, literal_column, select, true, update
 
 from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schedules_schema import schedules
 from mcp_hub.adapters.database.schema import job_attempts, job_dependencies, job_logs, jobs
 from mcp_hub.adapters.database.touch import touch
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import NotFound
-from mcp_hub.services.training.states import MOVES, TERMINAL
+from mcp_hub.services.training.states import MOVES, TERMINAL, UNFINISHED
 from mcp_hub.services.training.views import JobStatus
 
 Job = Row[Any, Any]
@@ -316,6 +317,13 @@ def cancelled_attempts(connection: Connection, worker_id: str) -> list[tuple[str
         )
     )
     return [(row.id, row.attempt) for row in rows]
+
+
+def is_work_left(connection: Connection) -> bool:
+    """Whether a job is queued or runs, or a schedule is to submit one."""
+    unfinished = exists().where(jobs.c.status.in_(UNFINISHED))
+    scheduled = exists().where(schedules.c.paused == false())
+    return bool(connection.execute(select(unfinished | scheduled)).scalar())
 
 
 def count_by_status(connection: Connection) -> dict[str, int]:

@@ -33,7 +33,6 @@ from mcp_hub.services.training.frameworks.registry import describe_frameworks, l
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.limits import Limits, check_limits
 from mcp_hub.services.training.reports import ALL_LINES, LogFilter
-from mcp_hub.services.training.schedule_rows import is_work_left
 from mcp_hub.services.training.showing import job_view, most_gpus, summary
 from mcp_hub.services.training.states import STATUSES, TERMINAL, UNFINISHED
 from mcp_hub.services.training.submission import (
@@ -282,7 +281,7 @@ class TrainingService:
 
     async def resume(self) -> None:
         """Have a worker take what an earlier hub left queued, and see to the schedules."""
-        if await self._database.read(is_work_left):
+        if await self._database.read(jobs.is_work_left):
             await self._ensure_worker()
 
     def end_waits(self) -> None:

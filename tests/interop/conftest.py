@@ -16,7 +16,7 @@ from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.bullmq import BullQueue
-from mcp_hub.services.training.delegation import Delegation
+from mcp_hub.services.training.workers.delegation import Delegation
 from tests import servers
 from tests.node import node_with_packages
 from tests.servers import Server

@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from mcp_hub.adapters.database.schema import jobs
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.bullmq import BullQueue
-from mcp_hub.services.training.adoption import Adoption
 from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.workers.adoption import Adoption
 from tests.interop.conftest import FOLDER, Node
 from tests.node import node_with_packages
 from tests.processes import call, hub_environment, process, stdio_client

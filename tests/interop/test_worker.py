@@ -8,8 +8,8 @@ from mcp_hub.adapters.database.schema import job_attempts
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.queue.bullmq import BullQueue
 from mcp_hub.services.training.announcing import enqueue_ready
-from mcp_hub.services.training.delegation import Delegation
 from mcp_hub.services.training.service import TrainingService
+from mcp_hub.services.training.workers.delegation import Delegation
 from tests.interop.conftest import Node
 from tests.services.training.conftest import Finish, Submit, WorkerFactory
 from tests.waiting import eventually

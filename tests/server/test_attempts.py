@@ -9,7 +9,7 @@ import anyio
 import pytest
 from mcp import Client
 
-from mcp_hub.services.training.processes import has_ended
+from mcp_hub.services.training.processes.procfs import has_ended
 from tests.processes import call, hub_environment, process, stdio_client
 from tests.waiting import eventually
 

@@ -21,10 +21,10 @@ from mcp_hub.services.scoring.service import ScoringService
 from mcp_hub.services.scoring.work import Evaluate, Predict
 from mcp_hub.services.training.frameworks.base import StagedModel, TrainingTask
 from mcp_hub.services.training.limits import Limits
+from mcp_hub.services.training.processes.slots import Slots
 from mcp_hub.services.training.run import run
 from mcp_hub.services.training.service import TrainingService
-from mcp_hub.services.training.slots import Slots
-from mcp_hub.services.training.worker import Worker, WorkerOptions
+from mcp_hub.services.training.workers.worker import Worker, WorkerOptions
 from tests.services import onnx_models
 from tests.services.onnx_models import Trained
 

@@ -16,14 +16,14 @@ from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.training.frameworks.base import NOWHERE, Place
 from mcp_hub.services.training.limits import Limits
-from mcp_hub.services.training.schedules import ScheduleService
+from mcp_hub.services.training.processes.slots import Slots
+from mcp_hub.services.training.schedules.service import ScheduleService
 from mcp_hub.services.training.service import TrainingService
-from mcp_hub.services.training.slots import Slots
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.submission import Submission
 from mcp_hub.services.training.submitting import QueueLimits
 from mcp_hub.services.training.views import JobView
-from mcp_hub.services.training.worker import Worker, WorkerOptions
+from mcp_hub.services.training.workers.worker import Worker, WorkerOptions
 
 OPTIONS = WorkerOptions(concurrency=2, lease_s=2.0, heartbeat_s=0.3, poll_s=0.05, idle_exit_s=None)
 LIMITS = Limits(log_bytes=200_000)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, false, func, select, update
+from sqlalchemy import Connection, Row, false, func, select, update
 
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schedules_schema import schedules
@@ -18,12 +18,6 @@ Schedule = Row[Any, Any]
 MAX_SCHEDULES = 1000
 
 _ACTIVE = schedules.c.paused == false()
-
-
-def is_work_left(connection: Connection) -> bool:
-    """Whether a job is queued or runs, or a schedule is to submit one."""
-    unfinished = exists().where(jobs_table.c.status.in_(UNFINISHED))
-    return bool(connection.execute(select(unfinished | exists().where(_ACTIVE))).scalar())
 
 
 def get(connection: Connection, schedule_id: str) -> Schedule:

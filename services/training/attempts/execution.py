@@ -30,21 +30,21 @@ from mcp_hub.adapters.errors import (
 from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.scoring.products import product
 from mcp_hub.services.training import jobs
-from mcp_hub.services.training.attempt import TASK_FILE
-from mcp_hub.services.training.checkpoints import RESTORED_FILE, Checkpoints
-from mcp_hub.services.training.collecting import collect, store
-from mcp_hub.services.training.diagnosis import Diagnosis, Ending, diagnose
+from mcp_hub.services.training.attempts.checkpoints import RESTORED_FILE, Checkpoints
+from mcp_hub.services.training.attempts.collecting import collect, store
+from mcp_hub.services.training.attempts.diagnosis import Diagnosis, Ending, diagnose
+from mcp_hub.services.training.attempts.patience import patiently
+from mcp_hub.services.training.attempts.staging import remove_attempt, stage, task_of
+from mcp_hub.services.training.attempts.transcript import Transcript
 from mcp_hub.services.training.frameworks.base import UsesGpu
 from mcp_hub.services.training.frameworks.registry import load_runner
 from mcp_hub.services.training.jobs import Job
-from mcp_hub.services.training.launcher import AttemptProcess, Launcher
 from mcp_hub.services.training.limits import Limits
-from mcp_hub.services.training.patience import patiently
-from mcp_hub.services.training.processes import machine_memory, oom_kills
-from mcp_hub.services.training.slots import Grant, Slots
-from mcp_hub.services.training.staging import remove_attempt, stage, task_of
-from mcp_hub.services.training.transcript import Transcript
-from mcp_hub.services.training.usage import Usage
+from mcp_hub.services.training.processes.attempt import TASK_FILE
+from mcp_hub.services.training.processes.launcher import AttemptProcess, Launcher
+from mcp_hub.services.training.processes.procfs import machine_memory, oom_kills
+from mcp_hub.services.training.processes.slots import Grant, Slots
+from mcp_hub.services.training.processes.usage import Usage
 from mcp_hub.services.training.views import Cause, JobStatus
 
 logger = logging.getLogger(__name__)

@@ -17,13 +17,13 @@ from mcp_hub.adapters.database.schedules_schema import schedules as table
 from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
-from mcp_hub.services.training import schedule_rows
 from mcp_hub.services.training.orders import submission_of
-from mcp_hub.services.training.schedule_rows import Schedule
+from mcp_hub.services.training.schedules import rows
+from mcp_hub.services.training.schedules.rows import Schedule
+from mcp_hub.services.training.schedules.timing import Timing, timing_of
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submission import Submission
 from mcp_hub.services.training.submitting import QueueLimits
-from mcp_hub.services.training.timing import Timing, timing_of
 from mcp_hub.services.training.views import ScheduleView
 from mcp_hub.services.views import Error, Page, iso
 
@@ -66,7 +66,7 @@ class ScheduleService:
                 "timezone": timezone, "job": dict(job), "created_by": created_by,
                 "next_at": timing.next_after(now, now),
             }  # fmt: skip
-            return schedule_rows.add(connection, values)
+            return rows.add(connection, values)
 
         schedule = await self._database.write(add)
         await self._training.resume()
@@ -90,7 +90,7 @@ class ScheduleService:
 
     async def get(self, schedule_id: str) -> ScheduleView:
         """Raises NotFound."""
-        return _view(await self._database.read(lambda c: schedule_rows.get(c, schedule_id)))
+        return _view(await self._database.read(lambda c: rows.get(c, schedule_id)))
 
     async def pause(self, schedule_id: str) -> ScheduleView:
         """Submit no more until it is resumed. Raises NotFound."""
@@ -106,7 +106,7 @@ class ScheduleService:
         """Remove it, its jobs stay; how it stood. Raises NotFound."""
 
         def remove(connection: Connection) -> Schedule:
-            schedule = schedule_rows.get(connection, schedule_id)
+            schedule = rows.get(connection, schedule_id)
             connection.execute(delete(table).where(table.c.id == schedule_id))
             return schedule
 
@@ -119,7 +119,7 @@ class ScheduleService:
             Unavailable: the database does not answer.
         """
         fired = 0
-        for schedule in await self._database.read(schedule_rows.due):
+        for schedule in await self._database.read(rows.due):
             fired += await self._fire(schedule)
         return fired
 
@@ -134,9 +134,7 @@ class ScheduleService:
             logger.warning("%s gives no job: %s", schedule.id, error)
             job = error
         next_at = _timing(schedule).next_after(schedule.now, schedule.next_at)
-        fire = partial(
-            schedule_rows.fire, schedule=schedule, next_at=next_at, job=job, limits=self._limits
-        )
+        fire = partial(rows.fire, schedule=schedule, next_at=next_at, job=job, limits=self._limits)
         added = await self._database.write(fire)
         if added is None:
             return False
@@ -146,7 +144,7 @@ class ScheduleService:
 
     async def _change(self, schedule_id: str, *, paused: bool) -> ScheduleView:
         def change(connection: Connection) -> Schedule:
-            schedule = schedule_rows.get(connection, schedule_id)
+            schedule = rows.get(connection, schedule_id)
             next_at = schedule.next_at
             if schedule.paused and not paused:
                 next_at = _timing(schedule).next_after(schedule.now, next_at)
@@ -155,7 +153,7 @@ class ScheduleService:
                 .where(table.c.id == schedule_id)
                 .values(paused=paused, next_at=next_at, updated_at=now_ms())
             )
-            return schedule_rows.get(connection, schedule_id)
+            return rows.get(connection, schedule_id)
 
         return _view(await self._database.write(change))
 

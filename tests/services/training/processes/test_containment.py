@@ -5,8 +5,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_hub.services.training import launcher, processes
 from mcp_hub.services.training.limits import Limits
+from mcp_hub.services.training.processes import launcher, procfs
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.views import JobLimits
 from tests.services.training.conftest import Finish, Submit, WorkerFactory
@@ -251,4 +251,4 @@ def _is_written(flag: Path) -> bool:
 
 
 def _is_gone(pid: int) -> bool:
-    return processes.has_ended(pid)
+    return procfs.has_ended(pid)

@@ -13,10 +13,10 @@ from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schedules_schema import schedules as table
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import HubError, InvalidArgument, NotFound
-from mcp_hub.services.training.schedules import ScheduleService
+from mcp_hub.services.training.schedules.service import ScheduleService
+from mcp_hub.services.training.schedules.timing import Timing, timing_of
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submitting import QueueLimits
-from mcp_hub.services.training.timing import Timing, timing_of
 from tests.services.training.conftest import Finish, WorkerFactory
 from tests.waiting import eventually
 

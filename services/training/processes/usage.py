@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from mcp_hub.services.training import processes
+from mcp_hub.services.training.processes import procfs
 
 _GROWTH = 1.02
 """Memory is counted exactly, which takes longer, where it has grown by so much."""
@@ -37,12 +37,12 @@ class Usage:
             self._walk_at = began + (time.monotonic() - began) * _WALK_SHARE
 
     def _look_at_memory(self) -> None:
-        pids = list(processes.below(self._pid, processes.children()))
-        resident = sum(map(processes.resident_bytes, pids))
+        pids = list(procfs.below(self._pid, procfs.children()))
+        resident = sum(map(procfs.resident_bytes, pids))
         over = self._memory_limit is not None and resident > self._memory_limit
         if resident > self._counted_at * _GROWTH or over:
             self._counted_at = max(self._counted_at, resident)
-            self.memory = sum(map(processes.proportional_bytes, pids))
+            self.memory = sum(map(procfs.proportional_bytes, pids))
             self.peak_memory = max(self.peak_memory, self.memory)
 
 

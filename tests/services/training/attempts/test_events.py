@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_hub.services.training.events import MAX_KEYS, MAX_LINE_BYTES, FileTail, LineTail, Report
+from mcp_hub.services.training.attempts.events import (
+    MAX_KEYS,
+    MAX_LINE_BYTES,
+    FileTail,
+    LineTail,
+    Report,
+)
 
 storable = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 keys = st.text(storable, min_size=1, max_size=20)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from mcp_hub.services.training import processes
+from mcp_hub.services.training.processes import procfs
 
 TERM_GRACE_S = 1.0
 """What an attempt that is to end has after SIGTERM, before SIGKILL."""
@@ -81,11 +81,11 @@ def kill_children(spare: Collection[int] = ()) -> dict[int, int]:
     statuses: dict[int, int] = {}
     own_group = os.getpgid(0)
     while True:
-        tree = processes.children()
+        tree = procfs.children()
         doomed = [pid for pid in tree.get(os.getpid(), ()) if pid not in spare]
         if not doomed:
             return statuses
-        for process in (*doomed, *(pid for root in doomed for pid in processes.below(root, tree))):
+        for process in (*doomed, *(pid for root in doomed for pid in procfs.below(root, tree))):
             with suppress(ProcessLookupError, PermissionError):
                 # By groups, which do not outrun it by forking; none of them is this one's.
                 if (group := os.getpgid(process)) != own_group:

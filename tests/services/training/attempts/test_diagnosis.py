@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from mcp_hub.adapters.errors import Internal, InvalidArgument, Unavailable
-from mcp_hub.services.training.diagnosis import CAUSES, Ending, diagnose
+from mcp_hub.services.training.attempts.diagnosis import CAUSES, Ending, diagnose
 from mcp_hub.services.training.limits import Limits
 from mcp_hub.services.training.views import JobLimits
 from tests.services.training.conftest import Finish, Submit, WorkerFactory

@@ -25,7 +25,6 @@ from mcp_hub.adapters.queue.port import Claim, Queue, SharedQueue
 from mcp_hub.services.telemetry.own import tracing
 from mcp_hub.services.telemetry.own.own import SILENT, OwnTelemetry
 from mcp_hub.services.training import jobs
-from mcp_hub.services.training.adoption import Adoption
 from mcp_hub.services.training.announcing import (
     WORK_CHANGED,
     announce_ended,
@@ -33,20 +32,20 @@ from mcp_hub.services.training.announcing import (
     enqueue_ready,
     job_topic,
 )
-from mcp_hub.services.training.checkpoints import remove_expired
-from mcp_hub.services.training.delegation import Delegation
-from mcp_hub.services.training.execution import Execution, Outcome
+from mcp_hub.services.training.attempts.checkpoints import remove_expired
+from mcp_hub.services.training.attempts.execution import Execution, Outcome
+from mcp_hub.services.training.attempts.staging import remove_attempt
 from mcp_hub.services.training.jobs import Job
-from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.limits import Limits
 from mcp_hub.services.training.liveness import bury, this_host
-from mcp_hub.services.training.schedule_rows import is_work_left
-from mcp_hub.services.training.schedules import ScheduleService
+from mcp_hub.services.training.processes.launcher import Launcher
+from mcp_hub.services.training.processes.slots import Slots
+from mcp_hub.services.training.schedules.service import ScheduleService
 from mcp_hub.services.training.service import TrainingService
-from mcp_hub.services.training.slots import Slots
-from mcp_hub.services.training.staging import remove_attempt
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.views import JobStatus
+from mcp_hub.services.training.workers.adoption import Adoption
+from mcp_hub.services.training.workers.delegation import Delegation
 
 logger = logging.getLogger(__name__)
 
@@ -349,7 +348,7 @@ class Worker:
         return False
 
     async def _is_work_left(self) -> bool:
-        return await self._database.read(is_work_left, one_statement=True)
+        return await self._database.read(jobs.is_work_left, one_statement=True)
 
     async def _follow_schedules(self, schedules: ScheduleService) -> None:
         """Submit the jobs of schedules when their time has come."""

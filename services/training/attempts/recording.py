@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, delete, or_, select, update
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import job_logs, job_metrics, jobs
 from mcp_hub.adapters.database.upsert import insert_for
-from mcp_hub.services.training.events import MetricEvent, ProgressEvent
+from mcp_hub.services.training.attempts.events import MetricEvent, ProgressEvent
 from mcp_hub.services.training.jobs import Job
 
 MAX_LOG_LINE = 4_000

@@ -15,12 +15,12 @@ from mcp_hub.adapters.database.schema import datasets
 from mcp_hub.services.data.store import find as find_dataset
 from mcp_hub.services.scoring.products import staged_model
 from mcp_hub.services.telemetry.own import tracing
+from mcp_hub.services.training.attempts.patience import patiently
 from mcp_hub.services.training.jobs import Job
-from mcp_hub.services.training.launcher import THREAD_VARIABLES
 from mcp_hub.services.training.limits import Limits, data_limit_mb
-from mcp_hub.services.training.patience import patiently
-from mcp_hub.services.training.requirements import drift_references
-from mcp_hub.services.training.slots import Grant
+from mcp_hub.services.training.processes.launcher import THREAD_VARIABLES
+from mcp_hub.services.training.processes.requirements import drift_references
+from mcp_hub.services.training.processes.slots import Grant
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,19 @@ from anyio import to_thread
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import HubError, LimitExceeded
-from mcp_hub.services.training.attempt import EVENTS_FILE, STDERR_FILE, STDOUT_FILE
-from mcp_hub.services.training.checkpoints import Checkpoints
-from mcp_hub.services.training.collecting import inside
-from mcp_hub.services.training.events import (
+from mcp_hub.services.training.attempts.checkpoints import Checkpoints
+from mcp_hub.services.training.attempts.collecting import inside
+from mcp_hub.services.training.attempts.events import (
     READ_BYTES,
     CheckpointEvent,
     FileTail,
     ProgressEvent,
     Report,
 )
+from mcp_hub.services.training.attempts.patience import patiently
+from mcp_hub.services.training.attempts.recording import MAX_LOG_LINE, Record, write_record
 from mcp_hub.services.training.jobs import Job
-from mcp_hub.services.training.patience import patiently
-from mcp_hub.services.training.recording import MAX_LOG_LINE, Record, write_record
+from mcp_hub.services.training.processes.attempt import EVENTS_FILE, STDERR_FILE, STDOUT_FILE
 
 _MAX_EVENT_BYTES = 100_000_000
 _TAIL_LINES = 40

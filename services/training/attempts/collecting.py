@@ -8,9 +8,9 @@ from mcp_hub.adapters.blobs.port import Blob, BlobStore
 from mcp_hub.adapters.errors import Denied, InvalidArgument
 from mcp_hub.services.registry.store import NewVersion
 from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
-from mcp_hub.services.training.events import Report
+from mcp_hub.services.training.attempts.events import Report
+from mcp_hub.services.training.attempts.patience import patiently
 from mcp_hub.services.training.jobs import Job
-from mcp_hub.services.training.patience import patiently
 
 
 async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> NewVersion | None:

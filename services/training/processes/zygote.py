@@ -5,7 +5,7 @@ trains, so it has no threads and no pools to be broken by a fork. It reads one r
 `{"folder"}`, and answers with `{"pid", "folder"}` at once and `{"pid", "status"}` at the end,
 where `pid` is the attempt's keeper's and `status` is as `os.waitstatus_to_exitcode` gives it.
 
-`python -m mcp_hub.services.training.zygote LIFELINE MODULE…`
+`python -m mcp_hub.services.training.processes.zygote LIFELINE MODULE…`
 """
 
 import importlib
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mcp_hub.services.training import attempt, keeper
+from mcp_hub.services.training.processes import attempt, keeper
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from mcp_hub.adapters.database.checkpoints_schema import job_checkpoints
 from mcp_hub.adapters.database.schema import job_metrics, jobs, model_versions
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded
-from mcp_hub.services.training import checkpoints
-from mcp_hub.services.training.checkpoints import Checkpoints, remove_expired
+from mcp_hub.services.training.attempts import checkpoints
+from mcp_hub.services.training.attempts.checkpoints import Checkpoints, remove_expired
 from mcp_hub.services.training.jobs import get_job, start_attempt
 from mcp_hub.services.training.service import TrainingService
 from tests.services.training.conftest import OPTIONS, Finish, Submit, WorkerFactory

@@ -25,9 +25,9 @@ from mcp_hub.adapters.errors import HubError, TimedOut, Unavailable
 from mcp_hub.adapters.queue.port import MessageEvent, SharedQueue
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.announcing import enqueue_ready, job_topic
-from mcp_hub.services.training.events import MetricEvent
+from mcp_hub.services.training.attempts.events import MetricEvent
+from mcp_hub.services.training.attempts.recording import Record, write_record
 from mcp_hub.services.training.jobs import Job
-from mcp_hub.services.training.recording import Record, write_record
 from mcp_hub.services.training.views import JobStatus
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from anyio.abc import Process, TaskGroup
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from mcp_hub.adapters.errors import Unavailable
-from mcp_hub.services.training.keeper import TERM_GRACE_S
-from mcp_hub.services.training.processes import has_ended
+from mcp_hub.services.training.processes.keeper import TERM_GRACE_S
+from mcp_hub.services.training.processes.procfs import has_ended
 
 logger = logging.getLogger(__name__)
 
@@ -111,13 +111,13 @@ class Launcher:
         return await zygote.fork(folder)
 
     async def _spawn(self, folder: Path) -> AttemptProcess:
-        command = ["mcp_hub.services.training.attempt", str(folder), str(self._lifeline)]
+        command = ["mcp_hub.services.training.processes.attempt", str(folder), str(self._lifeline)]
         return _Spawned(
             await self._open(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         )
 
     async def _open_zygote(self, preload: tuple[str, ...]) -> "_Zygote":
-        command = ["mcp_hub.services.training.zygote", str(self._lifeline), *preload]
+        command = ["mcp_hub.services.training.processes.zygote", str(self._lifeline), *preload]
         process = await self._open(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         zygote = _Zygote(process)
         self._tasks.start_soon(zygote.listen)

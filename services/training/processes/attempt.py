@@ -1,7 +1,7 @@
 """An attempt's own process: read the task, train, report. Run in the attempt's folder.
 
-`python -m mcp_hub.services.training.attempt FOLDER LIFELINE` starts one from nothing; `zygote`
-forks one with the framework's libraries loaded already.
+`python -m mcp_hub.services.training.processes.attempt FOLDER LIFELINE` starts one from nothing;
+`zygote` forks one with the framework's libraries loaded already.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from mcp_hub.adapters.errors import HubError
 from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.frameworks.base import Place, StagedModel, TrainingTask
 from mcp_hub.services.training.frameworks.registry import load_runner
-from mcp_hub.services.training.requirements import check_requirements
+from mcp_hub.services.training.processes.requirements import check_requirements
 from mcp_hub.services.training.run import run
 
 TASK_FILE = "task.json"

@@ -12,8 +12,8 @@ from mcp_hub.adapters.database.schema import job_attempts, job_metrics, jobs, mo
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
-from mcp_hub.services.training.launcher import Launcher
 from mcp_hub.services.training.limits import Limits
+from mcp_hub.services.training.processes.launcher import Launcher
 from mcp_hub.services.training.service import TrainingService
 from tests.services.training.conftest import LIMITS, OPTIONS, Finish, Submit, WorkerFactory
 from tests.waiting import eventually
