@@ -30,8 +30,8 @@ class NearestCentroidFramework:
         from onnx import TensorProto
 
         from mcp_hub.services.data.reading import read_frame
-        from mcp_hub.services.training.frameworks.sklearn.export import class_outputs
-        from mcp_hub.services.training.frameworks.sklearn.graph import Graph, float_constant
+        from mcp_hub.services.training.frameworks.tabular.graph import Graph, float_constant
+        from mcp_hub.services.training.frameworks.tabular.outputs import class_outputs
 
         target = task.target or ""
         frame = read_frame(task.dataset_file, task.dataset_format, task.dataset_options)

@@ -21,7 +21,7 @@ from mcp_hub.services.scoring.rows import Batch, Scorer
 from mcp_hub.services.scoring.views import Report, SliceScores
 from mcp_hub.services.scoring.work import EvaluateConfig
 from mcp_hub.services.training.frameworks.base import TrainingTask
-from mcp_hub.services.training.frameworks.sklearn.targets import labels_of, read_flags
+from mcp_hub.services.training.frameworks.tabular.targets import labels_of, read_flags
 from mcp_hub.services.training.run import Run
 
 _SLICES = 30

@@ -9,8 +9,8 @@ from sklearn import metrics
 
 from mcp_hub.services.registry.views import Scalar
 from mcp_hub.services.scoring.views import ClassScores, Confusion
-from mcp_hub.services.training.frameworks.sklearn.reports import Predicted
-from mcp_hub.services.training.frameworks.sklearn.reports import evaluate as usual_metrics
+from mcp_hub.services.training.frameworks.tabular.reports import Predicted
+from mcp_hub.services.training.frameworks.tabular.reports import evaluate as usual_metrics
 
 _CLASSES_SHOWN = 30
 _CONFUSION_CLASSES = 12

@@ -10,14 +10,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mcp_hub.adapters.errors import InvalidArgument, Unavailable
+from mcp_hub.services.cores import usable_cores
 from mcp_hub.services.data.reading import read_slices
 from mcp_hub.services.inference.decoding import wanted_outputs
 from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.inference.runtime import OnnxError, open_session, run_session
 from mcp_hub.services.registry.views import InputField, OutputField
 from mcp_hub.services.training.frameworks.base import StagedModel, TrainingTask
-from mcp_hub.services.training.frameworks.sklearn.columns import Columns, encode, plain_values
-from mcp_hub.services.training.frameworks.sklearn.estimators import processors
+from mcp_hub.services.training.frameworks.tabular.columns import Columns, encode, plain_values
 
 _MOST_ROWS = 8_192
 _CELLS = 400_000
@@ -47,7 +47,7 @@ class Scorer:
         self._features = features
         self.outputs: list[OutputField] = wanted_outputs(self._uses.signature.outputs)
         try:
-            self._session = open_session(self._uses.file.read_bytes(), processors())
+            self._session = open_session(self._uses.file.read_bytes(), len(usable_cores()))
         except OnnxError as error:
             raise Unavailable(f"{self._uses.model} cannot be run here: {error}") from error
 

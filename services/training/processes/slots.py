@@ -14,6 +14,8 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from mcp_hub.services.cores import usable_cores
+
 _DETECT_S = 20
 _TRY_AGAIN_S = 0.2
 
@@ -39,7 +41,7 @@ class Slots:
         self.gpus = tuple(gpus)
         self._folder = folder
         self._taken: set[str] = set()
-        self._cores = Counter(dict.fromkeys(_usable_cores(), 0))
+        self._cores = Counter(dict.fromkeys(usable_cores(), 0))
 
     @property
     def free_gpus(self) -> int:
@@ -120,14 +122,3 @@ def detect_gpus(count: int | None) -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return [line.strip() for line in listed.stdout.splitlines() if line.strip().isdecimal()]
-
-
-def usable_cpus() -> int:
-    """How many cores this process may use."""
-    return len(_usable_cores())
-
-
-def _usable_cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))

@@ -17,7 +17,8 @@ from mcp_hub.services.training.frameworks.base import (
     TrainingTask,
 )
 from mcp_hub.services.training.frameworks.nodejs.finding import find_node
-from mcp_hub.services.training.frameworks.sklearn import SklearnFramework, TableConfig
+from mcp_hub.services.training.frameworks.sklearn import SklearnFramework
+from mcp_hub.services.training.frameworks.tabular import TableConfig
 from mcp_hub.services.training.run import Run
 
 Units = Annotated[int, Field(ge=1, le=4096)]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.frameworks.nodejs.preparing import Prepared
-from mcp_hub.services.training.frameworks.sklearn.export import class_outputs, number_output
-from mcp_hub.services.training.frameworks.sklearn.graph import Graph
+from mcp_hub.services.training.frameworks.tabular.graph import Graph
+from mcp_hub.services.training.frameworks.tabular.outputs import class_outputs, number_output
 
 _OPERATORS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "elu": "Elu"}
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.nodejs import NodejsConfig
-from mcp_hub.services.training.frameworks.sklearn import TableConfig
-from mcp_hub.services.training.frameworks.sklearn.features import Features
-from mcp_hub.services.training.frameworks.sklearn.fitting import Data, Rows, split_rows
-from mcp_hub.services.training.frameworks.sklearn.table import read_table_and_rows
-from mcp_hub.services.training.frameworks.sklearn.targets import Target
+from mcp_hub.services.training.frameworks.tabular import TableConfig
+from mcp_hub.services.training.frameworks.tabular.features import Features
+from mcp_hub.services.training.frameworks.tabular.rows import Data, Rows, split_rows
+from mcp_hub.services.training.frameworks.tabular.table import read_table_and_rows
+from mcp_hub.services.training.frameworks.tabular.targets import Target
 from mcp_hub.services.training.run import Run
 
 _MOST_CELLS = 200_000_000

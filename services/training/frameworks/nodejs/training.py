@@ -18,9 +18,9 @@ from mcp_hub.services.training.frameworks.nodejs.exporting import export
 from mcp_hub.services.training.frameworks.nodejs.finding import Node, find_node
 from mcp_hub.services.training.frameworks.nodejs.installing import installed
 from mcp_hub.services.training.frameworks.nodejs.preparing import Prepared, prepare
-from mcp_hub.services.training.frameworks.sklearn.export import check_agreement
-from mcp_hub.services.training.frameworks.sklearn.reports import Predicted
-from mcp_hub.services.training.frameworks.sklearn.table import report_scores, warnings_in_log
+from mcp_hub.services.training.frameworks.tabular.agreement import OF_NETWORKS, check_agreement
+from mcp_hub.services.training.frameworks.tabular.reports import Predicted
+from mcp_hub.services.training.frameworks.tabular.table import report_scores, warnings_in_log
 from mcp_hub.services.training.run import Run
 
 _HERE = Path(__file__).parent
@@ -158,7 +158,7 @@ def _export(
 ) -> None:
     signature = export(folder, prepared, config.activation, path)
     held_out, spread = prepared.held_out, float(prepared.learned.target.values.std())
-    agreement = check_agreement(path, signature, held_out.arrays, predicted, spread)
+    agreement = check_agreement(path, signature, held_out.arrays, predicted, spread, OF_NETWORKS)
     run.param("agreement", asdict(agreement))
     run.log(
         f"Exported to ONNX, {path.stat().st_size} bytes; agrees with TensorFlow.js on "

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from mcp_hub.services.training.frameworks.base import FrameworkConfig, TrainingTask
-from mcp_hub.services.training.frameworks.sklearn import TableConfig
+from mcp_hub.services.training.frameworks.tabular import TableConfig
 from mcp_hub.services.training.run import Run
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -7,10 +7,10 @@ from torch import nn
 
 from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.frameworks.pytorch import PytorchConfig
-from mcp_hub.services.training.frameworks.sklearn.export import class_outputs, number_output
-from mcp_hub.services.training.frameworks.sklearn.features import Features
-from mcp_hub.services.training.frameworks.sklearn.fitting import Data
-from mcp_hub.services.training.frameworks.sklearn.graph import Graph
+from mcp_hub.services.training.frameworks.tabular.features import Features
+from mcp_hub.services.training.frameworks.tabular.graph import Graph
+from mcp_hub.services.training.frameworks.tabular.outputs import class_outputs, number_output
+from mcp_hub.services.training.frameworks.tabular.rows import Data
 
 
 def build_network(width: int, outputs: int, config: PytorchConfig) -> nn.Sequential:

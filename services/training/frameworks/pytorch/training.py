@@ -18,12 +18,12 @@ from mcp_hub.services.training.frameworks.pytorch.elastic import launch
 from mcp_hub.services.training.frameworks.pytorch.group import Group, is_rank, open_group
 from mcp_hub.services.training.frameworks.pytorch.learning import Learner, Rows, outputs_of
 from mcp_hub.services.training.frameworks.pytorch.network import build_network, export
-from mcp_hub.services.training.frameworks.sklearn.export import check_agreement
-from mcp_hub.services.training.frameworks.sklearn.features import Features
-from mcp_hub.services.training.frameworks.sklearn.fitting import Data, split_rows
-from mcp_hub.services.training.frameworks.sklearn.graph import OPSET
-from mcp_hub.services.training.frameworks.sklearn.reports import Predicted
-from mcp_hub.services.training.frameworks.sklearn.table import (
+from mcp_hub.services.training.frameworks.tabular.agreement import OF_NETWORKS, check_agreement
+from mcp_hub.services.training.frameworks.tabular.features import Features
+from mcp_hub.services.training.frameworks.tabular.graph import OPSET
+from mcp_hub.services.training.frameworks.tabular.reports import Predicted
+from mcp_hub.services.training.frameworks.tabular.rows import Data, split_rows
+from mcp_hub.services.training.frameworks.tabular.table import (
     read_table,
     report_scores,
     warnings_in_log,
@@ -33,7 +33,6 @@ from mcp_hub.services.training.run import Run
 MODEL_FILE = "model.onnx"
 CHECKPOINT_FILE = "checkpoint.pt"
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy", "polars", "scikit-learn")
-_REMEDY = "Another learning rate or seed may give a model whose sums are less sensitive."
 
 
 def train(task: TrainingTask, run: Run) -> None:
@@ -173,7 +172,9 @@ class _Job:
     ) -> None:
         path = self._task.folder / MODEL_FILE
         signature = export(network, features, held_out, self._shift, self._scale, path)
-        agreement = check_agreement(path, signature, held_out.arrays, predicted, spread, _REMEDY)
+        agreement = check_agreement(
+            path, signature, held_out.arrays, predicted, spread, OF_NETWORKS
+        )
         self._run.param("agreement", asdict(agreement))
         self._run.param("onnx", {"opset": OPSET, "bytes": path.stat().st_size})
         versions = {name: version(name) for name in _LIBRARIES}

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from mcp_hub.adapters.errors import HubError, InvalidArgument, LimitExceeded
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
 from mcp_hub.services.training.frameworks.sklearn.estimators import EstimatorType
-from mcp_hub.services.training.frameworks.sklearn.features import Encoded, Features
-from mcp_hub.services.training.frameworks.sklearn.fitting import Data, Fold, Steps, fit
+from mcp_hub.services.training.frameworks.sklearn.fitting import Fold, Steps, fit
 from mcp_hub.services.training.frameworks.sklearn.portfolio import estimator_of
-from mcp_hub.services.training.frameworks.sklearn.reports import Predicted, gain, measure
 from mcp_hub.services.training.frameworks.sklearn.voting import mean_of
+from mcp_hub.services.training.frameworks.tabular.features import Encoded, Features
+from mcp_hub.services.training.frameworks.tabular.reports import Predicted, gain, measure
+from mcp_hub.services.training.frameworks.tabular.rows import Data
 from mcp_hub.services.training.run import Run
 
 DEFAULT_BUDGET_S = 60.0

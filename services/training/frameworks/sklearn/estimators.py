@@ -5,7 +5,6 @@ Not on offer, as tried with skl2onnx 1.20: histogram boosting (does not convert)
 columns are nearly constant or depend on each other).
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +26,7 @@ from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.cores import usable_cores
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
 
 MANY_ROWS = 5_000
@@ -144,12 +144,6 @@ def _as_json(value: Any) -> Any:
     return value if isinstance(value, str | int | float | list | dict | None) else str(value)
 
 
-def processors() -> int:
-    """The processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def _suited(shape: Shape) -> list[str]:
     names = ["logistic_regression"] if shape.classes else ["ridge"]
     if "text" in shape.kinds:
@@ -220,7 +214,7 @@ def _for_time(kind: EstimatorType, shape: Shape, config: SklearnConfig) -> dict[
     params: dict[str, Any] = {}
     is_forest = issubclass(kind.cls, _FORESTS)
     if is_forest and shape.rows * shape.features > 50_000:
-        params["n_jobs"] = processors()
+        params["n_jobs"] = len(usable_cores())
     if shape.rows > _ROWS_OF_A_TREE:
         if is_forest and config.params.get("bootstrap", True):
             params |= {"bootstrap": True, "max_samples": _ROWS_OF_A_TREE}

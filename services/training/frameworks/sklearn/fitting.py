@@ -2,69 +2,33 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
-from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.inference.encoding import Arrays
-from mcp_hub.services.registry.views import InputField
-from mcp_hub.services.training.frameworks.sklearn import SklearnConfig, TableConfig
+from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
 from mcp_hub.services.training.frameworks.sklearn.estimators import (
     MANY_ROWS,
     EstimatorType,
     Shape,
     build,
 )
-from mcp_hub.services.training.frameworks.sklearn.features import Encoded, Features, take
-from mcp_hub.services.training.frameworks.sklearn.reports import (
+from mcp_hub.services.training.frameworks.tabular.features import Encoded, Features
+from mcp_hub.services.training.frameworks.tabular.reports import (
     Predicted,
     better,
     measure,
 )
-from mcp_hub.services.training.frameworks.sklearn.targets import Target
+from mcp_hub.services.training.frameworks.tabular.rows import Data, Rows
+from mcp_hub.services.training.frameworks.tabular.targets import Target
 from mcp_hub.services.training.run import Run
 
-Rows = NDArray[np.intp]
 Fold = tuple[Rows, Rows]
 """Rows to learn from, and rows to judge by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Rows to learn from or to judge by: the model's inputs, and the target of each.
-
-    `width` is about how many features the inputs make, texts aside.
-    """
-
-    inputs: list[InputField]
-    arrays: Arrays
-    target: Target
-    width: int
-
-    def __len__(self) -> int:
-        return len(self.target.values)
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are; 0 where numbers are learned."""
-        return len(self.target.classes or [])
-
-    def part(self, rows: Rows) -> "Data":
-        """Those rows."""
-        target = Target(self.target.values[rows], self.target.classes)
-        return Data(self.inputs, take(self.arrays, rows), target, self.width)
-
-    def shape(self) -> Shape:
-        """What the choice of an estimator and its defaults looks at."""
-        counts = np.bincount(self.target.values) if self.classes else np.zeros(1, dtype=np.int64)
-        kinds = frozenset(field.kind for field in self.inputs)
-        rarest = int(counts[counts > 0].min(initial=len(self)))
-        return Shape(len(self), self.width, kinds, self.classes, rarest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +69,14 @@ class Model:
                 "Give gentler params, such as a lower learning rate, or use another estimator.",
             )
         return values
+
+
+def shape_of(data: Data) -> Shape:
+    """What the choice of an estimator and its defaults looks at."""
+    counts = np.bincount(data.target.values) if data.classes else np.zeros(1, dtype=np.int64)
+    kinds = frozenset(field.kind for field in data.inputs)
+    rarest = int(counts[counts > 0].min(initial=len(data)))
+    return Shape(len(data), data.width, kinds, data.classes, rarest)
 
 
 class Steps:
@@ -159,37 +131,6 @@ class Comparison:
         scores = self.scores[best]
         error = float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
         return next(name for name, mean in means.items() if abs(mean - means[best]) <= error)
-
-
-def split_rows(target: Target, config: TableConfig) -> tuple[Rows, Rows]:
-    """The rows to learn from and those held out: scikit-learn's `train_test_split`, stratified.
-
-    At least one row a class is held out.
-
-    Raises:
-        InvalidArgument: there are too few rows, or a class has none left to learn from.
-    """
-    rows, classes = len(target.values), len(target.classes or [])
-    held_out = max(ceil(config.test_size * rows), classes, 2)
-    if rows - held_out < max(classes, 2):
-        raise InvalidArgument(
-            f"{held_out} of {rows} rows would be held out, which leaves too few to learn from.",
-            f"Give more rows, or a test_size below {config.test_size:g}.",
-        )
-    train, test = train_test_split(
-        np.arange(rows), test_size=held_out, random_state=config.seed,
-        stratify=target.values if target.classes else None,
-    )  # fmt: skip
-    if target.classes:
-        learned = np.bincount(target.values[train], minlength=classes)
-        if not learned.all():
-            label = target.classes[int(np.argmin(learned))]
-            raise InvalidArgument(
-                f"With test_size={config.test_size:g} no row of the class {label!r} is left to "
-                "learn from.",
-                "Give more rows of that class, or lower test_size.",
-            )
-    return train, test
 
 
 def compare(
@@ -278,7 +219,7 @@ def fit(
         shift, scale = float(values.mean()), float(values.std()) or 1.0
         values = (values - shift) / scale
     try:
-        estimator = build(kind, config, data.shape())
+        estimator = build(kind, config, shape_of(data))
         arguments: dict[str, Any] = {}
         boosts = isinstance(estimator, GradientBoostingClassifier | GradientBoostingRegressor)
         if boosts and on_stage:

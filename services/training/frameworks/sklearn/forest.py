@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_hub.services.training.frameworks.sklearn.graph import ML_DOMAIN, Graph, float_constant
+from mcp_hub.services.training.frameworks.tabular.graph import ML_DOMAIN, Graph, float_constant
 
 _LEAF = -1
 

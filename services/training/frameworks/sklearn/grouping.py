@@ -23,15 +23,11 @@ from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.inference.runtime import OnnxError
 from mcp_hub.services.registry.views import InputField, OutputField, Scalar, Signature
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
-from mcp_hub.services.training.frameworks.sklearn.export import (
-    TOLERANCE,
-    Agreement,
-    free_name,
-    run_file,
-)
-from mcp_hub.services.training.frameworks.sklearn.features import Features
 from mcp_hub.services.training.frameworks.sklearn.forest import add_forest
-from mcp_hub.services.training.frameworks.sklearn.graph import ML_DOMAIN, ML_OPSET, OPSET, Graph
+from mcp_hub.services.training.frameworks.tabular.agreement import TOLERANCE, Agreement, run_file
+from mcp_hub.services.training.frameworks.tabular.features import Features
+from mcp_hub.services.training.frameworks.tabular.graph import ML_DOMAIN, ML_OPSET, OPSET, Graph
+from mcp_hub.services.training.frameworks.tabular.outputs import free_name
 
 _TRAITS = 3
 _LEAST_TRAIT = 0.3

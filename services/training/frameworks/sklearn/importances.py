@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from mcp_hub.services.training.frameworks.sklearn.auto import Budget
-from mcp_hub.services.training.frameworks.sklearn.fitting import Data, Model
-from mcp_hub.services.training.frameworks.sklearn.reports import gain, measure
+from mcp_hub.services.training.frameworks.sklearn.fitting import Model
 from mcp_hub.services.training.frameworks.sklearn.voting import Vote
+from mcp_hub.services.training.frameworks.tabular.reports import gain, measure
+from mcp_hub.services.training.frameworks.tabular.rows import Data
 
 _REPEATS = 5
 _ROWS = 2_000

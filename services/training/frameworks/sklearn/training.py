@@ -18,11 +18,9 @@ from mcp_hub.services.training.frameworks.sklearn.estimators import (
     candidates,
     chosen_params,
 )
-from mcp_hub.services.training.frameworks.sklearn.export import Agreement, check_agreement, export
-from mcp_hub.services.training.frameworks.sklearn.features import Features
+from mcp_hub.services.training.frameworks.sklearn.export import OTHER_ESTIMATORS, export
 from mcp_hub.services.training.frameworks.sklearn.fitting import (
     Comparison,
-    Data,
     Fold,
     Model,
     Steps,
@@ -30,22 +28,25 @@ from mcp_hub.services.training.frameworks.sklearn.fitting import (
     fit,
     make_folds,
     sample_rows,
-    split_rows,
+    shape_of,
 )
-from mcp_hub.services.training.frameworks.sklearn.graph import OPSET
 from mcp_hub.services.training.frameworks.sklearn.importances import importances
 from mcp_hub.services.training.frameworks.sklearn.portfolio import portfolio
-from mcp_hub.services.training.frameworks.sklearn.reports import (
+from mcp_hub.services.training.frameworks.sklearn.voting import Vote
+from mcp_hub.services.training.frameworks.tabular.agreement import Agreement, check_agreement
+from mcp_hub.services.training.frameworks.tabular.features import Features
+from mcp_hub.services.training.frameworks.tabular.graph import OPSET
+from mcp_hub.services.training.frameworks.tabular.reports import (
     Predicted,
     selecting_metric,
 )
-from mcp_hub.services.training.frameworks.sklearn.table import (
+from mcp_hub.services.training.frameworks.tabular.rows import Data, split_rows
+from mcp_hub.services.training.frameworks.tabular.table import (
     read_table,
     report_scores,
     warnings_in_log,
     write_artifact,
 )
-from mcp_hub.services.training.frameworks.sklearn.voting import Vote
 from mcp_hub.services.training.run import Run
 
 MODEL_FILE = "model.onnx"
@@ -104,7 +105,7 @@ class _Job:
 
     def _default(self, learned: Data) -> tuple[str, Model, Steps]:
         """The estimator that the config names, or the best of those that suit, fitted."""
-        compared = candidates(learned.shape(), self._config)
+        compared = candidates(shape_of(learned), self._config)
         self._run.log(f"Estimators: {', '.join(compared)}.")
         looked_at, folds = self._folds(learned)
         steps = Steps(self._run, len(compared) * len(folds) + 3)
@@ -119,7 +120,7 @@ class _Job:
 
     def _auto(self, learned: Data) -> tuple[str, Model | Vote, Steps]:
         """The best of the portfolio within the budget, fitted."""
-        compared = portfolio(learned.shape(), self._config)
+        compared = portfolio(shape_of(learned), self._config)
         looked_at, folds = self._folds(learned)
         steps = Steps(self._run, len(compared) * len(folds) + 4)
         search = Search(self._config, self._metric, self._run, steps, self._budget)
@@ -196,7 +197,9 @@ class _Job:
     ) -> None:
         path = self._task.folder / MODEL_FILE
         signature = export(model, held_out.inputs, held_out.target.classes, path)
-        agreement = check_agreement(path, signature, held_out.arrays, predicted, spread)
+        agreement = check_agreement(
+            path, signature, held_out.arrays, predicted, spread, OTHER_ESTIMATORS
+        )
         register(self._run, path, signature, agreement)
 
 

@@ -22,7 +22,6 @@ from mcp_hub.services.registry.views import InputField
 from mcp_hub.services.scoring.measures import score_anomalies, score_clusters
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
-from mcp_hub.services.training.frameworks.sklearn.features import Features, take
 from mcp_hub.services.training.frameworks.sklearn.fitting import Steps
 from mcp_hub.services.training.frameworks.sklearn.grouping import (
     ANOMALY_TYPES,
@@ -33,17 +32,19 @@ from mcp_hub.services.training.frameworks.sklearn.grouping import (
     export,
     profiles,
 )
-from mcp_hub.services.training.frameworks.sklearn.table import (
-    encode_table,
-    warnings_in_log,
-    write_artifact,
-)
-from mcp_hub.services.training.frameworks.sklearn.targets import MIN_ROWS, read_flags
 from mcp_hub.services.training.frameworks.sklearn.training import (
     MODEL_FILE,
     refuse_keys,
     register,
 )
+from mcp_hub.services.training.frameworks.tabular.features import Features, take
+from mcp_hub.services.training.frameworks.tabular.rows import Rows
+from mcp_hub.services.training.frameworks.tabular.table import (
+    encode_table,
+    warnings_in_log,
+    write_artifact,
+)
+from mcp_hub.services.training.frameworks.tabular.targets import MIN_ROWS, read_flags
 from mcp_hub.services.training.run import Run
 
 _MOST_CLUSTERS_TRIED = 10
@@ -52,8 +53,6 @@ _ROWS_SILHOUETTE = 2_000
 _LEAST_GAIN = 0.05
 _MOST_ANOMALOUS = 20
 _DEVIATING = 3
-
-Rows = NDArray[np.intp]
 
 
 def train(task: TrainingTask, run: Run) -> None:

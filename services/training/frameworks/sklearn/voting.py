@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcp_hub.services.training.frameworks.sklearn.features import Encoded, Features
 from mcp_hub.services.training.frameworks.sklearn.fitting import Model
-from mcp_hub.services.training.frameworks.sklearn.reports import Predicted
+from mcp_hub.services.training.frameworks.tabular.features import Encoded, Features
+from mcp_hub.services.training.frameworks.tabular.reports import Predicted
 
 
 @dataclass(frozen=True, slots=True)

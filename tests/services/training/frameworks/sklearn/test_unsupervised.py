@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_iris, make_blobs
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.training.frameworks.sklearn.targets import read_flags
+from mcp_hub.services.training.frameworks.tabular.targets import read_flags
 
 from .conftest import Train, Trained
 

@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.training.frameworks.sklearn import InputKind, SklearnConfig
-from mcp_hub.services.training.frameworks.sklearn.columns import (
+from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
+from mcp_hub.services.training.frameworks.tabular import InputKind
+from mcp_hub.services.training.frameworks.tabular.columns import (
     Columns,
     choose_columns,
     encode,
@@ -124,7 +125,7 @@ def test_values_that_are_not_of_the_kind_are_refused(
 
 
 def test_rows_are_encoded_in_pieces_that_join_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcp_hub.services.training.frameworks.sklearn import columns as module
+    from mcp_hub.services.training.frameworks.tabular import columns as module
 
     monkeypatch.setattr(module, "_CELLS_AT_ONCE", 7)
     columns = Columns({"size": "number", "zip": "category"}, {})

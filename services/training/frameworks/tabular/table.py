@@ -17,23 +17,23 @@ from mcp_hub.services.data.reading import read_frame
 from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.registry.views import InputField
 from mcp_hub.services.training.frameworks.base import TrainingTask
-from mcp_hub.services.training.frameworks.sklearn import TableConfig
-from mcp_hub.services.training.frameworks.sklearn.columns import (
+from mcp_hub.services.training.frameworks.tabular import TableConfig
+from mcp_hub.services.training.frameworks.tabular.columns import (
     Columns,
     choose_columns,
     encode,
     plain_values,
 )
-from mcp_hub.services.training.frameworks.sklearn.features import MAX_CATEGORIES, width_of
-from mcp_hub.services.training.frameworks.sklearn.fitting import Data
-from mcp_hub.services.training.frameworks.sklearn.reports import (
+from mcp_hub.services.training.frameworks.tabular.features import MAX_CATEGORIES, width_of
+from mcp_hub.services.training.frameworks.tabular.reports import (
     Predicted,
     confusion_lines,
     confusion_matrix,
     evaluate,
     residual_summary,
 )
-from mcp_hub.services.training.frameworks.sklearn.targets import read_target
+from mcp_hub.services.training.frameworks.tabular.rows import Data
+from mcp_hub.services.training.frameworks.tabular.targets import read_target
 from mcp_hub.services.training.run import Run
 
 _NAMES_TOLD = 100

@@ -11,7 +11,7 @@ from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.data.kinds import infer_kinds, parse_datetimes
 from mcp_hub.services.inference.encoding import Arrays, encode_rows
 from mcp_hub.services.registry.views import InputField
-from mcp_hub.services.training.frameworks.sklearn import InputKind, TableConfig
+from mcp_hub.services.training.frameworks.tabular import InputKind, TableConfig
 
 _LARGEST = 1e37
 """Float32 ends at 3.4e38; differences of two numbers must stay within it."""

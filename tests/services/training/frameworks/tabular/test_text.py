@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from mcp_hub.services.inference.runtime import open_session, run_session
-from mcp_hub.services.training.frameworks.sklearn.features import (
+from mcp_hub.services.training.frameworks.tabular.features import (
     NO_TOKEN,
     TextFeatures,
     tokens_of,
 )
-from mcp_hub.services.training.frameworks.sklearn.graph import Graph
-from mcp_hub.services.training.frameworks.sklearn.text import (
+from mcp_hub.services.training.frameworks.tabular.graph import Graph
+from mcp_hub.services.training.frameworks.tabular.text import (
     TOKEN_PATTERN,
     fold,
     lower_ascii,

@@ -17,13 +17,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.registry.views import InputField
-from mcp_hub.services.training.frameworks.sklearn.graph import (
+from mcp_hub.services.training.frameworks.tabular.graph import (
     ML_DOMAIN,
     RUNTIME_DOMAIN,
     Graph,
     float_constant,
 )
-from mcp_hub.services.training.frameworks.sklearn.text import TOKEN_PATTERN, spellings, words
+from mcp_hub.services.training.frameworks.tabular.text import TOKEN_PATTERN, spellings, words
 
 Matrix = Any
 """float64 [rows, features], a numpy array or a scipy CSR matrix."""
