@@ -38,9 +38,9 @@ from mcp_hub.services.training.attempts.staging import remove_attempt, stage, ta
 from mcp_hub.services.training.attempts.transcript import Transcript
 from mcp_hub.services.training.frameworks.base import UsesGpu
 from mcp_hub.services.training.frameworks.registry import load_runner
+from mcp_hub.services.training.frameworks.tasks import TASK_FILE
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.limits import Limits
-from mcp_hub.services.training.processes.attempt import TASK_FILE
 from mcp_hub.services.training.processes.launcher import AttemptProcess, Launcher
 from mcp_hub.services.training.processes.procfs import machine_memory, oom_kills
 from mcp_hub.services.training.processes.slots import Grant, Slots

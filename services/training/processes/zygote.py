@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mcp_hub.services.training.frameworks.tasks import read_task
 from mcp_hub.services.training.processes import attempt, keeper
 
 
@@ -76,7 +77,7 @@ def _fork(folder: Path, lifeline: int, answers: int) -> int:
 
 
 def _attempt(folder: Path) -> int:
-    attempt.enter(folder, attempt.read_task(folder))
+    attempt.enter(folder, read_task(folder))
     status = attempt.train(folder)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -11,7 +11,7 @@ from mcp_hub.adapters.errors import HubError
 from mcp_hub.services.training.frameworks.pytorch import PytorchConfig
 from mcp_hub.services.training.frameworks.pytorch.group import is_leader
 from mcp_hub.services.training.frameworks.pytorch.training import train
-from mcp_hub.services.training.processes.attempt import read_task, training_task
+from mcp_hub.services.training.frameworks.tasks import read_task, training_task
 from mcp_hub.services.training.run import Run, run
 
 _LOOK_EVERY_S = 0.5
