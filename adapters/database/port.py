@@ -1,7 +1,7 @@
 """The database port: one relational schema, reached in transactions."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy import Connection
 
@@ -77,3 +77,19 @@ class Database(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A database that can tell without a round trip whether anything was committed to it."""
+
+    async def version(self) -> int | None:
+        """A number that stays as long as nobody, in whichever process, commits anything.
+
+        What was read after it was asked for is still true while it is the same. None where it
+        cannot be told just now.
+
+        Raises:
+            Unavailable: the database cannot be opened.
+        """
+        ...

@@ -82,6 +82,7 @@ class SqliteDatabase:
         self._writer = anyio.CapacityLimiter(1)
         self._commits = 0
         self._mover = ThreadPoolExecutor(1, "sqlite-checkpoint")
+        self._watcher: sqlite3.Connection | None = None
 
     async def read(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         run = partial(self._transaction, self._reading, work)
@@ -94,6 +95,22 @@ class SqliteDatabase:
         if self._commits % _SHORTEN_AFTER == 0:
             self._mover.submit(self._shorten_log)
         return result
+
+    async def version(self) -> int | None:
+        if self._watcher is None:
+            # Whoever asks on the event loop must not be kept waiting for another process.
+            pragmas = ("query_only = ON", "busy_timeout = 0")
+            watcher = await to_thread.run_sync(self._connect, pragmas, limiter=self._writer)
+            if self._watcher is None:
+                self._watcher = watcher
+            else:
+                watcher.close()
+        try:
+            found = self._watcher.execute("PRAGMA data_version").fetchall()
+        except sqlite3.Error:
+            return None
+        version: int = found[0][0]
+        return version
 
     async def upgrade(self) -> list[str]:
         if await self.read(revision) == migrations.HEAD:
@@ -109,6 +126,8 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         await to_thread.run_sync(self._mover.shutdown)
+        if self._watcher is not None:
+            self._watcher.close()
         for engine in (self._reading, self._writing):
             await to_thread.run_sync(engine.dispose)
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Protocol, TypedDict, Unpack
 
 from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.remembering import Remembered
 from mcp_hub.adapters.errors import Conflict, InvalidArgument, Unavailable
 from mcp_hub.services.containers import catalog, store
 from mcp_hub.services.containers.checking import check
@@ -60,7 +61,7 @@ class More(TypedDict, total=False):
 
 class Calling:
     def __init__(self, database: Database, requests: Requests, own: OwnTelemetry = SILENT) -> None:
-        self._database = database
+        self._deployments: Remembered[Deployment] = Remembered(database)
         self._requests = requests
         self._own = own
 
@@ -96,7 +97,7 @@ class Calling:
                 the last lines of its standard error.
             RpcError: URLs have to be visited first (-32042).
         """
-        deployment = await self._database.read(partial(store.get, name=name))
+        deployment = await self._deployment(name)
         offer = catalog.usable(deployment, tool)
         _check_runs(deployment, session)
         schema = offer.definition.get("inputSchema")
@@ -119,7 +120,7 @@ class Calling:
         self, name: str, prompt: str, arguments: Mapping[str, str], **more: Unpack[More]
     ) -> Result:
         """The server's own result of `prompts/get`. Arguments and errors as of `call`."""
-        deployment = await self._database.read(partial(store.get, name=name))
+        deployment = await self._deployment(name)
         catalog.usable(deployment, prompt, "prompts")
         params = {"name": prompt, "arguments": dict(arguments)}
         asked = _Asked("prompts/get", f"the request for the prompt {prompt!r}", params)
@@ -127,10 +128,13 @@ class Calling:
 
     async def read(self, name: str, uri: str, **more: Unpack[More]) -> Result:
         """The server's own result of `resources/read`. Arguments and errors as of `call`."""
-        deployment = await self._database.read(partial(store.get, name=name))
+        deployment = await self._deployment(name)
         catalog.check_readable(deployment, uri)
         asked = _Asked("resources/read", f"the reading of {uri!r}", {"uri": uri})
         return await self._fetch("container.read", deployment, asked, more)
+
+    async def _deployment(self, name: str) -> Deployment:
+        return await self._deployments.read(name, partial(store.get, name=name))
 
     async def _fetch(
         self, name: str, deployment: Deployment, asked: "_Asked", more: "More"

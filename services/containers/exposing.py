@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
 
 from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.remembering import Remembered
 from mcp_hub.services.containers import catalog, store
 from mcp_hub.services.containers.store import Deployment
 
@@ -96,6 +97,7 @@ class Exposing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._deployments: Remembered[Deployment | None] = Remembered(database)
 
     async def deployments(self) -> list[Deployment]:
         """Those that are exposed and not stopped, by name."""
@@ -103,7 +105,7 @@ class Exposing:
 
     async def find(self, container: str) -> Deployment | None:
         """The deployment of that name, if it is exposed and not stopped."""
-        found = await self._database.read(partial(store.find, name=container))
+        found = await self._deployments.read(container, partial(store.find, name=container))
         return found if found is not None and found.enabled and found.spec.expose else None
 
 

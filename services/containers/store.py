@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from mcp_hub.adapters.database.containers_schema import (
     container_instances,
@@ -51,20 +51,21 @@ class NewRevision:
     approved: dict[str, dict[str, str]]
 
 
-def _select() -> Select[Any]:
-    return select(
-        containers, container_revisions.c.spec, container_revisions.c.image_id,
-        container_revisions.c.weakened,
-    ).join(
-        container_revisions,
-        (container_revisions.c.name == containers.c.name)
-        & (container_revisions.c.revision == containers.c.revision),
-    )  # fmt: skip
+# Built once: to build and hash a statement takes longer than to run these.
+_ALL = select(
+    containers, container_revisions.c.spec, container_revisions.c.image_id,
+    container_revisions.c.weakened,
+).join(
+    container_revisions,
+    (container_revisions.c.name == containers.c.name)
+    & (container_revisions.c.revision == containers.c.revision),
+)  # fmt: skip
+_ONE = _ALL.where(containers.c.name == bindparam("name"))
 
 
 def find(connection: Connection, name: str) -> Deployment | None:
     """The deployment of that name, if there is one."""
-    row = connection.execute(_select().where(containers.c.name == name)).one_or_none()
+    row = connection.execute(_ONE, {"name": name}).one_or_none()
     return _deployment(row) if row is not None else None
 
 
@@ -80,17 +81,15 @@ def get(connection: Connection, name: str) -> Deployment:
 
 def page(connection: Connection, after: str = "", limit: int | None = None) -> list[Deployment]:
     """Deployments by name, after one."""
-    statement = _select().where(containers.c.name > after).order_by(containers.c.name).limit(limit)
+    statement = _ALL.where(containers.c.name > after).order_by(containers.c.name).limit(limit)
     return [_deployment(row) for row in connection.execute(statement)]
 
 
 def exposed(connection: Connection) -> list[Deployment]:
     """Deployments that are exposed and may run, by name."""
-    statement = (
-        _select()
-        .where(containers.c.enabled, container_revisions.c.spec["expose"].as_boolean())
-        .order_by(containers.c.name)
-    )
+    statement = _ALL.where(
+        containers.c.enabled, container_revisions.c.spec["expose"].as_boolean()
+    ).order_by(containers.c.name)
     return [_deployment(row) for row in connection.execute(statement)]
 
 

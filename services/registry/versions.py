@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, bindparam, func, select
 
 from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.remembering import Remembered
 from mcp_hub.adapters.database.schema import model_aliases, model_versions
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.services.registry.references import RESERVED_ALIAS, Reference, parse_reference
@@ -77,7 +78,7 @@ class VersionReader:
     """Versions by reference. What is immutable about the last ones read is kept in memory."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._current: Remembered[ModelView] = Remembered(database, _KEPT)
         self._kept: dict[tuple[str, int], ModelView] = {}
         self._lock = Lock()
 
@@ -88,7 +89,8 @@ class VersionReader:
             InvalidArgument: it is not a reference.
             NotFound: there is no such model, version or alias, or it was deleted.
         """
-        return await self._database.read(partial(self.read, reference=parse_reference(reference)))
+        parsed = parse_reference(reference)
+        return await self._current.read(parsed, partial(self.read, reference=parsed))
 
     def read(self, connection: Connection, reference: Reference) -> ModelView:
         """`get`, inside the caller's transaction."""

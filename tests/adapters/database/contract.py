@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.remembering import Remembered
 from mcp_hub.adapters.database.schema import changes, job_dependencies, models, promotions
 from tests.spawning import Processes, killed_process
 from tests.waiting import eventually
@@ -87,6 +88,16 @@ class DatabaseContract:
             return _model_names(connection)
 
         assert await database.write(work) == ["iris"]
+
+    async def test_what_is_remembered_is_true(self, database: Database, other: Database) -> None:
+        names: Remembered[list[str]] = Remembered(database)
+        written: list[str] = []
+        for number in range(20):
+            name = f"model_{number:02}"
+            await (database if number % 2 else other).write(partial(_add_model, name))
+            written.append(name)
+            assert await names.read("all", _model_names) == written
+            assert await names.read("all", _model_names) == written
 
     async def test_a_read_is_a_snapshot(self, database: Database, other: Database) -> None:
         looked, go_on = threading.Event(), threading.Event()
