@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -22,8 +22,8 @@ from mcp_hub.adapters.errors import (
 )
 from mcp_hub.adapters.sources import sql
 from mcp_hub.adapters.sources.port import Batch, Cell, Query, Row
-from mcp_hub.adapters.sources.querying import Pace, check_parts, number_cell
-from mcp_hub.adapters.sources.sql import CursorColumn, cursor_value
+from mcp_hub.adapters.sources.querying import Pace, number_cell
+from mcp_hub.adapters.sources.sql import CursorColumn, SqlSource, cursor_value
 from mcp_hub.adapters.urls import without_secret
 
 TIMEOUT_S = 60.0
@@ -62,13 +62,15 @@ _PARSERS = {
 }
 
 
-class PostgresSource:
+class PostgresSource(SqlSource):
     """Reads in one read-only transaction, tables in the order of their primary key.
 
     The server itself refuses what would write, and ends a piece that takes too long. What the
     user may do beyond writing, such as read the server's files, only its rights can bound: give
     it SELECT and nothing else.
     """
+
+    kind = "a PostgreSQL database"
 
     def __init__(self, url: str, setting: str, *, timeout_s: float = TIMEOUT_S) -> None:
         """`setting` is what to name where `url` is wrong; `timeout_s` is for each batch.
@@ -81,21 +83,6 @@ class PostgresSource:
         self._settings = settings_of(url, timeout_s) | _SETTINGS
         self._setting = setting
         self._timeout_s = timeout_s
-
-    async def rows(self, item: str, query: Query) -> AsyncGenerator[list[Row], None]:
-        check_parts(query, sql.TAKEN, "PostgreSQL")
-        async with aclosing(self._batches(item, query, None, None)) as batches:
-            async for batch in batches:
-                yield batch.rows
-
-    async def rows_after(
-        self, item: str, query: Query, cursor: str | None
-    ) -> AsyncGenerator[Batch, None]:
-        check_parts(query, sql.GROWING, "a table of PostgreSQL that grows")
-        column = sql.cursor_column(query)
-        async with aclosing(self._batches(item, query, column, cursor)) as batches:
-            async for batch in batches:
-                yield batch
 
     async def items(self) -> list[str]:
         async with self._connected() as connection:
@@ -113,7 +100,6 @@ class PostgresSource:
     async def _batches(
         self, item: str, query: Query, column: CursorColumn | None, after: str | None
     ) -> AsyncGenerator[Batch, None]:
-        sql.check_item(item, query)
         async with self._connected() as connection:
             with self._translated():
                 await connection.transaction(isolation="repeatable_read", readonly=True).start()

@@ -1,18 +1,21 @@
 """What the sources of SQL share: their statements, and what a cursor's value is as text."""
 
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from mcp_hub.adapters.errors import Denied, InvalidArgument, names_hint
-from mcp_hub.adapters.sources.port import Query
+from mcp_hub.adapters.sources.port import Batch, Query, Row
+from mcp_hub.adapters.sources.querying import check_parts
 
-TAKEN = ("sql", "parameters", "fields", "limit")
-GROWING = (*TAKEN, "cursor")
+_TAKEN = ("sql", "parameters", "fields", "limit")
+_GROWING = (*_TAKEN, "cursor")
 _KINDS: Mapping[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat, "date": date.fromisoformat, "decimal": Decimal,
 }  # fmt: skip
@@ -110,7 +113,37 @@ class CursorColumn:
         return json.dumps(value if isinstance(value, int | float) else str(value))
 
 
-def cursor_column(query: Query) -> CursorColumn:
+class SqlSource(ABC):
+    """A source of SQL: whether its rows grow or not, they come from `_batches`."""
+
+    kind: ClassVar[str]
+    """What the source is, as its errors call it."""
+
+    async def rows(self, item: str, query: Query) -> AsyncGenerator[list[Row], None]:
+        check_parts(query, _TAKEN, self.kind)
+        check_item(item, query)
+        async with aclosing(self._batches(item, query, None, None)) as batches:
+            async for batch in batches:
+                yield batch.rows
+
+    async def rows_after(
+        self, item: str, query: Query, cursor: str | None
+    ) -> AsyncGenerator[Batch, None]:
+        check_parts(query, _GROWING, f"{self.kind} that grows")
+        check_item(item, query)
+        async with aclosing(self._batches(item, query, _cursor_column(query), cursor)) as batches:
+            async for batch in batches:
+                yield batch
+
+    @abstractmethod
+    def _batches(
+        self, item: str, query: Query, column: CursorColumn | None, after: str | None
+    ) -> AsyncGenerator[Batch, None]:
+        """The rows of an item or a SELECT in batches; where they grow by `column`, in its order
+        and only those behind `after`."""
+
+
+def _cursor_column(query: Query) -> CursorColumn:
     """The column by which the rows of `query` grow. Raises InvalidArgument where none is named."""
     if query.cursor is None:
         raise InvalidArgument(

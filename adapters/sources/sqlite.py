@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -13,8 +13,8 @@ from anyio import to_thread
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, TimedOut, Unavailable, names_hint
 from mcp_hub.adapters.sources import sql
 from mcp_hub.adapters.sources.port import Batch, Query, Row
-from mcp_hub.adapters.sources.querying import BATCH_BYTES, BATCH_ROWS, check_parts, weight
-from mcp_hub.adapters.sources.sql import CursorColumn, cursor_value
+from mcp_hub.adapters.sources.querying import BATCH_BYTES, BATCH_ROWS, weight
+from mcp_hub.adapters.sources.sql import CursorColumn, SqlSource, cursor_value
 
 T = TypeVar("T")
 
@@ -33,12 +33,14 @@ _TABLES = (
 )
 
 
-class SqliteSource:
+class SqliteSource(SqlSource):
     """Reads a file that it opens read-only, tables in the order of their rowid.
 
     SQLite itself refuses what is more than reading: the file is opened so, and its authorizer
     allows neither other files nor pragmas. A value has at most 64 MiB.
     """
+
+    kind = "a SQLite file"
 
     def __init__(self, path: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         """`timeout_s` is for each batch of rows."""
@@ -46,21 +48,6 @@ class SqliteSource:
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
         self._connection: sqlite3.Connection | None = None
-
-    async def rows(self, item: str, query: Query) -> AsyncGenerator[list[Row], None]:
-        check_parts(query, sql.TAKEN, "a SQLite file")
-        async with aclosing(self._batches(item, query, None, None)) as batches:
-            async for batch in batches:
-                yield batch.rows
-
-    async def rows_after(
-        self, item: str, query: Query, cursor: str | None
-    ) -> AsyncGenerator[Batch, None]:
-        check_parts(query, sql.GROWING, "a SQLite file that grows")
-        column = sql.cursor_column(query)
-        async with aclosing(self._batches(item, query, column, cursor)) as batches:
-            async for batch in batches:
-                yield batch
 
     async def items(self) -> list[str]:
         return await self._run(lambda connection: _names(connection)[:_MAX_ITEMS])
@@ -77,7 +64,6 @@ class SqliteSource:
     async def _batches(
         self, item: str, query: Query, column: CursorColumn | None, after: str | None
     ) -> AsyncGenerator[Batch, None]:
-        sql.check_item(item, query)
         reading = await self._run(lambda c: _Reading(c, item, query, column, after))
         while rows := await self._run(lambda _: reading.next()):
             yield Batch(rows, column.text() if column else "")
