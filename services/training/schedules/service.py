@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import anyio
 from anyio import to_thread
 from sqlalchemy import Connection, delete, select, update
 
@@ -29,11 +30,14 @@ from mcp_hub.services.views import Error, Page, iso
 
 logger = logging.getLogger(__name__)
 
+_LOOK_S = 1.0
+"""How often the schedules are looked at."""
+
 _NOT_REPEATED = ("idempotency_key", "start_at", "depends_on")
 
 
 class ScheduleService:
-    """Schedules as rows of their table; workers call `fire_due`."""
+    """Schedules as rows of their table; workers `follow` them."""
 
     def __init__(self, database: Database, training: TrainingService, limits: QueueLimits) -> None:
         self._database = database
@@ -81,10 +85,10 @@ class ScheduleService:
             query = query.where(
                 later | ((table.c.created_at == created_at) & (table.c.id > schedule_id))
             )
-        rows = await self._database.read(lambda c: c.execute(query).all())
-        last = rows[limit - 1] if len(rows) > limit else None
+        found = await self._database.read(lambda c: c.execute(query).all())
+        last = found[limit - 1] if len(found) > limit else None
         return Page(
-            items=[_view(row) for row in rows[:limit]],
+            items=[_view(row) for row in found[:limit]],
             next_cursor=encode_cursor(last.created_at, last.id) if last else None,
         )
 
@@ -111,6 +115,15 @@ class ScheduleService:
             return schedule
 
         return _view(await self._database.write(remove))
+
+    async def follow(self) -> None:
+        """Submit the jobs of schedules when their time has come, until cancelled."""
+        while True:
+            try:
+                await self.fire_due()
+            except Unavailable as error:
+                logger.warning("Schedules cannot be looked at: %s", error)
+            await anyio.sleep(_LOOK_S)
 
     async def fire_due(self) -> int:
         """Submit the jobs of the schedules whose time has come; how many there are.

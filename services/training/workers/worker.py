@@ -3,8 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,13 +11,11 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection
 
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.bus.port import Bus
-from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import workers
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Claim, Queue, SharedQueue
@@ -37,7 +34,7 @@ from mcp_hub.services.training.attempts.execution import Execution, Outcome
 from mcp_hub.services.training.attempts.staging import remove_attempt
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.limits import Limits
-from mcp_hub.services.training.liveness import bury, this_host
+from mcp_hub.services.training.liveness import bury
 from mcp_hub.services.training.processes.launcher import Launcher
 from mcp_hub.services.training.processes.slots import Slots
 from mcp_hub.services.training.schedules.service import ScheduleService
@@ -46,11 +43,10 @@ from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.views import JobStatus
 from mcp_hub.services.training.workers.adoption import Adoption
 from mcp_hub.services.training.workers.delegation import Delegation
+from mcp_hub.services.training.workers.registration import Registration
 
 logger = logging.getLogger(__name__)
 
-_SCHEDULES_S = 1.0
-"""How often the schedules are looked at."""
 _CANCEL_LOOK_S = 0.5
 """How often cancelled jobs are looked for, as a notice may be lost."""
 _GPU_WAIT_S = 1.0
@@ -106,6 +102,9 @@ class Worker:
         self._queue = queue
         self._bus = bus
         self._slots = slots
+        self._registration = Registration(
+            database, self.id, concurrency=options.concurrency, gpus=len(slots.gpus)
+        )
         self._adoption: Adoption | None = None
         self._delegation: Delegation | None = None
         if isinstance(queue, SharedQueue) and training is not None:
@@ -134,7 +133,7 @@ class Worker:
         threads = max(1, (os.cpu_count() or 1) // self._options.concurrency)
         await self._remove_leftovers()
         async with (
-            self._registered(),
+            self._registration.held(),
             Launcher(threads) as launcher,
             anyio.create_task_group() as background,
         ):
@@ -143,7 +142,7 @@ class Worker:
             background.start_soon(self._supervise)
             background.start_soon(self._listen)
             if self._schedules is not None:
-                background.start_soon(self._follow_schedules, self._schedules)
+                background.start_soon(self._schedules.follow)
             if self._delegation is not None:
                 background.start_soon(self._delegation.follow)
             async with anyio.create_task_group() as attempts:
@@ -161,29 +160,6 @@ class Worker:
         for folder in folders:
             if (folder.parent.name, folder.name) not in running:
                 await to_thread.run_sync(remove_attempt, folder)
-
-    @asynccontextmanager
-    async def _registered(self) -> AsyncIterator[None]:
-        await self._database.write(self._register)
-        logger.info("%s started: %s jobs at a time", self.id, self._options.concurrency)
-        try:
-            yield
-        finally:
-            with anyio.CancelScope(shield=True), suppress(Unavailable):
-                await self._database.write(self._deregister)
-            logger.info("%s ended", self.id)
-
-    def _register(self, connection: Connection) -> None:
-        connection.execute(
-            workers.insert().values(
-                id=self.id, host=this_host(), pid=os.getpid(),
-                concurrency=self._options.concurrency, gpus=len(self._slots.gpus) or None,
-                started_at=now_ms(), heartbeat_at=now_ms(),
-            )
-        )  # fmt: skip
-
-    def _deregister(self, connection: Connection) -> None:
-        connection.execute(delete(workers).where(workers.c.id == self.id))
 
     async def _claim_jobs(self, attempts: TaskGroup, launcher: Launcher) -> None:
         idle_since = anyio.current_time()
@@ -339,10 +315,10 @@ class Worker:
         try:
             if await self._is_work_left():
                 return False
-            await self._database.write(self._deregister)
+            await self._registration.leave()
             if not await self._is_work_left():
                 return True
-            await self._database.write(self._register)
+            await self._registration.enter()
         except Unavailable as error:
             logger.warning("Work cannot be looked for: %s", error)
         return False
@@ -350,24 +326,14 @@ class Worker:
     async def _is_work_left(self) -> bool:
         return await self._database.read(jobs.is_work_left, one_statement=True)
 
-    async def _follow_schedules(self, schedules: ScheduleService) -> None:
-        """Submit the jobs of schedules when their time has come."""
-        while True:
-            try:
-                await schedules.fire_due()
-            except Unavailable as error:
-                logger.warning("Schedules cannot be looked at: %s", error)
-            await anyio.sleep(_SCHEDULES_S)
-
     async def _keep_leases(self) -> None:
         """Renew the leases of what runs here, and give up what was taken away."""
-        alive = update(workers).where(workers.c.id == self.id).values(heartbeat_at=now_ms())
         while True:
             await anyio.sleep(self._options.heartbeat_s)
             try:
                 before = dict(self._running)
                 # Each by itself, so that what an attempt writes meanwhile is not in their way.
-                await self._database.write(lambda c: c.execute(alive).close(), one_statement=True)
+                await self._registration.beat()
                 held = await self._database.write(self._renewal(), one_statement=True)
                 for (job_id, attempt), (execution, claim) in before.items():
                     await self._queue.heartbeat(claim, self._options.lease_s)
