@@ -326,14 +326,6 @@ def is_work_left(connection: Connection) -> bool:
     return bool(connection.execute(select(unfinished | scheduled)).scalar())
 
 
-def count_by_status(connection: Connection) -> dict[str, int]:
-    """How many jobs are in each state."""
-    rows = connection.execute(
-        select(jobs.c.status, func.count().label("jobs")).group_by(jobs.c.status)
-    )
-    return {row.status: row.jobs for row in rows}
-
-
 def _same_attempt(job: Job) -> tuple[Any, ...]:
     return (
         jobs.c.id == job.id,

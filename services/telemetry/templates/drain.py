@@ -72,14 +72,6 @@ def cluster(masks: Sequence[str]) -> list[Group]:
     ]
 
 
-def matches(template: str, mask: str) -> bool:
-    """Whether the mask has the template's tokens wherever that has no wildcard."""
-    wanted, tokens = template.split(), mask.split()
-    return len(wanted) == len(tokens) and all(
-        one in (MASK, other) for one, other in zip(wanted, tokens, strict=True)
-    )
-
-
 class _Leaf:
     """Groups of masks of one length and first token, each a row of its template's numbers."""
 
