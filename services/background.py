@@ -1,10 +1,17 @@
 """Work beside other work."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
+
+T = TypeVar("T")
+
+
+class Cut(Exception):
+    """The task group in which the work went on was cancelled."""
 
 
 def in_background(
@@ -32,3 +39,44 @@ async def beside(
         tasks.cancel_scope.cancel()
     if raised is not None:
         raise raised
+
+
+async def first(*works: Callable[[], Awaitable[T]]) -> T:
+    """What the first of them returns that does; the others are cancelled."""
+    found: list[T] = []
+
+    async def run(work: Callable[[], Awaitable[T]]) -> None:
+        found.append(await work())
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        for work in works:
+            tasks.start_soon(run, work)
+    return found[0]
+
+
+async def uncut(tasks: TaskGroup, work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` returns or raises. It goes on in `tasks` when the caller is cancelled.
+
+    Raises:
+        Cut: `tasks` were cancelled meanwhile.
+    """
+    outcome: list[T] = []
+    raised: list[Exception] = []
+    done = anyio.Event()
+
+    async def run() -> None:
+        try:
+            outcome.append(await work())
+        except Exception as error:  # noqa: BLE001 - raised below
+            raised.append(error)
+        finally:
+            done.set()
+
+    tasks.start_soon(run)
+    await done.wait()
+    if raised:
+        raise raised[0]
+    if not outcome:
+        raise Cut
+    return outcome[0]

@@ -18,7 +18,7 @@ from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.containers.port import ContainerEngine
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import HubError, Unavailable
-from mcp_hub.services.background import in_background
+from mcp_hub.services.background import Cut, in_background, uncut
 from mcp_hub.services.containers.instances import holders, rows
 from mcp_hub.services.containers.instances.clearing import clear_away
 from mcp_hub.services.containers.instances.means import Configure, Means, Notified
@@ -94,7 +94,7 @@ class Holder:
     def tasks(self) -> TaskGroup:
         """Raises Unavailable unless it is holding."""
         if self._tasks is None or self._is_closing:
-            raise Unavailable("This hub process is closing.", "Call again.")
+            raise _closing()
         return self._tasks
 
     @asynccontextmanager
@@ -234,26 +234,10 @@ class Holder:
             self._claims -= 1
 
     async def _apart(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do what must not be cut in two by a caller that leaves."""
-        outcome: list[T] = []
-        raised: list[Exception] = []
-        done = anyio.Event()
-
-        async def run() -> None:
-            try:
-                outcome.append(await work())
-            except Exception as error:  # noqa: BLE001 - raised below
-                raised.append(error)
-            finally:
-                done.set()
-
-        self.tasks.start_soon(run)
-        await done.wait()
-        if raised:
-            raise raised[0]
-        if not outcome:
-            raise Unavailable("This hub process is closing.", "Call again.")
-        return outcome[0]
+        try:
+            return await uncut(self.tasks, work)
+        except Cut:
+            raise _closing() from None
 
     def _begin(self, instance: Instance, revision: Revision, *, is_trial: bool = False) -> Running:
         assert self._means is not None
@@ -401,16 +385,8 @@ class Holder:
 
     async def _has_others(self, me: rows.Holder) -> bool:
         """Whether another hub process answers that could go on with what this one holds."""
-        try:
-            with anyio.move_on_after(_CLOSE_S):
-                others = await self._ports.database.read(
-                    partial(holders.others, holder=me.id), one_statement=True
-                )
-                for other in others:
-                    if await self._peers.answers(other):
-                        return True
-        except (HubError, DBAPIError) as error:
-            logger.debug("No other hub process was found: %s", error)
+        with anyio.move_on_after(_CLOSE_S):
+            return await self._peers.any_answers(me.id)
         return False
 
     async def _leave(self, me: rows.Holder, left: Collection[str]) -> None:
@@ -425,6 +401,10 @@ class Holder:
                     await self._ports.bus.publish("containers://")
         except (HubError, DBAPIError) as error:
             logger.debug("What this process held is left to be found: %s", error)
+
+
+def _closing() -> Unavailable:
+    return Unavailable("This hub process is closing.", "Call again.")
 
 
 def _runs_always(running: Running) -> bool:

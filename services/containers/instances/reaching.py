@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
+from sqlalchemy.exc import DBAPIError
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import HubError, Unavailable
@@ -68,6 +70,20 @@ class Peers:
         except HubError:
             return False
         return True
+
+    async def any_answers(self, but: str) -> bool:
+        """Whether any holder is alive but the one of that id; False too if none can be found."""
+        try:
+            others = await self._database.read(
+                partial(holders.others, holder=but), one_statement=True
+            )
+        except (HubError, DBAPIError) as error:
+            logger.debug("No other hub process was found: %s", error)
+            return False
+        for other in others:
+            if await self.answers(other):
+                return True
+        return False
 
     def _client(self, holder: Holder) -> PeerClient:
         if self._tasks is None:

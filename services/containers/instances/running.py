@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from sqlalchemy import Connection
 
 import mcp_hub
 from mcp_hub.adapters.errors import HubError, NotFound, TimedOut, Unavailable
-from mcp_hub.services.background import in_background
+from mcp_hub.services.background import first, in_background
 from mcp_hub.services.containers.egress.networks import gate_url
 from mcp_hub.services.containers.instances import failures, rows
 from mcp_hub.services.containers.instances.answering import Answering
@@ -42,8 +42,6 @@ from mcp_hub.services.containers.wire.streams import ByteStream
 from mcp_hub.services.telemetry.own.tracing import within
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 CLIENT = {"name": "mcp-hub", "version": mcp_hub.__version__}
 STEADY_S = 30.0
@@ -124,7 +122,7 @@ class Running:
         """Live; returns when it is removed, or another process's."""
         try:
             with self._scope:
-                ending = await _first(self._live, self._until_stopped)
+                ending = await first(self._live, self._until_stopped)
                 self.answering.close(ending)
                 await self._clear_away(ending)
         finally:
@@ -274,7 +272,7 @@ class Running:
                 in_background(self._be_steady),
                 in_background(self._measure),
             ):
-                return await _first(
+                return await first(
                     until_ended, self._until_idle, partial(self._until_sick, session)
                 )
 
@@ -394,17 +392,3 @@ def _within(until: float) -> Iterator[None]:
             yield
     except TimeoutError:
         raise TimedOut("it took too long.") from None
-
-
-async def _first(*works: Callable[[], Awaitable[T]]) -> T:
-    """What the first of them returns that does; the others are cancelled."""
-    found: list[T] = []
-
-    async def run(work: Callable[[], Awaitable[T]]) -> None:
-        found.append(await work())
-        tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        for work in works:
-            tasks.start_soon(run, work)
-    return found[0]
