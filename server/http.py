@@ -26,9 +26,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_hub.adapters.errors import Conflict, HubError, InvalidArgument, Unavailable
 from mcp_hub.server import openapi
-from mcp_hub.server.app import CreateServer, HubServer, create_server
+from mcp_hub.server.app import CreateServer, create_server
 from mcp_hub.server.auth import RequireWriting, StaticTokens
 from mcp_hub.server.container_routes import ContainerRoutes
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.observing import HttpSpans
 from mcp_hub.server.rest import Asked, Operation, Rest

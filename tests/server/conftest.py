@@ -9,8 +9,9 @@ import anyio
 import pytest
 from mcp import Client
 
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import create_server
 from mcp_hub.server.composition import open_hub
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.migrating import migrate
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider

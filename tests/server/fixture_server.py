@@ -33,8 +33,9 @@ from mcp.types import (
 )
 
 from mcp_hub.resources.base import BoundPrompt, BoundResource
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import create_server
 from mcp_hub.server.http import serve
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import HubProvider
 from mcp_hub.tools.toolset import BoundTool

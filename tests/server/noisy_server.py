@@ -10,7 +10,8 @@ import anyio
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, Tool
 
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import create_server
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.stdio import run_stdio
 from mcp_hub.services.hub import HubProvider

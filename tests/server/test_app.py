@@ -18,7 +18,8 @@ from mcp.types import (
     Tool,
 )
 
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import create_server
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider
 from mcp_hub.tools.toolset import BoundTool

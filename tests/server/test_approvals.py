@@ -11,8 +11,9 @@ from mcp.client import ClientRequestContext
 from mcp.types import INVALID_PARAMS, CallToolResult, ElicitRequestParams, ElicitResult
 from probe_framework import IDENTITY
 
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import create_server
 from mcp_hub.server.composition import open_hub
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider
 from tests.processes import call

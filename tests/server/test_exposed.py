@@ -17,8 +17,9 @@ from mcp.types import (
     ToolListChangedNotification,
 )
 
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import create_server
 from mcp_hub.server.composition import open_hub
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.lazy_hub import lazy_hub
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub

@@ -16,7 +16,8 @@ from mcp.types import (
 )
 
 from mcp_hub.adapters.errors import Unavailable
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import create_server
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.notices import Notices
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider

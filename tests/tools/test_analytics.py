@@ -11,7 +11,7 @@ from mcp import Client
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.server.adapters import open_meaning
-from mcp_hub.server.app import HubServer
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.telemetry.records.searching import Searching
 from mcp_hub.services.telemetry.templates.funnels import Funnels

@@ -11,7 +11,7 @@ from mcp import Client
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import InvalidArgument, NotFound
 from mcp_hub.adapters.records.sqlite import SqliteRecordStore
-from mcp_hub.server.app import HubServer
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.services.telemetry.anomalies.anomalies import AnomalyFinder
 from mcp_hub.services.telemetry.anomalies.correlating import Correlator
 from mcp_hub.services.telemetry.intake.accepting import from_objects

@@ -12,8 +12,9 @@ from mcp import Client
 from mcp.types import CallToolResult, ElicitResult, TextContent
 
 from mcp_hub.adapters.errors import Denied, HubError, InvalidArgument, NotFound, Unavailable
-from mcp_hub.server.app import HubServer, create_server
+from mcp_hub.server.app import create_server
 from mcp_hub.server.composition import open_hub
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
 from tests.containers.images import TINY

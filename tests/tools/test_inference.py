@@ -13,7 +13,7 @@ from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, NotFound
-from mcp_hub.server.app import HubServer
+from mcp_hub.server.hub_server import HubServer
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.registry.views import Artifact
