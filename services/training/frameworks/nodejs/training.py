@@ -3,8 +3,6 @@
 import json
 import shutil
 import subprocess
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,16 @@ from mcp_hub.services.training.frameworks.nodejs.finding import Node, find_node
 from mcp_hub.services.training.frameworks.nodejs.installing import installed
 from mcp_hub.services.training.frameworks.nodejs.preparing import Prepared, prepare
 from mcp_hub.services.training.frameworks.tabular.agreement import OF_NETWORKS, check_agreement
+from mcp_hub.services.training.frameworks.tabular.registering import (
+    MODEL_FILE,
+    register,
+    versions_of,
+)
 from mcp_hub.services.training.frameworks.tabular.reports import Predicted
 from mcp_hub.services.training.frameworks.tabular.table import report_scores, warnings_in_log
 from mcp_hub.services.training.run import Run
 
 _HERE = Path(__file__).parent
-_MODEL = "model.onnx"
 _FOR_BROWSERS = ("model.json", "weights.bin", "preprocessing.json", "prepare.mjs")
 _LATER_STEPS = 2
 _LIBRARIES = ("onnx", "onnxruntime", "numpy", "polars", "scikit-learn")
@@ -58,7 +60,7 @@ def train(task: TrainingTask, run: Run, place: Place) -> None:
         predicted = _predicted(folder, prepared)
         report_scores(task, run, prepared.held_out, predicted)
         run.progress(config.epochs + 1, config.epochs + _LATER_STEPS)
-        _export(folder, task.folder / _MODEL, prepared, predicted, config, run)
+        _export(folder, task.folder / MODEL_FILE, prepared, predicted, config, run)
         run.progress(config.epochs + _LATER_STEPS, config.epochs + _LATER_STEPS)
 
 
@@ -128,8 +130,7 @@ def _report_fitted(fitted: dict[str, Any], node: Node, config: NodejsConfig, run
     run.param("epochs", {"run": fitted["epochs"], "best": fitted["best_epoch"]})
     run.param(
         "versions",
-        {"node": node.version, "tfjs": fitted["tfjs"]}
-        | {name: version(name) for name in _LIBRARIES},
+        {"node": node.version, "tfjs": fitted["tfjs"]} | versions_of(_LIBRARIES),
     )
     stopped = "the most" if fitted["epochs"] == config.epochs else "no lower loss since the best"
     run.log(
@@ -159,11 +160,6 @@ def _export(
     signature = export(folder, prepared, config.activation, path)
     held_out, spread = prepared.held_out, float(prepared.learned.target.values.std())
     agreement = check_agreement(path, signature, held_out.arrays, predicted, spread, OF_NETWORKS)
-    run.param("agreement", asdict(agreement))
-    run.log(
-        f"Exported to ONNX, {path.stat().st_size} bytes; agrees with TensorFlow.js on "
-        f"{agreement.rows} held-out rows to {agreement.difference:.1e}."
-    )
     for name in _FOR_BROWSERS:
         run.artifact(folder / name)
-    run.model(path, signature)
+    register(run, path, signature, agreement, "TensorFlow.js")

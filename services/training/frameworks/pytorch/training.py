@@ -1,8 +1,5 @@
 """A job of the framework `pytorch`, from the data set's file to a model that is served."""
 
-import platform
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,11 @@ from mcp_hub.services.training.frameworks.pytorch.learning import Learner, Rows,
 from mcp_hub.services.training.frameworks.pytorch.network import build_network, export
 from mcp_hub.services.training.frameworks.tabular.agreement import OF_NETWORKS, check_agreement
 from mcp_hub.services.training.frameworks.tabular.features import Features
-from mcp_hub.services.training.frameworks.tabular.graph import OPSET
+from mcp_hub.services.training.frameworks.tabular.registering import (
+    MODEL_FILE,
+    register,
+    versions_of,
+)
 from mcp_hub.services.training.frameworks.tabular.reports import Predicted
 from mcp_hub.services.training.frameworks.tabular.rows import Data, split_rows
 from mcp_hub.services.training.frameworks.tabular.table import (
@@ -30,7 +31,6 @@ from mcp_hub.services.training.frameworks.tabular.table import (
 )
 from mcp_hub.services.training.run import Run
 
-MODEL_FILE = "model.onnx"
 CHECKPOINT_FILE = "checkpoint.pt"
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy", "polars", "scikit-learn")
 
@@ -175,12 +175,5 @@ class _Job:
         agreement = check_agreement(
             path, signature, held_out.arrays, predicted, spread, OF_NETWORKS
         )
-        self._run.param("agreement", asdict(agreement))
-        self._run.param("onnx", {"opset": OPSET, "bytes": path.stat().st_size})
-        versions = {name: version(name) for name in _LIBRARIES}
-        self._run.param("versions", {"python": platform.python_version(), **versions})
-        self._run.log(
-            f"Exported to ONNX, {path.stat().st_size} bytes; agrees with the network on "
-            f"{agreement.rows} held-out rows to {agreement.difference:.1e}."
-        )
-        self._run.model(path, signature)
+        self._run.param("versions", versions_of(_LIBRARIES))
+        register(self._run, path, signature, agreement, "the network")

@@ -1,15 +1,10 @@
 """A job of the framework `sklearn`, from the data set's file to a model that is served."""
 
-import platform
 from collections.abc import Iterable
-from dataclasses import asdict
-from importlib.metadata import version
-from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
 from mcp_hub.services.training.frameworks.sklearn.auto import DEFAULT_BUDGET_S, Budget, Search
@@ -33,9 +28,13 @@ from mcp_hub.services.training.frameworks.sklearn.fitting import (
 from mcp_hub.services.training.frameworks.sklearn.importances import importances
 from mcp_hub.services.training.frameworks.sklearn.portfolio import portfolio
 from mcp_hub.services.training.frameworks.sklearn.voting import Vote
-from mcp_hub.services.training.frameworks.tabular.agreement import Agreement, check_agreement
+from mcp_hub.services.training.frameworks.tabular.agreement import check_agreement
 from mcp_hub.services.training.frameworks.tabular.features import Features
-from mcp_hub.services.training.frameworks.tabular.graph import OPSET
+from mcp_hub.services.training.frameworks.tabular.registering import (
+    MODEL_FILE,
+    register,
+    versions_of,
+)
 from mcp_hub.services.training.frameworks.tabular.reports import (
     Predicted,
     selecting_metric,
@@ -49,8 +48,7 @@ from mcp_hub.services.training.frameworks.tabular.table import (
 )
 from mcp_hub.services.training.run import Run
 
-MODEL_FILE = "model.onnx"
-_LIBRARIES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "polars")
+LIBRARIES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "polars")
 
 
 def train(task: TrainingTask, run: Run) -> None:
@@ -200,22 +198,8 @@ class _Job:
         agreement = check_agreement(
             path, signature, held_out.arrays, predicted, spread, OTHER_ESTIMATORS
         )
-        register(self._run, path, signature, agreement)
-
-
-def register(run: Run, path: Path, signature: Signature, agreement: Agreement) -> None:
-    """Report the exported file as the job's model."""
-    run.param("agreement", asdict(agreement))
-    run.param("onnx", {"opset": OPSET, "bytes": path.stat().st_size})
-    run.param(
-        "versions",
-        {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
-    )
-    run.log(
-        f"Exported to ONNX, {path.stat().st_size} bytes; agrees with the estimator on "
-        f"{agreement.rows} held-out rows to {agreement.difference:.1e}."
-    )
-    run.model(path, signature)
+        self._run.param("versions", versions_of(LIBRARIES))
+        register(self._run, path, signature, agreement, "the estimator")
 
 
 def refuse_keys(config: SklearnConfig, keys: Iterable[str], type: str) -> None:

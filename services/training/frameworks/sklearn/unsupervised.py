@@ -32,12 +32,13 @@ from mcp_hub.services.training.frameworks.sklearn.grouping import (
     export,
     profiles,
 )
-from mcp_hub.services.training.frameworks.sklearn.training import (
-    MODEL_FILE,
-    refuse_keys,
-    register,
-)
+from mcp_hub.services.training.frameworks.sklearn.training import LIBRARIES, refuse_keys
 from mcp_hub.services.training.frameworks.tabular.features import Features, take
+from mcp_hub.services.training.frameworks.tabular.registering import (
+    MODEL_FILE,
+    register,
+    versions_of,
+)
 from mcp_hub.services.training.frameworks.tabular.rows import Rows
 from mcp_hub.services.training.frameworks.tabular.table import (
     encode_table,
@@ -181,7 +182,8 @@ class _Unsupervised(ABC):
     def _finish(self, fitted: Fitted, inputs: list[InputField], arrays: Arrays) -> None:
         path = self._task.folder / MODEL_FILE
         signature, agreement = export(fitted, inputs, arrays, self._held_out, path)
-        register(self._run, path, signature, agreement)
+        self._run.param("versions", versions_of(LIBRARIES))
+        register(self._run, path, signature, agreement, "the estimator")
 
 
 class _Clustering(_Unsupervised):
