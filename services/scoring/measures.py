@@ -97,6 +97,7 @@ def score_numbers(expected: NDArray[np.float64], predicted: NDArray[np.float64])
     values["max_error"] = float(np.abs(expected - predicted).max())
     if (expected != 0).all():
         values["mape"] = float(metrics.mean_absolute_percentage_error(expected, predicted))
+    values = {name: value for name, value in values.items() if np.isfinite(value)}
     mean = float(np.abs(expected - expected.mean()).mean())
     notes.append(f"Always answering the mean scores an MAE of {mean:.6g}, and an R2 of 0.")
     return Scores(values, notes=notes)

@@ -5,6 +5,7 @@ named in `MCP_HUB_EVENTS`. Without that variable (run by hand) the lines go to s
 """
 
 import json
+import math
 import os
 import threading
 import time
@@ -21,8 +22,15 @@ class Run:
         self._lock = threading.Lock()
 
     def metric(self, key: str, value: float, step: int | None = None) -> None:
-        """Report a metric, at a `step` (epoch, fold, …) where there is one."""
-        self._write({"type": "metric", "key": key, "value": float(value), "step": step})
+        """Report a metric, at a `step` (epoch, fold, …) where there is one.
+
+        Raises:
+            ValueError: it is no finite number. The hub ends the attempt, caught or not.
+        """
+        value = float(value)
+        self._write({"type": "metric", "key": key, "value": value, "step": step})
+        if not math.isfinite(value):
+            raise ValueError(f"metric {key!r} is {value}, no finite number")
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Report how much is done, in any unit, of `total` where it is known."""

@@ -11,7 +11,7 @@ JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "ti
 
 Cause = Literal[
     "timeout", "too_much_output", "disk_full", "missing_module", "out_of_memory", "bad_column",
-    "nan_loss", "killed", "exception", "exit_status", "broken_reports",
+    "nan_loss", "killed", "exception", "exit_status", "broken_report",
 ]  # fmt: skip
 
 

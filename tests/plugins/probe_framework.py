@@ -175,13 +175,6 @@ def flood(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
         print("x" * 1000)
 
 
-def report_rubbish(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
-    with Path(os.environ["MCP_HUB_EVENTS"]).open("a") as events:
-        events.write('{"type": "metric", "key": \n{"type": "unknown"}\n[1, 2]\n')
-    run.metric("score", float("nan"), 0)
-    succeed(task, config, run)
-
-
 def report_no_model(task: TrainingTask, config: ProbeConfig, run: Run) -> None:
     Path("model.bin").write_text("not a model")
     run.model("model.bin", SIGNATURE)
@@ -240,7 +233,7 @@ ACTIONS: dict[str, Callable[[TrainingTask, ProbeConfig, Run], None]] = {
     for action in (
         succeed, wait_for_flag, report_then_wait, fail_once,
         crash, raise_error, leave, hang, leave_daemon, flood,
-        report_rubbish, report_no_model, report_another_model, claim_foreign_file, close_output,
+        report_no_model, report_another_model, claim_foreign_file, close_output,
         leave_only_notes,
         show_environment, eat_memory,
         report_from_threads, keep_checkpoints, offer_no_checkpoint,

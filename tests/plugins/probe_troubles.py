@@ -100,6 +100,12 @@ def claim_link(flag: str) -> None:
     _report('{"type": "artifact", "path": "link", "name": "stolen"}')
 
 
+def claim_link_alone(flag: str) -> None:
+    """Without a model, with which an artifact would be kept."""
+    claim_link(flag)
+    os._exit(0)
+
+
 def claim_climbing_path(flag: str) -> None:
     _report('{"type": "artifact", "path": "../../../../../../etc/hostname", "name": "stolen"}')
 
@@ -160,12 +166,37 @@ def find_no_key(flag: str) -> None:
 
 
 def report_nan(flag: str) -> None:
+    _report('{"type": "metric", "key": "loss", "value": 0.5, "step": 6}')
     _report('{"type": "metric", "key": "loss", "value": NaN, "step": 7}')
+    _report('{"type": "metric", "key": "loss", "value": 0.25, "step": 8}')
+    time.sleep(600)
 
 
-def diverge(flag: str) -> None:
-    report_nan(flag)
-    raise ValueError("the weights are of no use")
+def report_rubbish(flag: str) -> None:
+    _report('{"type": "metric", "key": "loss", "value": 0.5}\n\n\n{"type": "log", "text": ""}')
+    _report('{"type": "metric", "key":')
+    _report('{"type": "metric", "key": "loss", "value": 0.25}')
+    time.sleep(600)
+
+
+def report_half_a_line(flag: str) -> None:
+    _report('{"type": "metric", "key": "lo', end="")
+    os._exit(0)
+
+
+def be_killed_in_mid_report(flag: str) -> None:
+    _report('{"type": "metric", "key": "lo', end="")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_last_line_open(flag: str) -> None:
+    _report('{"type": "metric", "key": "loss", "value": 0.25}', end="")
+    os._exit(0)
+
+
+def report_too_many_names(flag: str) -> None:
+    _report("\n".join(f'{{"type": "tag", "key": "{n}", "value": ""}}' for n in range(1001)))
+    time.sleep(600)
 
 
 def give_nan_to_an_estimator(flag: str) -> None:
@@ -214,9 +245,9 @@ def hold_gpus(flag: str) -> None:
         path.unlink()
 
 
-def _report(line: str) -> None:
+def _report(line: str, end: str = "\n") -> None:
     with Path(os.environ["MCP_HUB_EVENTS"]).open("a") as events:
-        events.write(line + "\n")
+        events.write(line + end)
 
 
 def _wait_for(flag: str) -> None:
@@ -229,9 +260,11 @@ TROUBLES: dict[str, Callable[[str], None]] = {
     for action in (
         leave_hidden_daemon, leave_daemons_and_hang, fork_without_end, kill_keeper, stop_keeper,
         kill_zygote, print_a_gigabyte, print_huge_line, print_in_turn, fill_folder, fill_elsewhere,
-        claim_link, claim_climbing_path, hide_reports, hold_memory_in_children,
+        claim_link, claim_link_alone, claim_climbing_path, hide_reports, hold_memory_in_children,
         share_memory_with_children, raise_memory_error, import_missing, import_missing_in_script,
-        name_bad_column, find_no_key, report_nan, diverge, give_nan_to_an_estimator,
+        name_bad_column, find_no_key, report_nan, report_rubbish,
+        report_half_a_line, be_killed_in_mid_report, leave_last_line_open, report_too_many_names,
+        give_nan_to_an_estimator,
         progress_and_hang, terminate_itself, kill_itself, tell_status_of_script, show_limits,
         hold_gpus,
     )

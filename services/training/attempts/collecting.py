@@ -16,7 +16,8 @@ from mcp_hub.services.training.jobs import Job
 async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> NewVersion | None:
     """The model version that an attempt in `folder` reported, its files stored; None if none.
 
-    A trial of a sweep registers none: the job of the best settings does.
+    A trial of a sweep registers none: the job of the best settings does. Files that are not kept
+    must be there all the same.
 
     Raises:
         Denied: a file is outside the folder.

@@ -2,8 +2,8 @@
 
 import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from mcp_hub.adapters.errors import HubError
@@ -43,9 +43,6 @@ class Ending:
     cause: Cause | None = None
     """Where the hub ended it: why."""
     columns: Sequence[str] = ()
-    not_finite: Mapping[str, int | None] = field(default_factory=dict)
-    """Metrics that were no number, and the step at which each first was not."""
-    broken_reports: int = 0
     peak_memory: int = 0
     memory_limit_mb: int | None = None
     machine_memory: int = 0
@@ -69,17 +66,17 @@ class Diagnosis:
 
 
 def diagnose(ending: Ending) -> Diagnosis | None:
-    """Why the attempt ended; None if it succeeded without a flaw, was cancelled or given up.
+    """Why the attempt ended; None if it succeeded, was cancelled or given up.
 
     The hint ends with the last lines that the attempt printed.
     """
-    if ending.status == "succeeded":
-        return _left_out(ending)
     if ending.status not in ("failed", "timed_out"):
         return None
     if ending.reported and ending.error is not None and ending.error.code not in _UNSURE:
         return None
     for cause, tell in CAUSES.items():
+        if ending.cause not in (None, cause):
+            continue
         hint = tell(ending)
         if hint is not None:
             return Diagnosis(cause, f"{hint}{_last_lines(ending.lines)}")
@@ -141,7 +138,7 @@ _NO_ROOM = re.compile(r"No space left on device|File too large|Disk quota exceed
 
 def _disk_full(ending: Ending) -> str | None:
     if ending.cause == "disk_full":
-        return "Have it write less, or have training.disk_mb raised."
+        return _own_hint(ending)
     if _NO_ROOM.search(ending.text) or ending.exit_status == -signal.SIGXFSZ:
         return (
             "It could not write a file: the disk is full, or the file is larger than "
@@ -151,9 +148,16 @@ def _disk_full(ending: Ending) -> str | None:
 
 
 def _too_much_output(ending: Ending) -> str | None:
-    if ending.cause != "too_much_output":
-        return None
-    return "Print less, such as a line an epoch, or have training.max_log_bytes raised."
+    return _own_hint(ending) if ending.cause == "too_much_output" else None
+
+
+def _broken_report(ending: Ending) -> str | None:
+    return _own_hint(ending) if ending.cause == "broken_report" else None
+
+
+def _own_hint(ending: Ending) -> str | None:
+    """What the hub said when it ended the attempt."""
+    return ending.error.hint if ending.error else None
 
 
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'|Cannot find (?:module|package) '([^']+)'")
@@ -205,13 +209,8 @@ _NAN = re.compile(
 
 
 def _nan_loss(ending: Ending) -> str | None:
-    if ending.not_finite:
-        first, step = next(iter(ending.not_finite.items()))
-        at = f" at step {step}" if step is not None else ""
-        return (
-            f"Metric {first} was no finite number{at}: the training diverged. Lower the learning "
-            "rate, scale the features, clip gradients, and look for missing values in the data."
-        )
+    if ending.cause == "nan_loss":
+        return _own_hint(ending)
     if _NAN.search(ending.text):
         return (
             "A value is NaN or infinite: see dataset_profile for missing values, impute or drop "
@@ -253,6 +252,7 @@ def _exception(ending: Ending) -> str | None:
 CAUSES: dict[Cause, Callable[[Ending], str | None]] = {
     "timeout": _timeout,
     "too_much_output": _too_much_output,
+    "broken_report": _broken_report,
     "disk_full": _disk_full,
     "missing_module": _missing_module,
     "out_of_memory": _out_of_memory,
@@ -263,20 +263,6 @@ CAUSES: dict[Cause, Callable[[Ending], str | None]] = {
     "exit_status": _exit_status,
 }
 """Each cause and what tells it from an ending, surest first."""
-
-
-def _left_out(ending: Ending) -> Diagnosis | None:
-    """What was wrong with the reports of an attempt that succeeded all the same."""
-    left_out = []
-    if ending.not_finite:
-        names = ", ".join(list(ending.not_finite)[:5])
-        left_out.append(f"Values of {names} that were no finite number")
-    if ending.broken_reports:
-        left_out.append(f"{ending.broken_reports} broken reports")
-    if not left_out:
-        return None
-    cause: Cause = "nan_loss" if ending.not_finite else "broken_reports"
-    return Diagnosis(cause, f"{' and '.join(left_out)} were left out; see training_logs.")
 
 
 def _last_lines(lines: Sequence[str]) -> str:

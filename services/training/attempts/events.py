@@ -9,17 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
+from mcp_hub.adapters.errors import HubError, InvalidArgument, LimitExceeded
 from mcp_hub.services.data.views import ColumnSchema
 from mcp_hub.services.registry.views import Signature
+from mcp_hub.services.training.views import Cause
 
 MAX_LINE_BYTES = 1_000_000
 READ_BYTES = 1 << 20
 MAX_KEYS = 1_000
 """Different metrics, params, tags and artifacts that an attempt may report, of each kind."""
-_MAX_TOLD = 100
-"""Reports left out that the log names one by one."""
+_SHOWN = 80
+"""Characters of a line that is no event."""
 
 
 def _without_nul(text: str) -> str:
@@ -36,8 +45,13 @@ def _storable(value: Any) -> Any:
     return value
 
 
+def _nan_for_null(value: Any) -> Any:
+    # JSON.stringify writes NaN and Infinity so.
+    return math.nan if value is None else value
+
+
 _Text = Annotated[str, AfterValidator(_without_nul)]
-_Key = Annotated[_Text, Field(min_length=1, max_length=128)]
+_Key = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_without_nul)]
 _Step = Annotated[int, Field(ge=-(2**53), le=2**53)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -45,7 +59,7 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 class MetricEvent(BaseModel):
     type: Literal["metric"]
     key: _Key
-    value: float
+    value: Annotated[float, BeforeValidator(_nan_for_null)]
     step: _Step | None = None
 
 
@@ -122,6 +136,14 @@ Event = (
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What an attempt wrote that ends it."""
+
+    error: HubError
+    cause: Cause
+
+
 @dataclass(slots=True)
 class Batch:
     """What some lines reported, in order; of the progress the newest."""
@@ -144,46 +166,51 @@ class Report:
     evaluation: EvaluationEvent | None = None
     dataset: DatasetEvent | None = None
     error: ErrorEvent | None = None
-    not_finite: dict[str, int | None] = field(default_factory=dict)
-    """The metrics that were no finite number, and the step at which each first was not."""
-    broken: int = 0
-    """Reports that were left out for what they are."""
+    fault: Fault | None = None
+    """The first report that is wrong: nothing after it is taken."""
+    _line: int = 0
     _next_step: dict[str, int] = field(default_factory=dict)
 
     def take(self, lines: Iterable[bytes]) -> Batch:
-        """Add whole lines; what must be written down at once.
+        """Add the next whole lines; what must be written down at once.
 
         A line that is no event, a metric that is no finite number, and what is over `MAX_KEYS` is
-        left out and named in the log: a report must not bring a training down.
+        the `fault`. Blank lines say nothing.
         """
         batch = Batch()
         for line in lines:
+            if self.fault is not None:
+                break
+            self._line += 1
+            if not line.strip():
+                continue
             try:
                 event = _ADAPTER.validate_json(line)
             except ValidationError as error:
-                reason = error.errors(include_url=False, include_input=False)[0]
-                shown = line[:80].decode(errors="replace")
-                self._leave_out(f"Ignored a broken report ({reason['msg']}): {shown}", batch)
-                continue
-            self._add(event, batch)
+                self.fault = _no_event(self._line, line, error)
+            else:
+                self.fault = self._fault_of(event)
+                if self.fault is None:
+                    self._add(event, batch)
         return batch
+
+    def _fault_of(self, event: Event) -> Fault | None:
+        match event:
+            case MetricEvent() if not math.isfinite(event.value):
+                return _not_finite(event)
+            case MetricEvent() if _is_full(self.metrics, event.key):
+                return _too_many("metrics")
+            case ParamEvent() if _is_full(self.params, event.key):
+                return _too_many("params")
+            case TagEvent() if _is_full(self.tags, event.key):
+                return _too_many("tags")
+            case ArtifactEvent() if _is_full(self.artifacts, event.name):
+                return _too_many("artifacts")
+            case _:
+                return None
 
     def _add(self, event: Event, batch: Batch) -> None:
         match event:
-            case MetricEvent() if not math.isfinite(event.value):
-                if len(self.not_finite) < MAX_KEYS and event.key not in self.not_finite:
-                    self.not_finite[event.key] = event.step
-                    text = f"Ignored metric {event.key}: {event.value} is not a finite number."
-                    batch.log.append(text)
-            case MetricEvent() if _is_full(self.metrics, event.key):
-                self._leave_out(f"Ignored metric {event.key}: over {MAX_KEYS} metrics.", batch)
-            case ParamEvent() if _is_full(self.params, event.key):
-                self._leave_out(f"Ignored param {event.key}: over {MAX_KEYS} params.", batch)
-            case TagEvent() if _is_full(self.tags, event.key):
-                self._leave_out(f"Ignored tag {event.key}: over {MAX_KEYS} tags.", batch)
-            case ArtifactEvent() if _is_full(self.artifacts, event.name):
-                text = f"Ignored artifact {event.name}: over {MAX_KEYS} artifacts."
-                self._leave_out(text, batch)
             case MetricEvent():
                 step = event.step if event.step is not None else self._next_step.get(event.key, 0)
                 self._next_step[event.key] = step + 1
@@ -210,16 +237,65 @@ class Report:
             case ErrorEvent():
                 self.error = event
 
-    def _leave_out(self, text: str, batch: Batch) -> None:
-        self.broken += 1
-        if self.broken <= _MAX_TOLD:
-            batch.log.append(text)
-        if self.broken == _MAX_TOLD:
-            batch.log.append("Further reports that are ignored are not shown.")
+
+def is_event(line: bytes) -> bool:
+    """Whether the line is a whole event."""
+    try:
+        _ADAPTER.validate_json(line)
+    except ValidationError:
+        return False
+    return True
 
 
 def _is_full(known: Mapping[str, Any], key: str) -> bool:
     return len(known) >= MAX_KEYS and key not in known
+
+
+def _no_event(number: int, line: bytes, error: ValidationError) -> Fault:
+    shown = line[:_SHOWN].decode(errors="replace").strip()
+    return Fault(
+        InvalidArgument(
+            f"Line {number} of the events file is no event ({_reason(line, error)}): {shown}",
+            "Each line is one whole JSON object that names its type, such as "
+            '{"type": "metric", "key": "loss", "value": 0.3, "step": 4}.',
+        ),
+        "broken_report",
+    )
+
+
+def _reason(line: bytes, error: ValidationError) -> str:
+    if len(line) >= MAX_LINE_BYTES:
+        return f"over {MAX_LINE_BYTES:,} bytes long"
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "union_tag_not_found":
+        return "it names no type"
+    where = ".".join(str(part) for part in first["loc"])
+    complaint = (
+        first["msg"].removeprefix("Value error, ").replace(" at line 1 column", " at column")
+    )
+    return f"{where}: {complaint}" if where else complaint
+
+
+def _not_finite(event: MetricEvent) -> Fault:
+    at = f" at step {event.step}" if event.step is not None else ""
+    return Fault(
+        InvalidArgument(
+            f"Metric {event.key} is {event.value}{at}; a metric is a finite number.",
+            "If the training diverged, lower the learning rate, scale the features or clip "
+            "gradients; look for missing values in the data.",
+        ),
+        "nan_loss",
+    )
+
+
+def _too_many(what: str) -> Fault:
+    return Fault(
+        LimitExceeded(
+            f"It reported over {MAX_KEYS:,} different {what}.",
+            "Report fewer names: what repeats is a metric with steps, and a table is an artifact.",
+        ),
+        "too_much_output",
+    )
 
 
 class LineTail:
@@ -228,8 +304,8 @@ class LineTail:
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, data: bytes, *, final: bool = False) -> list[bytes]:
-        """The lines completed by `data`, without their ends; with `final`, the rest as well.
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines completed by `data`, without their ends.
 
         A line over `MAX_LINE_BYTES` is cut there and goes on as the next line.
         """
@@ -237,10 +313,12 @@ class LineTail:
         while len(self._rest) > MAX_LINE_BYTES:
             lines.append(self._rest[:MAX_LINE_BYTES])
             self._rest = self._rest[MAX_LINE_BYTES:]
-        if final and self._rest:
-            lines.append(self._rest)
-            self._rest = b""
-        return [line.removesuffix(b"\r") for line in lines if line.strip()]
+        return [line.removesuffix(b"\r") for line in lines]
+
+    def end(self) -> bytes:
+        """What has no end of line, now that nothing follows it."""
+        rest, self._rest = self._rest, b""
+        return rest.removesuffix(b"\r")
 
 
 class FileTail:

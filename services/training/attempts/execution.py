@@ -140,8 +140,8 @@ class Execution:
                     await self._follow(process)
                 finally:
                     await process.stop()
-                await self._read(final=True)
                 self._exit_status = await process.wait()
+                await self._read(final=True)
         outcome = self._interrupted
         if outcome is None:
             assert self._exit_status is not None
@@ -230,10 +230,12 @@ class Execution:
             )
 
     async def _read(self, *, final: bool = False) -> None:
-        """Take in what the attempt wrote since the last time; of too much, the attempt ends."""
-        error = await self._transcript.read(final=final and self._interrupted is None)
-        if error is not None:
-            self.interrupt(Outcome("failed", error, "too_much_output"))
+        """Take in what the attempt wrote since the last time; what is at fault ends the attempt."""
+        fault = await self._transcript.read(
+            final=final and self._interrupted is None, failed=bool(self._exit_status)
+        )
+        if fault is not None:
+            self.interrupt(Outcome("failed", fault.error, fault.cause))
 
     def _check_usage(self, usage: Usage) -> None:
         memory_mb, disk_mb = self._memory_mb, self._limits.disk_mb
@@ -279,8 +281,6 @@ class Execution:
                 lines=tuple(self._transcript.last_lines),
                 cause=outcome.cause,
                 columns=self._columns,
-                not_finite=report.not_finite,
-                broken_reports=report.broken,
                 peak_memory=self._usage.peak_memory if self._usage else 0,
                 memory_limit_mb=self._memory_mb,
                 machine_memory=machine_memory(),

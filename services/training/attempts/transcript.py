@@ -14,9 +14,11 @@ from mcp_hub.services.training.attempts.collecting import inside
 from mcp_hub.services.training.attempts.events import (
     READ_BYTES,
     CheckpointEvent,
+    Fault,
     FileTail,
     ProgressEvent,
     Report,
+    is_event,
 )
 from mcp_hub.services.training.attempts.patience import patiently
 from mcp_hub.services.training.attempts.recording import MAX_LOG_LINE, Record, write_record
@@ -25,6 +27,7 @@ from mcp_hub.services.training.processes.attempt import EVENTS_FILE, STDERR_FILE
 
 _MAX_EVENT_BYTES = 100_000_000
 _TAIL_LINES = 40
+_PRINT_LESS = "Print less, such as a line an epoch, or have training.max_log_bytes raised."
 
 
 class Transcript:
@@ -56,25 +59,31 @@ class Transcript:
             name: FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
         }
 
-    async def read(self, *, final: bool = False) -> HubError | None:
-        """Take in what was written since the last time, all of it if `final`; an error where it is
-        more than may be written, whether or not all of it was read.
+    async def read(self, *, final: bool = False, failed: bool = False) -> Fault | None:
+        """Take in what was written since the last time, all of it if `final`; what is wrong with
+        it, or that it is more than may be written, whether or not all of it was read.
+
+        The last event of an attempt that `failed` may be half of one, and says nothing then.
 
         Raises:
             Unavailable: the database does not answer, for long.
         """
-        error: HubError | None = None
+        too_much: Fault | None = None
         more = True
         while more:
             record, checkpoints = Record(), list[CheckpointEvent]()
             chunks = await to_thread.run_sync(
                 lambda: {name: tail.read() for name, tail in self._tails.items()}
             )
-            error = self._too_much()
+            too_much = self._too_much()
             unread = any(len(chunk) == READ_BYTES for chunk in chunks.values())
-            more = final and unread and error is None
+            more = final and unread and too_much is None
             for name, chunk in chunks.items():
-                lines = self._tails[name].lines.feed(chunk, final=final and not more)
+                tail = self._tails[name].lines
+                lines = tail.feed(chunk)
+                rest = tail.end() if final and not more else b""
+                if rest and not (name == EVENTS_FILE and failed and not is_event(rest)):
+                    lines.append(rest)
                 if name == EVENTS_FILE:
                     batch = self.report.take(lines)
                     record.metrics = batch.metrics
@@ -84,7 +93,7 @@ class Transcript:
                     record.log += [("hub", text) for text in batch.log]
                 else:
                     stream = name.removesuffix(".log")
-                    texts = [line.decode(errors="replace") for line in lines]
+                    texts = [line.decode(errors="replace") for line in lines if line.strip()]
                     self.last_lines.extend(text[:MAX_LOG_LINE] for text in texts)
                     record.log += [(stream, text) for text in texts]
             if record:
@@ -92,7 +101,7 @@ class Transcript:
             # Behind their steps' metrics, which the next attempt does not report again.
             if checkpoints:
                 await self._offer_checkpoint(checkpoints)
-        return error
+        return too_much or self.report.fault
 
     async def note(self, text: str) -> None:
         """Add a line of the hub's own to the log."""
@@ -122,11 +131,16 @@ class Transcript:
         except HubError as error:
             await self.note(f"A checkpoint is not kept: {error.message}")
 
-    def _too_much(self) -> HubError | None:
-        for name, tail in self._tails.items():
-            limit = _MAX_EVENT_BYTES if name == EVENTS_FILE else self._most_log_bytes
-            if tail.size > limit:
-                return LimitExceeded(f"It wrote over {limit:,} bytes of output.", "Print less.")
+    def _too_much(self) -> Fault | None:
+        limits = (
+            (EVENTS_FILE, _MAX_EVENT_BYTES, "events", "Report less, such as a metric an epoch."),
+            (STDOUT_FILE, self._most_log_bytes, "output", _PRINT_LESS),
+            (STDERR_FILE, self._most_log_bytes, "output", _PRINT_LESS),
+        )
+        for name, limit, what, hint in limits:
+            if self._tails[name].size > limit:
+                error = LimitExceeded(f"It wrote over {limit:,} bytes of {what}.", hint)
+                return Fault(error, "too_much_output")
         return None
 
     def _within_limits(self, record: Record) -> Record:

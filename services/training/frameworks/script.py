@@ -126,7 +126,6 @@ class ScriptFramework:
                 "installed; a binary must be of this machine's kind.",
             ) from error
         if status := process.wait():
-            run.log(f"{program.name} {_ended(status)}.")
             _end_as(status)
 
 
@@ -182,10 +181,6 @@ def _told(task: TrainingTask) -> dict[str, str]:
         "DATASET_OPTIONS": json.dumps(dict(task.dataset_options)),
     }
     return {f"MCP_HUB_JOB_{name}": str(value) for name, value in told.items()}
-
-
-def _ended(status: int) -> str:
-    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
 
 
 def _end_as(status: int) -> NoReturn:

@@ -55,14 +55,15 @@ def gain(metric: str, score: float, than: float) -> float:
 
 
 def measure(metric: str, expected: NDArray[Any], predicted: Predicted) -> float | None:
-    """One metric, or None where it is not defined.
+    """One metric, or None where it is not defined, or too large for a number.
 
     The area under the ROC curve of several classes is the mean over one class against the rest;
     it needs rows of every class. R² needs two rows.
     """
     values, probabilities = predicted.values, predicted.probabilities
     if probabilities is None:
-        return _measure_numbers(metric, expected, values)
+        score = _measure_numbers(metric, expected, values)
+        return score if score is not None and np.isfinite(score) else None
     if metric == "accuracy":
         return float(metrics.accuracy_score(expected, values))
     if metric == "log_loss":
@@ -70,12 +71,12 @@ def measure(metric: str, expected: NDArray[Any], predicted: Predicted) -> float 
         return float(metrics.log_loss(expected, _normalised(probabilities), labels=labels))
     if metric == "roc_auc":
         return _roc_auc(expected, probabilities)
-    score = {
+    macro = {
         "f1_macro": metrics.f1_score,
         "precision_macro": metrics.precision_score,
         "recall_macro": metrics.recall_score,
     }[metric]
-    return float(score(expected, values, average="macro", zero_division=0))
+    return float(macro(expected, values, average="macro", zero_division=0))
 
 
 def evaluate(expected: NDArray[Any], predicted: Predicted) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Parsing what a job's process reports."""
 
 import json
-import math
 import os
 from pathlib import Path
 
@@ -9,13 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded
 from mcp_hub.services.training.attempts.events import (
     MAX_KEYS,
     MAX_LINE_BYTES,
     FileTail,
     LineTail,
     Report,
+    is_event,
 )
+from mcp_hub.services.training.run import Run
 
 storable = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 keys = st.text(storable, min_size=1, max_size=20)
@@ -50,19 +52,91 @@ def test_however_the_file_is_cut_each_event_is_read_once(
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
-def test_rubbish_never_raises_and_is_named_in_the_log(lines: list[bytes]) -> None:
-    tail = LineTail()
-    whole = tail.feed(b"\n".join(lines), final=True)
-    batch = Report().take(whole)
-    assert len(batch.log) + len(batch.metrics) + (batch.progress is not None) <= len(whole)
+def test_the_first_line_of_rubbish_is_the_fault(contents: list[bytes]) -> None:
+    tail, report = LineTail(), Report()
+    lines = [*tail.feed(b"\n".join(contents)), tail.end()]
+    batch = report.take(lines)
+    wrong = [n for n, line in enumerate(lines, 1) if line.strip() and not is_event(line)]
+    assert len(batch.log) + len(batch.metrics) <= len(lines)
+    if wrong:
+        assert report.fault is not None
+        assert f"Line {wrong[0]} of" in report.fault.error.message
+    else:
+        assert report.fault is None
 
 
-def test_a_metric_that_is_no_number_is_left_out_and_said() -> None:
+GOOD = b'{"type": "metric", "key": "loss", "value": 1.0}'
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'{"type": "metric", "key": ', "(Invalid JSON: "),
+        (b"[1, 2]", "(Input should be an object): [1, 2]"),
+        (b'{"key": "a", "value": 1}', "(it names no type)"),
+        (b'{"type": "metrics", "key": "a"}', "'metric', 'progress'"),
+        (b'{"type": "metric", "key": "a"}', "(metric.value: Field required)"),
+        (b'{"type": "metric", "key": "", "value": 1}', "(metric.key: String should have"),
+        (b'{"type": "param", "key": "rate", "value": [1, NaN]}', "(param.value: Out of range"),
+        (b'{"type": "param", "key": "a", "value": {"a": "\\u0000"}}', "a NUL character"),
+        (b'{"type": "tag", "key": "\\u0000", "value": "x"}', "(tag.key: a text has a NUL"),
+        (b'{"type": "progress", "done": NaN}', "(progress.done: Input should be a finite number"),
+        (b'{"type": "progress", "done": 1, "total": Infinity}', "(progress.total: "),
+        (b"x" * 500, "): " + "x" * 80),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"x" * MAX_LINE_BYTES, "over 1,000,000 bytes long"),
+    ],
+)
+def test_a_line_that_is_no_event_is_the_fault(line: bytes, told: str) -> None:
     report = Report()
-    batch = report.take([json.dumps({"type": "metric", "key": "loss", "value": math.nan}).encode()])
-    assert batch.metrics == []
-    assert "loss" in batch.log[0]
-    assert report.metrics == {}
+    batch = report.take([GOOD, b"  ", line, GOOD])
+    assert [metric.step for metric in batch.metrics] == [0]
+    assert report.take([GOOD]).metrics == []
+    assert report.fault is not None
+    assert report.fault.cause == "broken_report"
+    assert isinstance(report.fault.error, InvalidArgument)
+    assert report.fault.error.message.startswith("Line 3 of the events file is no event (")
+    assert told in report.fault.error.message
+    assert len(report.fault.error.message) < 500
+    assert "one whole JSON object" in (report.fault.error.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "told"),
+    [
+        ("NaN", 7, "Metric loss is nan at step 7; a metric is a finite number."),
+        ("-Infinity", 0, "Metric loss is -inf at step 0; a metric is a finite number."),
+        ("1e999", None, "Metric loss is inf; a metric is a finite number."),
+        # As JavaScript's JSON.stringify writes NaN.
+        ("null", 3, "Metric loss is nan at step 3; a metric is a finite number."),
+    ],
+)
+def test_a_metric_that_is_no_finite_number_is_the_fault(
+    value: str, step: int | None, told: str
+) -> None:
+    report = Report()
+    step_text = json.dumps(step)
+    line = f'{{"type": "metric", "key": "loss", "value": {value}, "step": {step_text}}}'
+    batch = report.take([GOOD, line.encode(), b"rubbish"])
+    assert len(batch.metrics) == 1
+    assert report.metrics == {"loss": 1.0}
+    assert report.fault is not None
+    assert report.fault.cause == "nan_loss"
+    assert (report.fault.error.message, report.fault.error.code) == (told, "invalid_argument")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_python_job_hears_of_it_where_it_reports_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    events = tmp_path / "events"
+    monkeypatch.setenv("MCP_HUB_EVENTS", str(events))
+    with pytest.raises(ValueError, match="metric 'loss' is"):
+        Run().metric("loss", value, step=2)
+    report = Report()
+    report.take(events.read_bytes().splitlines())
+    assert report.fault is not None
+    assert report.fault.cause == "nan_loss"
 
 
 def test_steps_are_counted_where_the_job_gives_none() -> None:
@@ -77,34 +151,31 @@ def test_an_endless_line_is_cut() -> None:
     assert tail.feed(b"\n") == [b"x" * 5]
 
 
-def test_what_no_database_takes_is_left_out() -> None:
+def test_what_has_no_end_of_line_is_given_at_the_end() -> None:
+    tail = LineTail()
+    assert tail.feed(b"one\r\n\ntwo") == [b"one", b""]
+    assert (tail.end(), tail.end()) == (b"two", b"")
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{{"type": "metric", "key": "k{}", "value": 1}}', "metrics"),
+        ('{{"type": "param", "key": "k{}", "value": 1}}', "params"),
+        ('{{"type": "tag", "key": "k{}", "value": "a"}}', "tags"),
+        ('{{"type": "artifact", "path": "a", "name": "k{}"}}', "artifacts"),
+    ],
+)
+def test_an_attempt_reports_so_many_names_and_no_more(line: str, what: str) -> None:
     report = Report()
-    batch = report.take(
-        [
-            b'{"type": "param", "key": "rate", "value": [1, NaN]}',
-            b'{"type": "param", "key": "name", "value": {"a": "\\u0000"}}',
-            b'{"type": "tag", "key": "\\u0000", "value": "x"}',
-            b'{"type": "progress", "done": NaN}',
-            b'{"type": "progress", "done": 1, "total": Infinity}',
-        ]
-    )
-    assert (report.params, report.tags, batch.progress) == ({}, {}, None)
-    assert len(batch.log) == report.broken == 5
-
-
-def test_rubbish_without_end_is_told_of_once() -> None:
-    report = Report()
-    assert len(report.take([b"rubbish"] * 5_000).log) == 101
-    assert report.take([b"rubbish"]).log == []
-    assert report.broken == 5_001
-
-
-def test_an_attempt_reports_so_many_names_and_no_more() -> None:
-    report = Report()
-    lines = [f'{{"type": "metric", "key": "m{n}", "value": 1}}' for n in range(MAX_KEYS + 5)]
-    report.take(line.encode() for line in lines)
-    assert len(report.metrics) == MAX_KEYS
-    assert report.broken == 5
+    report.take(line.format(n).encode() for n in range(MAX_KEYS))
+    report.take([line.format(0).encode()])
+    assert report.fault is None
+    report.take([line.format(MAX_KEYS).encode()])
+    assert report.fault is not None
+    assert report.fault.cause == "too_much_output"
+    assert isinstance(report.fault.error, LimitExceeded)
+    assert f"over 1,000 different {what}" in report.fault.error.message
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])

@@ -136,7 +136,7 @@ async def test_a_job_that_fills_the_disk_is_ended(
     assert not list((tmp_path / "jobs").glob("*"))
 
 
-@pytest.mark.parametrize("action", ["claim_link", "claim_climbing_path"])
+@pytest.mark.parametrize("action", ["claim_link", "claim_climbing_path", "claim_link_alone"])
 async def test_an_artifact_outside_the_folder_is_refused(
     worker: WorkerFactory, submit: Submit, finish: Finish, action: str
 ) -> None:

@@ -143,15 +143,38 @@ async def test_no_process_of_a_finished_job_is_left(
         await eventually(lambda: not _is_running(int(flag.read_text())), within_s=5)
 
 
-async def test_broken_reports_do_not_bring_a_training_down(
-    training: TrainingService, worker: WorkerFactory, submit: Submit, finish: Finish
+@pytest.mark.parametrize(
+    ("action", "cause", "message"),
+    [
+        (
+            "report_rubbish", "broken_report",
+            "Line 5 of the events file is no event (Invalid JSON: EOF while parsing a value at "
+            'column 25): {"type": "metric", "key":',
+        ),
+        ("report_nan", "nan_loss", "Metric loss is nan at step 7; a metric is a finite number."),
+    ],
+)  # fmt: skip
+async def test_a_report_that_is_wrong_ends_the_attempt_for_good(
+    training: TrainingService, worker: WorkerFactory, submit: Submit, finish: Finish,
+    action: str, cause: str, message: str,
+) -> None:  # fmt: skip
+    """At once: what reported it would not end by itself."""
+    async with worker():
+        job = await finish(await submit(action, max_retries=3))
+    assert (job.status, job.attempt, job.cause) == ("failed", 1, cause)
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == ("invalid_argument", message)
+    assert job.metrics == {"loss": 0.5}
+    texts = [line.text for line in (await training.logs(job.job_id)).lines]
+    assert texts[-1] == f"Attempt 1 failed: {message}"
+
+
+async def test_a_last_event_without_an_end_of_line_counts(
+    worker: WorkerFactory, submit: Submit, finish: Finish
 ) -> None:
     async with worker():
-        job = await finish(await submit("report_rubbish"))
-    assert job.status == "succeeded"
-    texts = [line.text for line in (await training.logs(job.job_id)).lines]
-    assert sum("Ignored a broken report" in text for text in texts) == 3
-    assert any("Ignored metric score: nan" in text for text in texts)
+        job = await finish(await submit("leave_last_line_open"))
+    assert (job.status, job.metrics) == ("succeeded", {"loss": 0.25})
 
 
 async def test_a_job_may_close_its_output(
