@@ -10,8 +10,9 @@ from typing import Annotated, Any, TypeVar, cast
 
 import anyio
 import typer
+from pydantic import ValidationError
 
-from mcp_hub.adapters.errors import HubError, InvalidArgument, NotFound
+from mcp_hub.adapters.errors import HubError, InvalidArgument, NotFound, names_hint
 from mcp_hub.server.cli.options import DataDir, Json, Root, new_app, settings_for
 from mcp_hub.server.cli.output import JobProgress, print_job, print_table
 from mcp_hub.server.composition import open_hub
@@ -20,7 +21,7 @@ from mcp_hub.services.hub import Hub
 from mcp_hub.services.training.service import MAX_WAIT_S
 from mcp_hub.services.training.states import UNFINISHED
 from mcp_hub.services.training.submission import Submission
-from mcp_hub.services.training.views import JobStatus, JobView
+from mcp_hub.services.training.views import JobLimits, JobStatus, JobView
 
 _LOG_POLL_S = 0.5
 
@@ -62,6 +63,30 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key again gives the same job.", show_default=False)
     ] = None,
+    limits: Annotated[
+        str,
+        typer.Option(
+            metavar="JSON",
+            help='What an attempt may use: {"cpus": 2, "memory_mb": 1000, "gpus": 0}.',
+            show_default=False,
+        ),
+    ] = "{}",
+    require: Annotated[
+        str,
+        typer.Option(
+            metavar="JSON",
+            help="Rules, as dataset_validate takes them, that the data must meet first.",
+            show_default=False,
+        ),
+    ] = "[]",
+    start_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Not before: ISO 8601 with zone, or seconds from now.",
+            show_default=False,
+        ),
+    ] = None,
     follow: Follow = False,
     as_json: Json = False,
     data_dir: DataDir = None,
@@ -74,12 +99,15 @@ def submit(
         framework=framework,
         dataset=dataset,
         target=target,
-        config=_parse_config(config),
+        config=_parse("--config", config, dict, '{"estimator": "…"}'),
         priority=priority,
         timeout_s=timeout,
         max_retries=max_retries,
         depends_on=depends_on or (),
         idempotency_key=idempotency_key,
+        limits=_limits(_parse("--limits", limits, dict, '{"cpus": 2}')),
+        require=_parse("--require", require, list, '[{"column": "age", "min": 0}]'),
+        start_at=_start_at(start_at),
     )
     settings = settings_for(ctx, data_dir=data_dir, roots=root)
     file = Path(dataset).expanduser().resolve()
@@ -210,16 +238,38 @@ def _with_hub(settings: Settings, work: Callable[[Hub], Awaitable[T]]) -> T:
     return anyio.run(run)
 
 
-def _parse_config(text: str) -> dict[str, Any]:
+def _parse(option: str, text: str, kind: type[T], example: str) -> T:
+    """What an option's JSON says, an object or a list. Raises InvalidArgument."""
+    hint = f"For example: {option} '{example}'."
     try:
-        config = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
-        raise InvalidArgument(
-            f"--config is not JSON: {error}.", """For example: --config '{"estimator": "…"}'."""
-        ) from error
-    if not isinstance(config, dict):
-        raise InvalidArgument("--config must be a JSON object.", "For example: --config '{}'.")
-    return config
+        raise InvalidArgument(f"{option} is not JSON: {error}.", hint) from error
+    if not isinstance(value, kind):
+        what = "a JSON object" if kind is dict else "a JSON list"
+        raise InvalidArgument(f"{option} must be {what}.", hint)
+    return value
+
+
+def _limits(given: dict[str, Any]) -> JobLimits:
+    try:
+        return JobLimits.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = str(fault["loc"][0])
+        known = JobLimits.model_fields
+        if name not in known:
+            hint = names_hint(name, known, "limits")
+            raise InvalidArgument(f"--limits has {name!r}, which is no limit.", hint) from None
+        shown = f"{name} is {fault['input']!r}: {fault['msg']}"
+        raise InvalidArgument(f"In --limits, {shown}.", "Give whole numbers.") from None
+
+
+def _start_at(text: str | None) -> str | float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 async def _registered(hub: Hub, dataset: str, file: Path | None) -> str:

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,20 @@ def test_the_same_key_gives_the_same_job(mcp_hub: Shell, data: Path) -> None:
     assert "used before" in again
 
 
+def test_a_job_has_limits_rules_and_a_time(mcp_hub: Shell, data: Path) -> None:
+    arguments = ["train", "submit", *PROBE, "--dataset", "points.csv", "--json"]
+    limits = ["--limits", '{"memory_mb": 900, "gpus": 0}']
+    later = job(mcp_hub(*arguments, *limits, "--start-at", "3600"))
+    assert later["limits"] == {"cpus": None, "memory_mb": 900, "gpus": 0}
+    assert later["wait"]["reason"] == "start_time"
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT12:00:00Z}"
+    dated = job(mcp_hub(*arguments, "--start-at", tomorrow))
+    assert dated["wait"]["until"][:10] == tomorrow[:10]
+    refused = mcp_hub(*arguments, "--require", '[{"column": "x", "min": 5}]', "--follow")
+    assert refused.status == 1
+    assert "x" in json.loads(refused.out)["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("changed", "message", "hint"),
     [
@@ -114,6 +129,13 @@ def test_the_same_key_gives_the_same_job(mcp_hub: Shell, data: Path) -> None:
         (["--target", "z"], "no column 'z'", "Existing columns: x, y"),
         (["--depends-on", "job_x"], "no job 'job_x'", ""),
         (["--timeout", "-1"], "timeout_s is -1", ""),
+        (["--limits", '{"cpu": 1}'], "'cpu', which is no limit", "Did you mean 'cpus'?"),
+        (["--limits", '{"cpus": "many"}'], "cpus is 'many'", "Give whole numbers"),
+        (["--limits", '{"memory_mb": 1}'], "limits.memory_mb is 1; it must be at least", ""),
+        (["--require", '{"column": "x"}'], "--require must be a JSON list", "For example"),
+        (["--require", '[{"column": "z", "min": 1}]'], "'z'", "x, y"),
+        (["--start-at", "soon"], "start_at is 'soon', no ISO 8601 time", "or give seconds"),
+        (["--start-at", "-5"], "start_at is -5", ""),
     ],
 )
 def test_a_wrong_value_names_the_right_ones(
