@@ -17,6 +17,7 @@ from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.embedder.port import Embedder
 from mcp_hub.adapters.errors import Denied, Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
+from mcp_hub.adapters.queue.divided import DividedQueue
 from mcp_hub.adapters.queue.port import Queue
 from mcp_hub.adapters.records.port import RecordStore
 from mcp_hub.adapters.records.sandbox import Sandbox
@@ -30,9 +31,12 @@ from mcp_hub.adapters.vectors.port import Vectors
 from mcp_hub.server.settings import Settings
 from mcp_hub.server.settings_sections import MONGODB, POSTGRESQL, REDIS, S3, ConnectorSettings
 from mcp_hub.services.data.sources import Sources
+from mcp_hub.services.training.frameworks.registry import OWN_WORK
 
 JOBS_QUEUE = "mcp-hub-jobs"
 """The queue's name, under which other BullMQ programs find it on Redis."""
+OWN_QUEUE = f"{JOBS_QUEUE}-own"
+"""The name of that on Redis which holds the jobs that only hubs can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +256,10 @@ def _choose_queue(settings: Settings, database: Database) -> Queue:
         return DatabaseQueue(database, JOBS_QUEUE, ageing_s=ageing_s)
     with _extra("redis"):
         from mcp_hub.adapters.queue.bullmq import BullQueue
-    return BullQueue(settings.redis_url, JOBS_QUEUE, ageing_s=ageing_s)
+    shared, own = (
+        BullQueue(settings.redis_url, name, ageing_s=ageing_s) for name in (JOBS_QUEUE, OWN_QUEUE)
+    )
+    return DividedQueue(shared, own, OWN_WORK)
 
 
 def _choose_bus(settings: Settings, database: Database) -> Bus:

@@ -16,6 +16,7 @@ from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.bullmq import BullQueue
+from mcp_hub.adapters.queue.divided import DividedQueue
 from mcp_hub.services.training.workers.delegation import Delegation
 from tests import servers
 from tests.node import node_with_packages
@@ -48,15 +49,20 @@ def queue_name() -> str:
 
 
 @pytest.fixture
-async def queue(redis_server: Server, queue_name: str) -> AsyncIterator[BullQueue]:
-    queue = BullQueue(redis_server.url, queue_name, stalled_check_s=0.2)
+async def queue(redis_server: Server, queue_name: str) -> AsyncIterator[DividedQueue]:
+    """As a hub's; the framework `second_probe` is what only hubs do."""
+    shared, own = (
+        BullQueue(redis_server.url, name, stalled_check_s=0.2)
+        for name in (queue_name, f"{queue_name}-own")
+    )
+    queue = DividedQueue(shared, own, {"second_probe"})
     yield queue
     await queue.close()
 
 
 @pytest.fixture
 async def delegation(
-    database: SqliteDatabase, queue: BullQueue, bus: DatabaseBus
+    database: SqliteDatabase, queue: DividedQueue, bus: DatabaseBus
 ) -> AsyncIterator[Delegation]:
     """What a worker runs to follow what others do with the hub's jobs, without the worker."""
     delegation = Delegation(database, queue, bus, lease_s=LEASE_S, heartbeat_s=0.5, poll_s=0.05)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from mcp_hub.adapters.database.schema import jobs
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
-from mcp_hub.adapters.queue.bullmq import BullQueue
+from mcp_hub.adapters.queue.divided import DividedQueue
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.workers.adoption import Adoption
 from tests.interop.conftest import FOLDER, Node
@@ -23,7 +23,7 @@ PROBE = {"name": "probe", "type": "probe", "framework": "probe", "dataset": "poi
 
 
 async def test_it_is_run_and_answered(
-    node: Node, worker: WorkerFactory, training: TrainingService, queue: BullQueue
+    node: Node, worker: WorkerFactory, training: TrainingService, queue: DividedQueue
 ) -> None:
     async with worker():
         end = await node.produce(PROBE | {"config": {"value": 0.25}}, jobId="order-7")
@@ -100,7 +100,7 @@ async def test_it_waits_for_its_parents_and_is_answered_then(
 
 async def test_one_whose_worker_is_lost_is_answered_by_another(
     node: Node, worker: WorkerFactory, training: TrainingService, database: SqliteDatabase,
-    queue: BullQueue,
+    queue: DividedQueue,
 ) -> None:  # fmt: skip
     """The first worker adopts the job and starts it, and is never heard of again."""
     ends: list[dict[str, Any]] = []
@@ -151,4 +151,13 @@ async def test_the_worker_process_of_a_hub_on_redis_takes_it_on(
         with process(environment, "worker"), anyio.fail_after(60):
             end = await node.produce(PROBE)
         job = await call(client, "training_status", job_id=end["result"]["job_id"])
-    assert (job["status"], job["model"]) == ("succeeded", end["result"]["model"])
+        assert (job["status"], job["model"]) == ("succeeded", end["result"]["model"])
+        # While nobody but a Node worker is there.
+        async with node.working() as outside:
+            mine = await call(client, "predict_batch", model=job["model"], dataset="points")
+            training = await call(client, "training_submit", **PROBE, config={"flag": "hang"})
+            assert (await outside.tells())["id"] == training["job_id"]
+            health = await call(client, "hub_health")
+            again = await call(client, "predict_batch", model=job["model"], dataset="points")
+    assert health["adapters"]["queue"]["detail"].endswith("; for hubs only, 1 waiting")
+    assert (again["job_id"], again["status"]) == (mine["job_id"], "queued")

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.schema import job_attempts
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
-from mcp_hub.adapters.queue.bullmq import BullQueue
+from mcp_hub.adapters.queue.divided import DividedQueue
 from mcp_hub.services.training.announcing import enqueue_ready
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.workers.delegation import Delegation
@@ -42,6 +42,22 @@ async def test_it_is_described_run_and_written_down(
     # Who took it is not known any more when it ends at once.
     assert attempt.worker_id in ("bullmq:node-1", "bullmq:unknown")
     assert lines == [f"Attempt 1 started on {attempt.worker_id}.", "Attempt 1 succeeded."]
+
+
+async def test_what_only_hubs_can_do_is_not_offered_to_it(
+    node: Node, delegation: Delegation, worker: WorkerFactory, training: TrainingService,
+    submit: Submit, finish: Finish,
+) -> None:  # fmt: skip
+    async with node.working() as outside:
+        own = await submit(framework="second_probe", priority=100)
+        other = await submit()
+        assert (await outside.tells())["id"] == other
+        assert (await finish(other)).status == "succeeded"
+        waiting = await training.status(own)
+        assert (waiting.status, waiting.attempt) == ("queued", 0)
+        async with worker():
+            done = await finish(own)
+    assert (done.status, done.attempt, done.model) == ("succeeded", 1, "probe:1")
 
 
 async def test_one_that_fails_is_tried_again_as_often_as_it_may_be(
@@ -127,7 +143,7 @@ async def test_one_that_is_given_back_is_queued_again(
 
 
 async def test_each_event_counts_once_however_many_follow(
-    node: Node, database: SqliteDatabase, queue: BullQueue, bus: DatabaseBus, submit: Submit,
+    node: Node, database: SqliteDatabase, queue: DividedQueue, bus: DatabaseBus, submit: Submit,
     finish: Finish,
 ) -> None:  # fmt: skip
     async with anyio.create_task_group() as tasks:
@@ -143,7 +159,7 @@ async def test_each_event_counts_once_however_many_follow(
 
 
 async def test_what_ended_while_no_hub_was_there_is_written_down_later(
-    node: Node, database: SqliteDatabase, queue: BullQueue, bus: DatabaseBus, submit: Submit,
+    node: Node, database: SqliteDatabase, queue: DividedQueue, bus: DatabaseBus, submit: Submit,
     finish: Finish,
 ) -> None:  # fmt: skip
     async with node.working() as outside:

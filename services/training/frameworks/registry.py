@@ -33,6 +33,8 @@ _WORK = {
     for name in ("Evaluate", "Predict")
 }
 """What the hub itself does as jobs, which nobody submits by name."""
+OWN_WORK = frozenset(_WORK)
+"""The names of that, as a job's framework: only the hub's workers can do it."""
 
 
 def framework_names() -> list[str]:

@@ -37,7 +37,9 @@ class Message:
     token: str | None = None
 
 
-def check_against_model(open_queue: Callable[[str], AbstractAsyncContextManager[Queue]]) -> None:
+def check_against_model(
+    open_queue: Callable[[str], AbstractAsyncContextManager[Queue]], runs: int
+) -> None:
     """Run random calls against a new queue and against the model.
 
     Time stands still: a delay or a lease is zero, over at once, or an hour, never over.
@@ -51,7 +53,7 @@ def check_against_model(open_queue: Callable[[str], AbstractAsyncContextManager[
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=40,
+                max_examples=runs,
                 stateful_step_count=30,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],
