@@ -93,11 +93,11 @@ async def open_hub(
             bus=bus,
             tasks=TaskService(database),
             scoring=ScoringService(database, data, training),
-            sweeps=SweepService(database, training, data),
+            sweeps=SweepService(database, bus, training, data),
         )
         # What is searched was allowed by the hub that took it.
         searching = _training_service(settings, adapters, data, own, autostart=True, scripts=True)
-        await stack.enter_async_context(SweepDriver(database, searching).driving())
+        await stack.enter_async_context(SweepDriver(database, bus, searching).driving())
         for sender in senders.values():
             await stack.enter_async_context(sender.sending())
         await stack.enter_async_context(in_background(data.growing.run))
@@ -124,7 +124,8 @@ async def open_worker(settings: Settings, *, idle_exit_s: float | None) -> Async
             # What is scheduled was allowed by the hub that took it; what others queue was not.
             for scripts in (False, True)
         )
-        await stack.enter_async_context(SweepDriver(adapters.database, scheduling).driving())
+        driver = SweepDriver(adapters.database, adapters.bus, scheduling)
+        await stack.enter_async_context(driver.driving())
         yield Worker(
             WorkerOptions(
                 concurrency=options.concurrency,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
+from mcp_hub.services.training.sweeps.views import SweepSummary
 from mcp_hub.services.training.views import (
     Frameworks,
     JobComparison,
@@ -131,12 +132,15 @@ class TrainingTools(Toolset):
     async def training_list(
         self,
         status: Annotated[JobStatus | None, Field(description="Only jobs in this state")] = None,
+        sweeps: Annotated[bool, Field(description="Sweeps instead of jobs")] = False,
         limit: Annotated[int, Field(description="Jobs a page, 1 to 200", ge=1, le=200)] = 20,
         cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
-    ) -> Page[JobSummary]:
-        """Training jobs, newest first."""
+    ) -> Page[JobSummary | SweepSummary]:
+        """Training jobs, or sweeps, newest first."""
         hub = await self.hub()
-        return await hub.training.list(status, limit=limit, cursor=cursor)
+        listing = hub.sweeps.list if sweeps else hub.training.list
+        page = await listing(status, limit=limit, cursor=cursor)
+        return Page(items=[*page.items], next_cursor=page.next_cursor)
 
     @tool(title="Cancel a training job", destructive=True)
     async def training_cancel(self, job_id: JobId) -> JobView:

@@ -18,10 +18,10 @@ from mcp_hub.server.cli.output import JobProgress, print_job, print_table
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
-from mcp_hub.services.training.service import MAX_WAIT_S
 from mcp_hub.services.training.states import UNFINISHED
 from mcp_hub.services.training.submission import Submission
 from mcp_hub.services.training.views import JobLimits, JobStatus, JobView
+from mcp_hub.services.training.waiting import MAX_WAIT_S
 
 _LOG_POLL_S = 0.5
 

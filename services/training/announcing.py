@@ -21,6 +21,14 @@ def job_topic(job_id: str) -> str:
     return f"training://jobs/{job_id}"
 
 
+SWEEPS = "training://sweeps/"
+
+
+def sweep_topic(sweep_id: str) -> str:
+    """The topic under which changes of a sweep are published."""
+    return f"{SWEEPS}{sweep_id}"
+
+
 async def enqueue_ready(database: Database, queue: Queue) -> None:
     """Give the queue a message for every job that may run and has none.
 

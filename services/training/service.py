@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -58,7 +59,6 @@ from mcp_hub.services.views import Page
 
 logger = logging.getLogger(__name__)
 
-MAX_WAIT_S = 50.0
 _ENQUEUE_S = 5.0
 _POSITION_S = 0.5
 
@@ -93,7 +93,8 @@ class TrainingService:
         self._default_timeout_s = default_timeout_s
         self._ensure_worker = ensure_worker
         self._allowed = allowed
-        self._waits = Waits(bus, self._look)
+        self.waits = Waits(bus)
+        """Everyone who waits in this process for something of training."""
 
     async def submit(
         self, submission: Submission, *, submitted_by: str, runner: Framework | None = None
@@ -176,11 +177,13 @@ class TrainingService:
 
         While waiting, `follow` is told of each change.
         """
-        check_wait(wait_s)
-        view = await self._look(job_id)
-        if wait_s and view.status in UNFINISHED:
-            view = await self._waits.until_ended(view, wait_s, follow)
-        return view
+        return await self.waits.until(
+            job_topic(job_id),
+            partial(self._look, job_id),
+            lambda view: view.status in TERMINAL,
+            wait_s,
+            follow,
+        )
 
     async def list(
         self, status: JobStatus | None = None, *, limit: int = 20, cursor: str | None = None
@@ -241,15 +244,13 @@ class TrainingService:
         With `wait_s` (50 at most) and the cursor of the last line, it waits for the next one, as
         long as the job has not ended.
         """
-        check_wait(wait_s)
-
-        async def look() -> JobLogs:
-            return await self._database.read(lambda c: reports.logs(c, job_id, tail, cursor, only))
-
-        found = await look()
-        if wait_s and not found.lines and found.next_cursor is not None:
-            found = await self._waits.until_more(job_id, found, look, wait_s)
-        return found
+        work = partial(reports.logs, job_id=job_id, tail=tail, cursor=cursor, only=only)
+        return await self.waits.until(
+            job_topic(job_id),
+            lambda: self._database.read(work),
+            lambda found: bool(found.lines) or found.next_cursor is None,
+            wait_s,
+        )
 
     async def metrics(
         self, job_id: str, *, keys: Sequence[str] | None = None, max_points: int = 50
@@ -286,7 +287,7 @@ class TrainingService:
 
     def end_waits(self) -> None:
         """Have those who wait for jobs told at once how these stand: the process is to end."""
-        self._waits.end()
+        self.waits.end()
 
     async def _announce(self, job_id: str) -> None:
         # The job is safe in its table, and the workers enqueue what the queue lacks.
@@ -321,12 +322,6 @@ class TrainingService:
             with anyio.move_on_after(_POSITION_S), suppress(Unavailable):
                 view.wait.behind = await self._queue.position(job_id)
         return view
-
-
-def check_wait(wait_s: float) -> None:
-    """Raise InvalidArgument for a time that nobody may wait."""
-    if not 0 <= wait_s <= MAX_WAIT_S:
-        raise InvalidArgument(f"wait_s is {wait_s:g}; it must be from 0 to {MAX_WAIT_S:g}.")
 
 
 def _list_statement(status: str | None, limit: int, cursor: str | None) -> Select[Any]:

@@ -79,5 +79,6 @@ def summary(job: Job) -> JobSummary:
         attempt=job.attempt,
         model=reports.model_reference(job),
         error=job.error["message"] if job.error else None,
+        sweep=job.sweep_id,
         created_at=iso(job.created_at) or "",
     )

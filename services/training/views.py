@@ -84,6 +84,7 @@ class JobSummary(View):
     attempt: int
     model: str | None
     error: str | None
+    sweep: str | None = None
     created_at: str
 
 

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.bullmq import BullQueue
 from mcp_hub.adapters.queue.divided import DividedQueue
 from mcp_hub.services.training.workers.delegation import Delegation
-from tests import servers
 from tests.node import node_with_packages
 from tests.servers import Server
 from tests.services.training.conftest import (  # noqa: F401 - fixtures
@@ -34,13 +33,6 @@ from tests.services.training.conftest import (  # noqa: F401 - fixtures
 
 FOLDER = Path(__file__).parent / "node"
 LEASE_S = 3.0
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = servers.start_redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture

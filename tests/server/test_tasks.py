@@ -258,3 +258,6 @@ async def test_a_sweep_is_a_task_whose_result_is_the_sweeps_status(client: Clien
     assert (ended.status_message or "").startswith(f"{sweep['sweep_id']} succeeded: 3 complete")
     told = await call(client, "training_sweep_status", sweep_id=sweep["sweep_id"])
     assert told["best"] == sweep["best"] == told["trials"][0]
+    listed = (await call(client, "training_list", sweeps=True, limit=1))["items"]
+    assert [item["sweep_id"] for item in listed] == [sweep["sweep_id"]]
+    assert (listed[0]["ended"], listed[0]["best"]) == (3, sweep["best"]["value"])

@@ -5,19 +5,21 @@ its own, so that a process that takes over from a killed one repeats nothing.
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
 from sqlalchemy import Connection
 
+from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import Conflict, HubError, LimitExceeded, Unavailable
 from mcp_hub.services.background import in_background
 from mcp_hub.services.leading import run_as_leader
+from mcp_hub.services.training.announcing import SWEEPS, job_topic, sweep_topic
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.submission import Submission
@@ -25,13 +27,18 @@ from mcp_hub.services.training.sweeps import rows, sampling
 from mcp_hub.services.training.sweeps.rows import SweepRow, TrialRow
 from mcp_hub.services.training.sweeps.sampling import Seen
 from mcp_hub.services.training.sweeps.space import config_of
+from mcp_hub.services.training.waiting import listening
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 LEASE = "training.sweeps"
 _LEASE_S = 6.0
-_BUSY_S = 0.5
 _IDLE_S = 3.0
+_LOOK_AGAIN_S = 1.0
+_APART_S = 0.1
+"""Between two looks: jobs that report often must not keep the driver busy."""
 _FAILURES = 5
 """So many trials that failed, with none that did not, end the search."""
 
@@ -42,15 +49,19 @@ class SweepDriver:
     def __init__(
         self,
         database: Database,
+        bus: Bus,
         training: TrainingService,
         *,
         lease_s: float = _LEASE_S,
         idle_s: float = _IDLE_S,
     ) -> None:
         self._database = database
+        self._bus = bus
         self._training = training
         self._lease_s = lease_s
         self._idle_s = idle_s
+        self._jobs: set[str] = set()
+        """Topics of the jobs that sweeps wait for."""
 
     @asynccontextmanager
     async def driving(self) -> AsyncIterator[None]:
@@ -72,15 +83,28 @@ class SweepDriver:
 
     async def _work(self) -> None:
         """Drive until every sweep has ended."""
-        while ids := await self._unfinished():
-            for sweep_id in ids:
-                try:
-                    await self.advance(sweep_id)
-                except (Unavailable, LimitExceeded) as error:
-                    logger.warning("Sweep %s waits: %s", sweep_id, error)
-                except Exception:  # the next look may do better; others must go on
-                    logger.exception("Sweep %s could not be driven", sweep_id)
-            await anyio.sleep(_BUSY_S)
+        async with listening(self._bus, self._concerns) as noticed:
+            while ids := await self._unfinished():
+                self._jobs.clear()
+                for sweep_id in ids:
+                    await self._try(partial(self.advance, sweep_id), f"Sweep {sweep_id}")
+                with anyio.move_on_after(_LOOK_AGAIN_S) as silence:
+                    await noticed()
+                if silence.cancelled_caught:
+                    # Whoever ran the jobs may be gone.
+                    await self._try(self._training.resume, "A worker for the sweeps")
+                await anyio.sleep(_APART_S)
+
+    async def _try(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+        try:
+            await work()
+        except (Unavailable, LimitExceeded) as error:
+            logger.warning("%s waits: %s", what, error)
+        except Exception:  # the next look may do better; others must go on
+            logger.exception("%s could not be seen to", what)
+
+    def _concerns(self, topic: str) -> bool:
+        return topic in self._jobs or topic.startswith(SWEEPS)
 
     async def _unfinished(self) -> Sequence[str]:
         try:
@@ -96,11 +120,12 @@ class SweepDriver:
             Unavailable, LimitExceeded: a part of the hub does not answer, or its queue is full;
                 nothing is lost.
         """
-        sweep, elapsed_s = await self._database.read(partial(_standing, sweep_id=sweep_id))
+        sweep, elapsed_s, trials = await self._database.read(partial(_standing, sweep_id=sweep_id))
         if sweep.status == "finishing":
             await self._finish(sweep)
             return
-        trials = await self._settled(sweep)
+        trials = await self._settled(sweep, trials)
+        self._jobs |= {job_topic(t.job_id) for t in trials if _is_running(t) and t.job_id}
         if sweep.cancel_requested or sweep.ended_by is not None:
             await self._wind_up(sweep, trials)
         elif reason := _end_of_search(sweep, trials, elapsed_s):
@@ -109,16 +134,18 @@ class SweepDriver:
             await self._prune(sweep, trials)
             await self._submit(sweep, trials)
 
-    async def _settled(self, sweep: SweepRow) -> Sequence[TrialRow]:
+    async def _settled(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> Sequence[TrialRow]:
         """The trials, after what has become of their jobs is written down."""
+        ended = [t for t in trials if _is_running(t) and t.job_status in TERMINAL]
+        if not ended:
+            return trials
 
         def settle(connection: Connection) -> Sequence[TrialRow]:
-            for trial in rows.trials_of(connection, sweep.id):
-                if trial.status in ("running", "pruning") and trial.job_status in TERMINAL:
-                    rows.change_trial(connection, trial, **_outcome(sweep, trial))
+            for trial in ended:
+                rows.change_trial(connection, trial, **_outcome(sweep, trial))
             return rows.trials_of(connection, sweep.id)
 
-        return await self._database.write(settle)
+        return await self._write(sweep, settle)
 
     async def _prune(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> None:
         if sweep.prune is None:
@@ -138,17 +165,15 @@ class SweepDriver:
                     f"Pruned at step {step}: {sweep.metric} {points[step]:.6g} is worse than the "
                     "median of the trials before it."
                 )
-                await self._database.write(
-                    partial(rows.change_trial, trial=trial, status="pruning", reason=reason)
-                )
-                await self._cancel(trial)
+                await self._change_trial(sweep, trial, status="pruning", reason=reason)
+                await self._cancel_job(trial.job_id)
 
     async def _submit(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> None:
         """Keep as many trials running as there may be."""
         for trial in trials:
             if trial.status == "running" and trial.job_id is None:
                 await self._submit_trial(sweep, trial)
-        running = sum(trial.status in ("running", "pruning") for trial in trials)
+        running = sum(_is_running(trial) for trial in trials)
         due = min(sweep.parallel - running, sweep.trials - len(trials))
         for _ in range(due):
             seen = await self._seen(sweep, trials)
@@ -169,27 +194,26 @@ class SweepDriver:
         except (Unavailable, LimitExceeded):
             raise
         except HubError as error:
-            work = partial(rows.change_trial, trial=trial, status="failed", reason=error.message)
+            await self._change_trial(sweep, trial, status="failed", reason=error.message)
         else:
-            work = partial(rows.change_trial, trial=trial, job_id=job_id)
-        await self._database.write(work)
+            await self._change_trial(sweep, trial, job_id=job_id)
 
     async def _wind_up(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> None:
         """Cancel what still runs; then train the best settings, or end without."""
-        running = [trial for trial in trials if trial.status in ("running", "pruning")]
+        running = [trial for trial in trials if _is_running(trial)]
+        for trial in running:
+            if trial.job_id is not None:
+                await self._cancel_job(trial.job_id)
+            elif job_id := await self._submitted(sweep, str(trial.number)):
+                await self._change_trial(sweep, trial, job_id=job_id)
+            else:
+                await self._change_trial(sweep, trial, status="failed", reason="Not begun.")
         if running:
-            for trial in running:
-                if trial.job_id is None:
-                    await self._database.write(
-                        partial(
-                            rows.change_trial, trial=trial, status="failed", reason="Not begun."
-                        )
-                    )
-                else:
-                    await self._cancel(trial)
             return
         best = rows.best_trial(trials, sweep.direction)
-        if sweep.cancel_requested:
+        if job_id := await self._submitted(sweep, "best"):
+            await self._change(sweep, status="finishing", best_job_id=job_id)
+        elif sweep.cancel_requested:
             await self._change(sweep, status="cancelled")
         elif best is None:
             await self._change(sweep, status="failed", error=_nothing_complete(sweep, trials))
@@ -200,6 +224,7 @@ class SweepDriver:
 
     async def _finish(self, sweep: SweepRow) -> None:
         """End with the job of the best settings."""
+        self._jobs.add(job_topic(sweep.best_job_id))
         if sweep.cancel_requested:
             await self._cancel_job(sweep.best_job_id)
         job = await self._training.status(sweep.best_job_id)
@@ -217,15 +242,17 @@ class SweepDriver:
         """The sweep's job of that part, submitted now or before."""
         submission = Submission(
             **{**sweep.submission, "config": config},
-            idempotency_key=f"sweep:{sweep.id}:{part}",
+            idempotency_key=_key(sweep, part),
             sweep_id=sweep.id,
             sweep_trial=trial,
         )
         submitted = await self._training.submit(submission, submitted_by=sweep.submitted_by)
+        self._jobs.add(job_topic(submitted.job_id))
         return submitted.job_id
 
-    async def _cancel(self, trial: TrialRow) -> None:
-        await self._cancel_job(trial.job_id)
+    async def _submitted(self, sweep: SweepRow, part: str) -> str | None:
+        """The job of that part, if a driver was killed before it had written it down."""
+        return await self._database.read(partial(rows.job_of_key, key=_key(sweep, part)))
 
     async def _cancel_job(self, job_id: str) -> None:
         try:
@@ -234,7 +261,16 @@ class SweepDriver:
             return  # It has ended by itself.
 
     async def _change(self, sweep: SweepRow, **values: Any) -> None:
-        await self._database.write(partial(rows.change_sweep, sweep=sweep, **values))
+        await self._write(sweep, partial(rows.change_sweep, sweep=sweep, **values))
+
+    async def _change_trial(self, sweep: SweepRow, trial: TrialRow, **values: Any) -> None:
+        await self._write(sweep, partial(rows.change_trial, trial=trial, **values))
+
+    async def _write(self, sweep: SweepRow, work: Callable[[Connection], T]) -> T:
+        """Change something of a sweep, and tell those who follow it."""
+        done = await self._database.write(work)
+        await self._bus.publish(sweep_topic(sweep.id))
+        return done
 
     async def _seen(self, sweep: SweepRow, trials: Sequence[TrialRow]) -> list[Seen]:
         points: dict[int, dict[int, float]] = {}
@@ -250,8 +286,20 @@ def seen_of(trial: TrialRow, points: dict[int, float]) -> Seen:
     return Seen(trial.status, trial.params, trial.value, points)
 
 
-def _standing(connection: Connection, sweep_id: str) -> tuple[SweepRow, float]:
-    return rows.get_sweep(connection, sweep_id), rows.elapsed_s(connection, sweep_id)
+def _standing(connection: Connection, sweep_id: str) -> tuple[SweepRow, float, Sequence[TrialRow]]:
+    return (
+        rows.get_sweep(connection, sweep_id),
+        rows.elapsed_s(connection, sweep_id),
+        rows.trials_of(connection, sweep_id),
+    )
+
+
+def _is_running(trial: TrialRow) -> bool:
+    return trial.status in ("running", "pruning")
+
+
+def _key(sweep: SweepRow, part: str) -> str:
+    return f"sweep:{sweep.id}:{part}"
 
 
 def _end_of_search(sweep: SweepRow, trials: Sequence[TrialRow], elapsed_s: float) -> str | None:

@@ -1,9 +1,9 @@
 """The tables of sweeps: every function is one of a transaction."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, select, tuple_, update
 
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import job_metrics, jobs
@@ -11,10 +11,21 @@ from mcp_hub.adapters.database.sweeps_schema import sweep_trials, sweeps
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import NotFound, names_hint
 from mcp_hub.services.training.sweeps.views import ENDED
+from mcp_hub.services.training.views import JobStatus
 
 SweepRow = Row[Any, Any]
 TrialRow = Row[Any, Any]
 """A trial with its job's state: `job_status`, `job_metrics`, `job_error`."""
+ListedRow = Row[Any, Any]
+"""A sweep with its model: `model_name`, `model_version`."""
+
+
+class Tally(NamedTuple):
+    """Of a sweep's trials: how many have ended, and the values of those that are complete."""
+
+    ended: int
+    least: float | None
+    greatest: float | None
 
 
 def insert_sweep(connection: Connection, values: Mapping[str, Any]) -> tuple[SweepRow, bool]:
@@ -45,6 +56,44 @@ def get_sweep(connection: Connection, sweep_id: str) -> SweepRow:
     return sweep
 
 
+def newest(
+    connection: Connection, status: JobStatus | None, limit: int, before: tuple[int, str] | None
+) -> Sequence[ListedRow]:
+    """Sweeps, newest first, from the one after `before` on, its time and id.
+
+    One that has not ended counts as running.
+    """
+    position = tuple_(sweeps.c.created_at, sweeps.c.id)
+    statement = (
+        select(sweeps, jobs.c.model_name, jobs.c.model_version)
+        .outerjoin(jobs, jobs.c.id == sweeps.c.best_job_id)
+        .order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc())
+    )
+    if status == "running":
+        statement = statement.where(sweeps.c.status.not_in(ENDED))
+    elif status is not None:
+        statement = statement.where(sweeps.c.status == status)
+    if before is not None:
+        statement = statement.where(position < before)
+    return connection.execute(statement.limit(limit)).all()
+
+
+def tallies(connection: Connection, sweep_ids: Sequence[str]) -> dict[str, Tally]:
+    """What the trials of each of the sweeps have come to, where it has any."""
+    status, value = sweep_trials.c.status, sweep_trials.c.value
+    statement = (
+        select(
+            sweep_trials.c.sweep_id,
+            func.count().filter(status.not_in(("running", "pruning"))),
+            func.min(value).filter(status == "complete"),
+            func.max(value).filter(status == "complete"),
+        )
+        .where(sweep_trials.c.sweep_id.in_(sweep_ids))
+        .group_by(sweep_trials.c.sweep_id)
+    )
+    return {sweep_id: Tally(*rest) for sweep_id, *rest in connection.execute(statement)}
+
+
 def unfinished(connection: Connection) -> Sequence[str]:
     """The sweeps that somebody must see to, oldest first."""
     statement = select(sweeps.c.id).where(sweeps.c.status.not_in(ENDED))
@@ -71,6 +120,11 @@ def trials_of(connection: Connection, sweep_id: str) -> Sequence[TrialRow]:
         .order_by(sweep_trials.c.number)
     )
     return connection.execute(statement).all()
+
+
+def job_of_key(connection: Connection, key: str) -> str | None:
+    """The job that has that idempotency key."""
+    return connection.scalar(select(jobs.c.id).where(jobs.c.idempotency_key == key))
 
 
 def points_of(connection: Connection, sweep_id: str, metric: str) -> dict[int, dict[int, float]]:

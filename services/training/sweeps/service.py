@@ -6,37 +6,39 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
-import anyio
 from anyio import to_thread
 from sqlalchemy import Connection
 
+from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import Conflict, InvalidArgument
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
 from mcp_hub.services.training import jobs
+from mcp_hub.services.training.announcing import sweep_topic
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.reports import model_reference
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submission import MAX_TIMEOUT_S, Submission
 from mcp_hub.services.training.sweeps import rows, sampling
 from mcp_hub.services.training.sweeps.driving import seen_of
-from mcp_hub.services.training.sweeps.rows import SweepRow, TrialRow
+from mcp_hub.services.training.sweeps.rows import ListedRow, SweepRow, Tally, TrialRow
 from mcp_hub.services.training.sweeps.space import check_space, config_of
 from mcp_hub.services.training.sweeps.views import (
     ENDED,
     Direction,
     SweepSubmitted,
+    SweepSummary,
     SweepView,
     TrialView,
 )
-from mcp_hub.services.views import Error, iso
+from mcp_hub.services.training.views import JobStatus
+from mcp_hub.services.views import Error, Page, iso
 
 MAX_TRIALS = 1_000
 MAX_PARALLEL = 100
 _LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "perplexity")
-_LOOK_AGAIN_S = 0.5
 _SAME_REQUEST = (
     "submission", "space", "metric", "direction", "trials", "parallel", "prune", "timeout_s"
 )  # fmt: skip
@@ -62,8 +64,11 @@ class Sweep:
 class SweepService:
     """Sweeps as rows; `SweepDriver` does the rest."""
 
-    def __init__(self, database: Database, training: TrainingService, data: DataService) -> None:
+    def __init__(
+        self, database: Database, bus: Bus, training: TrainingService, data: DataService
+    ) -> None:
         self._database = database
+        self._bus = bus
         self._training = training
         self._data = data
 
@@ -103,7 +108,9 @@ class SweepService:
             "submitted_by": submitted_by,
         }  # fmt: skip
         row, added = await self._database.write(partial(rows.insert_sweep, values=values))
-        if not added:
+        if added:
+            await self._bus.publish(sweep_topic(row.id))
+        else:
             _check_same(row, values)
         note = None if added else "This idempotency key was used before: this is that sweep."
         return SweepSubmitted(sweep_id=row.id, status=row.status, note=note)
@@ -121,19 +128,35 @@ class SweepService:
 
         Its trials from `cursor` on, `limit` at most. `follow` is told of each change meanwhile.
         """
-        if not 0 <= wait_s <= 50:
-            raise InvalidArgument(f"wait_s is {wait_s:g}; it must be from 0 to 50.")
-        look = partial(self._view, sweep_id, check_limit(limit), cursor)
-        view = await look()
-        with anyio.move_on_after(wait_s):
-            while view.status not in ENDED:
-                if follow is not None:
-                    await follow(view)
-                before = view
-                while view == before:
-                    await anyio.sleep(_LOOK_AGAIN_S)
-                    view = await look()
+        view = await self._training.waits.until(
+            sweep_topic(sweep_id),
+            partial(self._view, sweep_id, check_limit(limit), cursor),
+            lambda view: view.status in ENDED,
+            wait_s,
+            follow,
+        )
         return view.model_copy(update={"importances": await self._importances(sweep_id)})
+
+    async def list(
+        self, status: JobStatus | None = None, *, limit: int = 20, cursor: str | None = None
+    ) -> Page[SweepSummary]:
+        """Sweeps, newest first; one that has not ended counts as running."""
+        before = None
+        if cursor is not None:
+            created_at, sweep_id = decode_cursor(cursor, int, str)
+            before = created_at, sweep_id
+        asked = check_limit(limit) + 1
+
+        def find(connection: Connection) -> tuple[Sequence[ListedRow], dict[str, Tally]]:
+            found = rows.newest(connection, status, asked, before)
+            return found, rows.tallies(connection, [sweep.id for sweep in found])
+
+        found, tallies = await self._database.read(find)
+        last = found[limit - 1] if len(found) > limit else None
+        return Page(
+            items=[_summary(sweep, tallies.get(sweep.id)) for sweep in found[:limit]],
+            next_cursor=encode_cursor(last.created_at, last.id) if last else None,
+        )
 
     async def cancel(self, sweep_id: str) -> SweepSubmitted:
         """Cancel a sweep and the trials that run; nothing is registered.
@@ -150,6 +173,7 @@ class SweepService:
             return sweep
 
         sweep = await self._database.write(ask)
+        await self._bus.publish(sweep_topic(sweep_id))
         note = "It is being cancelled, with the trials that run."
         return SweepSubmitted(sweep_id=sweep_id, status=sweep.status, note=note)
 
@@ -193,6 +217,24 @@ class SweepService:
             trials=[_trial_view(trial) for trial in ranked[start : start + limit]],
             next_cursor=encode_cursor(start + limit) if more else None,
         )
+
+
+def _summary(sweep: ListedRow, tally: Tally | None) -> SweepSummary:
+    best = None
+    if tally is not None:
+        best = tally.greatest if sweep.direction == "maximize" else tally.least
+    return SweepSummary(
+        sweep_id=sweep.id,
+        status=sweep.status,
+        name=sweep.submission["name"],
+        metric=sweep.metric,
+        ended=tally.ended if tally else 0,
+        trials=sweep.trials,
+        best=best,
+        model=model_reference(sweep),
+        error=sweep.error["message"] if sweep.error else None,
+        created_at=iso(sweep.created_at) or "",
+    )
 
 
 def _trial_view(trial: TrialRow) -> TrialView:

@@ -19,6 +19,21 @@ class SweepSubmitted(View):
     note: str | None = None
 
 
+class SweepSummary(View):
+    """A sweep as a list shows it: `ended` of its `trials` have, and the best value so far."""
+
+    sweep_id: str
+    status: SweepStatus
+    name: str
+    metric: str
+    ended: int
+    trials: int
+    best: float | None
+    model: str | None
+    error: str | None
+    created_at: str
+
+
 class TrialView(View):
     """A trial: its settings, and what it reached or why it did not."""
 

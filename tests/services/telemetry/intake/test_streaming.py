@@ -1,7 +1,7 @@
 """Telemetry by way of a stream: nothing accepted is lost, and everything is written once."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,18 +23,10 @@ from mcp_hub.services.telemetry.intake import streaming
 from mcp_hub.services.telemetry.intake.accepting import from_objects
 from mcp_hub.services.telemetry.intake.ingest import Overloaded
 from mcp_hub.services.telemetry.intake.streaming import GROUP, StreamedIngest
-from tests import servers
 from tests.servers import Server
 from tests.services.streamed import consume
 from tests.spawning import killed_process
 from tests.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = servers.start_redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(params=["database", "redis"])

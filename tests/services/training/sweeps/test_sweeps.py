@@ -1,18 +1,26 @@
 """Sweeps: real trials through the queue, pruned, cancelled, and taken over from a killed driver."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.bus.database import DatabaseBus
+from mcp_hub.adapters.bus.port import Bus
+from mcp_hub.adapters.bus.redis import RedisBus
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.schema import jobs, model_versions
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.database.sweeps_schema import sweeps as table
 from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound, Unavailable
+from mcp_hub.adapters.ids import new_id
+from mcp_hub.adapters.queue.bullmq import BullQueue
+from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submission import Submission
@@ -31,21 +39,67 @@ TREE = {
 }
 
 
+on_every_store = pytest.mark.parametrize("stores", ["embedded", "production"], indirect=True)
+"""On SQLite alone, and on PostgreSQL with its queue and its bus on Redis."""
+
+
 @pytest.fixture
-def data(
-    database: SqliteDatabase, blobs: FileBlobStore, bus: DatabaseBus, tmp_path: Path
-) -> DataService:
+def stores(request: pytest.FixtureRequest) -> tuple[str, str] | None:
+    """The URLs of PostgreSQL and Redis; None for what is embedded."""
+    if getattr(request, "param", "embedded") == "embedded":
+        return None
+    return request.getfixturevalue("postgres_url"), request.getfixturevalue("redis_server").url
+
+
+@pytest.fixture
+async def database(
+    stores: tuple[str, str] | None, database: SqliteDatabase
+) -> AsyncIterator[Database]:
+    if stores is None:
+        yield database
+        return
+    postgres = PostgresDatabase(stores[0])
+    yield postgres
+    await postgres.close()
+
+
+@pytest.fixture
+async def queue(
+    stores: tuple[str, str] | None, queue: DatabaseQueue
+) -> AsyncIterator[DatabaseQueue | BullQueue]:
+    if stores is None:
+        yield queue
+        return
+    bull = BullQueue(stores[1], new_id("queue"))
+    yield bull
+    await bull.close()
+
+
+@pytest.fixture
+async def bus(stores: tuple[str, str] | None, bus: DatabaseBus) -> AsyncIterator[Bus]:
+    if stores is None:
+        yield bus
+        return
+    redis = RedisBus(stores[1], new_id("bus"))
+    yield redis
+    await redis.close()
+
+
+@pytest.fixture
+def data(database: Database, blobs: FileBlobStore, bus: Bus, tmp_path: Path) -> DataService:
     return DataService(database, blobs, bus, roots=[tmp_path], max_bytes=1_000_000)
 
 
 @pytest.fixture
-def sweeps(database: SqliteDatabase, training: TrainingService, data: DataService) -> SweepService:
-    return SweepService(database, training, data)
+def sweeps(
+    database: Database, bus: Bus, training: TrainingService, data: DataService
+) -> SweepService:
+    return SweepService(database, bus, training, data)
 
 
 @pytest.fixture
-def driver(database: SqliteDatabase, training: TrainingService) -> SweepDriver:
-    return SweepDriver(database, training, lease_s=1.0, idle_s=0.05)
+def driver(database: Database, bus: Bus, training: TrainingService) -> SweepDriver:
+    return SweepDriver(database, bus, training, idle_s=0.05)
 
 
 def probe(config: dict[str, Any] | None = None, **options: Any) -> Sweep:
@@ -63,19 +117,20 @@ async def finish(sweeps: SweepService, sweep_id: str) -> SweepView:
     return view
 
 
-async def versions(database: SqliteDatabase) -> int:
+async def versions(database: Database) -> int:
     return (await database.read(lambda c: c.scalar(select(func.count(model_versions.c.name))))) or 0
 
 
+@on_every_store
 async def test_the_best_of_all_trials_is_the_one_version_registered(
     sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, training: TrainingService,
-    database: SqliteDatabase,
+    database: Database,
 ) -> None:  # fmt: skip
     async with worker(), driver.driving():
-        submitted = await sweeps.submit(probe(trials=12), submitted_by="the tests")
+        submitted = await sweeps.submit(probe(trials=10), submitted_by="the tests")
         view = await finish(sweeps, submitted.sweep_id)
     assert (view.status, view.ended_by, view.model) == ("succeeded", "trials", "probe:1")
-    assert view.counts == {"complete": 12, "asked": 12}
+    assert view.counts == {"complete": 10, "asked": 10}
     assert view.best is not None
     values = [trial.value for trial in view.trials]
     assert values == sorted(values, key=lambda value: -(value or 0))
@@ -110,6 +165,7 @@ async def test_a_sweep_of_sklearn(
     assert history.series[0].points >= 3
 
 
+@on_every_store
 async def test_a_trial_below_the_median_is_pruned(
     sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, training: TrainingService,
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
@@ -142,9 +198,10 @@ def _id_whose_sixth_trial_is_the_worst() -> str:
     raise AssertionError
 
 
+@on_every_store
 async def test_a_killed_driver_is_followed_and_nothing_is_done_twice(
-    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: SqliteDatabase,
-    training: TrainingService,
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: Database,
+    training: TrainingService, bus: Bus,
 ) -> None:  # fmt: skip
     """It dies at every place where something was done and not written down."""
     submitted = await sweeps.submit(probe(trials=5, parallel=3), submitted_by="me")
@@ -166,6 +223,7 @@ async def test_a_killed_driver_is_followed_and_nothing_is_done_twice(
 
             mortal = SweepDriver(
                 _Mortal(database, dying),  # type: ignore[arg-type]
+                bus,
                 _Submits(training, dying),  # type: ignore[arg-type]
             )
             try:
@@ -182,12 +240,44 @@ async def test_a_killed_driver_is_followed_and_nothing_is_done_twice(
     assert await versions(database) == 1
 
 
+@pytest.mark.parametrize("part", ["trial", "best"])
+async def test_what_a_killed_driver_had_submitted_is_cancelled_with_the_sweep(
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: Database,
+    training: TrainingService, bus: Bus, part: str,
+) -> None:  # fmt: skip
+    """It dies when a job is submitted and that is not written down in the sweep."""
+    sweep_id = (await sweeps.submit(probe(trials=1, parallel=1), submitted_by="me")).sweep_id
+    if part == "best":
+        async with worker():
+            await driver.advance(sweep_id)
+            (trial,) = (await sweeps.status(sweep_id)).trials
+            assert (await training.status(trial.job_id or "", wait_s=20)).status == "succeeded"
+        await driver.advance(sweep_id)
+
+    def dying(method: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*arguments: Any, **options: Any) -> None:
+            await method(*arguments, **options)
+            raise _Killed
+
+        return call
+
+    mortal = SweepDriver(database, bus, _Submits(training, dying))  # type: ignore[arg-type]
+    with pytest.raises(_Killed):
+        await mortal.advance(sweep_id)
+    await sweeps.cancel(sweep_id)
+    async with driver.driving():
+        view = await finish(sweeps, sweep_id)
+    (newest, *_) = (await training.list()).items
+    assert (view.status, newest.status) == ("cancelled", "cancelled")
+    assert (newest.sweep, view.model) == (sweep_id, None)
+
+
 class _Killed(BaseException):
     """Ends a driver as a kill would: nothing handles it."""
 
 
 class _Mortal:
-    def __init__(self, database: SqliteDatabase, dying: Callable[..., Any]) -> None:
+    def __init__(self, database: Database, dying: Callable[..., Any]) -> None:
         self.read, self.write = dying(database.read), dying(database.write)
 
 
@@ -197,8 +287,9 @@ class _Submits:
         self.cancel, self.status = training.cancel, training.status
 
 
+@on_every_store
 async def test_a_cancelled_sweep_cancels_its_trials_and_registers_nothing(
-    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: SqliteDatabase,
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: Database,
     training: TrainingService, tmp_path: Path,
 ) -> None:  # fmt: skip
     config = {"action": "wait_for_flag", "flag": str(tmp_path / "never")}
@@ -223,12 +314,42 @@ async def test_a_cancelled_sweep_cancels_its_trials_and_registers_nothing(
 
 
 async def test_a_time_out_keeps_the_best_so_far(
-    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: SqliteDatabase
+    sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, database: Database
 ) -> None:
+    sweep = probe(trials=1000, parallel=1, timeout_s=1000)
+    sweep_id = (await sweeps.submit(sweep, submitted_by="me")).sweep_id
+
+    async def one_is_complete() -> bool:
+        return (await sweeps.status(sweep_id)).counts.get("complete", 0) > 0
+
     async with worker(), driver.driving():
-        sweep = probe(trials=1000, parallel=1, timeout_s=2)
-        view = await finish(sweeps, (await sweeps.submit(sweep, submitted_by="me")).sweep_id)
+        await eventually(one_is_complete)
+        longer_ago = update(table).values(created_at=table.c.created_at - 1_000_000)
+        await database.write(lambda c: c.execute(longer_ago).close())
+        view = await finish(sweeps, sweep_id)
     assert (view.status, view.ended_by, view.model) == ("succeeded", "timeout", "probe:1")
+
+
+@on_every_store
+async def test_a_list_finds_a_sweep_again(sweeps: SweepService, training: TrainingService) -> None:
+    ids = [(await sweeps.submit(probe(), submitted_by="me")).sweep_id for _ in range(5)]
+    await sweeps.cancel(ids[0])
+    listed, cursor = [], None
+    while True:
+        page = await sweeps.list(limit=2, cursor=cursor)
+        listed += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert sorted(item.sweep_id for item in listed) == sorted(ids)
+    assert [item.created_at for item in listed] == sorted(
+        (item.created_at for item in listed), reverse=True
+    )
+    first = listed[0]
+    assert (first.status, first.name, first.metric) == ("searching", "probe", "score")
+    assert (first.ended, first.trials, first.best, first.model) == (0, 4, None, None)
+    assert len((await sweeps.list("running")).items) == 5
+    assert (await sweeps.list("succeeded")).items == []
 
 
 @pytest.mark.parametrize(
@@ -293,6 +414,7 @@ async def test_bad_numbers_are_refused(
         await sweeps.submit(probe(**options), submitted_by="me")
 
 
+@on_every_store
 async def test_the_same_key_gives_the_same_sweep(
     sweeps: SweepService, training: TrainingService
 ) -> None:
