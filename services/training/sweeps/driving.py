@@ -5,7 +5,8 @@ its own, so that a process that takes over from a killed one repeats nothing.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +17,15 @@ from sqlalchemy import Connection
 
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.errors import Conflict, HubError, LimitExceeded, Unavailable
+from mcp_hub.adapters.errors import (
+    Conflict,
+    HubError,
+    Internal,
+    InvalidArgument,
+    LimitExceeded,
+    TimedOut,
+    Unavailable,
+)
 from mcp_hub.services.background import in_background
 from mcp_hub.services.leading import run_as_leader
 from mcp_hub.services.training.announcing import SWEEPS, job_topic, sweep_topic
@@ -41,6 +50,8 @@ _APART_S = 0.1
 """Between two looks: jobs that report often must not keep the driver busy."""
 _FAILURES = 5
 """So many trials that failed, with none that did not, end the search."""
+_FAULTS = 10
+"""After so many looks in a row that went wrong inside the hub, a sweep is given up."""
 
 
 class SweepDriver:
@@ -83,25 +94,46 @@ class SweepDriver:
 
     async def _work(self) -> None:
         """Drive until every sweep has ended."""
+        faults: Counter[str] = Counter()
         async with listening(self._bus, self._concerns) as noticed:
             while ids := await self._unfinished():
                 self._jobs.clear()
                 for sweep_id in ids:
-                    await self._try(partial(self.advance, sweep_id), f"Sweep {sweep_id}")
+                    await self._see_to(sweep_id, faults)
                 with anyio.move_on_after(_LOOK_AGAIN_S) as silence:
                     await noticed()
                 if silence.cancelled_caught:
-                    # Whoever ran the jobs may be gone.
-                    await self._try(self._training.resume, "A worker for the sweeps")
+                    await self._ensure_worker()
                 await anyio.sleep(_APART_S)
 
-    async def _try(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+    async def _see_to(self, sweep_id: str, faults: Counter[str]) -> None:
+        """Advance a sweep, as far as it can be; what goes wrong must not hold up the others."""
         try:
-            await work()
+            await self.advance(sweep_id)
         except (Unavailable, LimitExceeded) as error:
-            logger.warning("%s waits: %s", what, error)
-        except Exception:  # the next look may do better; others must go on
-            logger.exception("%s could not be seen to", what)
+            logger.warning("Sweep %s waits: %s", sweep_id, error)
+        except Exception:  # the next look may do better
+            logger.exception("Sweep %s could not be driven", sweep_id)
+            faults[sweep_id] += 1
+            if faults[sweep_id] >= _FAULTS:
+                await self._give_up(sweep_id)
+        else:
+            del faults[sweep_id]
+
+    async def _give_up(self, sweep_id: str) -> None:
+        error = Internal("The sweep cannot be driven any further.", "The hub's log has details.")
+        try:
+            sweep = await self._database.read(partial(rows.get_sweep, sweep_id=sweep_id))
+            await self._change(sweep, status="failed", error=error.as_dict())
+        except Unavailable:
+            logger.warning("Sweep %s is to be given up later", sweep_id)
+
+    async def _ensure_worker(self) -> None:
+        """Have a worker started where whoever ran the jobs is gone."""
+        try:
+            await self._training.resume()
+        except Unavailable as error:
+            logger.warning("A worker for the sweeps cannot be looked for: %s", error)
 
     def _concerns(self, topic: str) -> bool:
         return topic in self._jobs or topic.startswith(SWEEPS)
@@ -328,9 +360,22 @@ def _outcome(sweep: SweepRow, trial: TrialRow) -> dict[str, Any]:
 
 
 def _nothing_complete(sweep: SweepRow, trials: Sequence[TrialRow]) -> dict[str, Any]:
-    first = next((trial.reason for trial in trials if trial.reason), None)
+    """Why there is no best trial: what became of the first that failed by itself."""
+    failed = [trial for trial in trials if trial.status == "failed"]
+    by_itself = [trial for trial in failed if trial.job_status not in (None, "cancelled")]
+    if sweep.ended_by == "timeout" and not by_itself:
+        return TimedOut(
+            f"No trial was completed within timeout_s={sweep.timeout_s:g}.",
+            "Give more time, or a config that trains sooner.",
+        ).as_dict()
+    first = next(iter(by_itself or failed))
+    error = first.job_error or {}
+    if first.job_status == "succeeded":
+        hint = "Name a metric that trials report."
+    else:
+        hint = error.get("hint") or "Correct config or space; training_logs of a trial's job tells."
     return {
-        "code": "timeout" if sweep.ended_by == "timeout" else "conflict",
-        "message": f"No trial was completed. {first or ''}".strip(),
-        "hint": "See training_logs of a trial's job; correct config or space, or give more time.",
+        "code": error.get("code", InvalidArgument.code),
+        "message": f"No trial was completed. Trial {first.number}: {first.reason}",
+        "hint": hint,
     }

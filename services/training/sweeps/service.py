@@ -38,6 +38,7 @@ from mcp_hub.services.views import Error, Page, iso
 
 MAX_TRIALS = 1_000
 MAX_PARALLEL = 100
+MAX_METRIC = 128
 _LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "perplexity")
 _SAME_REQUEST = (
     "submission", "space", "metric", "direction", "trials", "parallel", "prune", "timeout_s"
@@ -252,6 +253,8 @@ def _direction(metric: str) -> Direction:
 def _check_numbers(sweep: Sweep) -> None:
     if not sweep.metric:
         raise InvalidArgument("metric is empty.", "Name one that the trials report, e.g. cv_r2.")
+    if len(sweep.metric) > MAX_METRIC:
+        raise InvalidArgument(f"metric has {len(sweep.metric)} characters, over {MAX_METRIC}.")
     if sweep.direction is not None and sweep.direction not in get_args(Direction):
         raise InvalidArgument(
             f"direction is {sweep.direction!r}.", "It is maximize or minimize, or left out."

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
@@ -80,7 +81,7 @@ def _check_key(key: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping) or given.get("type") not in _KINDS:
         raise InvalidArgument(
             f"space.{key} needs a type: {', '.join(_KINDS)}.",
-            'E.g. {"type": "int", "low": 1, "high": 10}, {"type": "categorical", "choices": []}.',
+            'E.g. {"type": "int", "low": 1, "high": 9}, {"type": "categorical", "choices": ["a"]}.',
         )
     kind: str = given["type"]
     for field in given:
@@ -126,9 +127,18 @@ def _check_range(key: str, kind: str, given: Mapping[str, Any]) -> dict[str, Any
         )
     if log and given.get("step") not in (None, 1 if kind == "int" else None):
         raise InvalidArgument(f"space.{key} has log and step; leave one of them out.")
-    if step is not None and step <= 0:
-        raise InvalidArgument(f"space.{key}.step is {step}; it must be above 0.")
+    if step is not None:
+        if step <= 0:
+            raise InvalidArgument(f"space.{key}.step is {step}; it must be above 0.")
+        high = _last_step(low, high, step)
     return {"type": kind, "low": low, "high": high, "log": log, "step": step}
+
+
+def _last_step(low: float, high: float, step: float) -> float:
+    """The last of low, low + step, … that is not above `high`, of the numbers as written."""
+    first, width = Fraction(str(low)), Fraction(str(step))
+    last = first + (Fraction(str(high)) - first) // width * width
+    return int(last) if isinstance(low, int) and isinstance(step, int) else float(last)
 
 
 def _probes(given: Mapping[str, Any]) -> list[Any]:

@@ -309,7 +309,8 @@ class Search:
         shown = "; ".join(f"{name}: {reason}" for name, reason in [*reasons.items()][:5])
         return InvalidArgument(
             f"No candidate could be scored by {self._metric}: {shown or 'folds lack classes'}.",
-            "Select by another metric, or give more rows of the rare classes.",
+            "Select by another metric, or give more rows"
+            + (" of the rare classes." if self._classes else "."),
         )
 
 

@@ -170,12 +170,16 @@ def compare(
 
 
 def make_folds(target: Target, config: SklearnConfig) -> list[Fold]:
-    """The folds, shuffled by the seed; no more than the rarest class has rows, but 2."""
+    """The folds, shuffled by the seed; no more than the rarest class has rows, but 2.
+
+    Those of numbers have two rows or more: R² is not defined on one.
+    """
     rows = np.arange(len(target.values))
     if not config.cv:
         return []
     if target.classes is None:
-        splitter: Any = KFold(min(config.cv, len(rows)), shuffle=True, random_state=config.seed)
+        count = max(2, min(config.cv, len(rows) // 2))
+        splitter: Any = KFold(count, shuffle=True, random_state=config.seed)
         return list(splitter.split(rows))
     counts = np.bincount(target.values)
     rarest = int(counts[counts > 0].min())

@@ -57,7 +57,9 @@ def choose_columns(frame: pl.DataFrame, target: str | None, config: TableConfig)
         raise InvalidArgument(
             f"No column is left to learn {repr(target) if target else 'anything'} from: "
             f"{reasons or 'there is no other'}.",
-            "To use a column all the same, give its kind: config.columns={name: kind}.",
+            "To use a column all the same, give its kind: config.columns={name: kind}."
+            if dropped
+            else "Give data with further columns.",
         )
     return Columns(kinds, dropped)
 

@@ -22,11 +22,13 @@ from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.bullmq import BullQueue
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.services.data.service import DataService
+from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submission import Submission
-from mcp_hub.services.training.sweeps import sampling, service
+from mcp_hub.services.training.sweeps import driving, sampling, service
 from mcp_hub.services.training.sweeps.driving import SweepDriver
 from mcp_hub.services.training.sweeps.service import Sweep, SweepService
+from mcp_hub.services.training.sweeps.space import check_space
 from mcp_hub.services.training.sweeps.views import ENDED, SweepView
 from tests.services.training.conftest import WorkerFactory
 from tests.waiting import eventually
@@ -353,23 +355,78 @@ async def test_a_list_finds_a_sweep_again(sweeps: SweepService, training: Traini
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "message", "hint"),
     [
-        ({"config": {"action": "raise_error"}}, "The data will not do."),
-        ({"metric": "accuracy"}, "reported no metric 'accuracy'; it reported score"),
+        (
+            {"config": {"action": "raise_error"}},
+            "No trial was completed. Trial 0: The data will not do.",
+            "Bring other data.",
+        ),
+        (
+            {"metric": "accuracy"},
+            "reported no metric 'accuracy'; it reported score",
+            "Name a metric that trials report.",
+        ),
     ],
 )
 async def test_trials_that_all_fail_end_the_sweep_with_the_reason(
     sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, options: dict[str, Any],
-    message: str,
+    message: str, hint: str,
 ) -> None:  # fmt: skip
     async with worker(), driver.driving():
         sweep = probe(**options, trials=50)
         view = await finish(sweeps, (await sweeps.submit(sweep, submitted_by="me")).sweep_id)
     assert (view.status, view.ended_by) == ("failed", "failures")
     assert view.error is not None
+    assert (view.error.code, view.error.hint) == ("invalid_argument", hint)
     assert message in view.error.message
     assert view.counts["failed"] <= 8
+
+
+async def test_a_time_out_before_the_first_trial_is_told(
+    sweeps: SweepService, driver: SweepDriver, training: TrainingService
+) -> None:
+    """No worker takes what is queued."""
+    async with driver.driving():
+        submitted = await sweeps.submit(probe(timeout_s=0.001), submitted_by="me")
+        view = await finish(sweeps, submitted.sweep_id)
+    assert (view.status, view.ended_by) == ("failed", "timeout")
+    assert view.error is not None
+    assert (view.error.code, view.error.message) == (
+        "timeout",
+        "No trial was completed within timeout_s=0.001.",
+    )
+
+
+async def test_a_sweep_that_cannot_be_driven_is_given_up(
+    sweeps: SweepService, driver: SweepDriver, training: TrainingService,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    async def fault(sweep_id: str) -> None:
+        raise RuntimeError(sweep_id)
+
+    monkeypatch.setattr(driver, "advance", fault)
+    monkeypatch.setattr(driving, "_LOOK_AGAIN_S", 0.01)
+    async with driver.driving():
+        sweep_id = (await sweeps.submit(probe(), submitted_by="me")).sweep_id
+        view = await finish(sweeps, sweep_id)
+    assert (view.status, view.error and view.error.code) == ("failed", "internal")
+    assert f"RuntimeError: {sweep_id}" in caplog.text
+
+
+def test_a_range_ends_at_its_last_step() -> None:
+    framework = load_framework("probe")
+    for given, high in (
+        ({"type": "float", "low": 0.1, "high": 1, "step": 0.4}, 0.9),
+        ({"type": "float", "low": 0.1, "high": 0.3, "step": 0.1}, 0.3),
+        ({"type": "float", "low": 0.5, "high": 0.6, "step": 7}, 0.5),
+        ({"type": "int", "low": 1, "high": 8, "step": 3}, 7),
+        ({"type": "int", "low": 1, "high": 8}, 8),
+    ):
+        key = "steps" if given["type"] == "int" else "value"
+        space = check_space({key: given}, {}, framework)
+        assert (space[key]["high"], type(space[key]["high"])) == (high, type(high))
+        sampling.suggest("sweep_a", space, "maximize", [])
 
 
 @pytest.mark.parametrize(
@@ -405,6 +462,7 @@ async def test_a_bad_space_is_refused_with_the_key(
         ({"prune": 0}, "prune is 0"),
         ({"timeout_s": -1}, "timeout_s is -1"),
         ({"metric": ""}, "metric is empty"),
+        ({"metric": "m" * 129}, "metric has 129 characters, over 128"),
     ],
 )
 async def test_bad_numbers_are_refused(

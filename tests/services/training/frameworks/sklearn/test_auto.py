@@ -144,6 +144,15 @@ def test_a_candidate_that_fails_is_told_and_passed_over(
     assert result.params["estimator"] == Ridge.__name__.lower()
 
 
+@pytest.mark.usefixtures("quick")
+def test_of_twelve_rows_each_fold_has_enough_to_score(train: Train, numbers: Numbers) -> None:
+    frame = numbers(12).with_columns(y=pl.col("a") * 3)
+    result = train(frame, type="regression", auto=True)
+    board = result.artifact("leaderboard.json")
+    assert (board["folds"], board["metric"]) == (4, "r2")
+    assert all(row["score"] is not None for row in board["candidates"])
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
