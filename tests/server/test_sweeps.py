@@ -39,7 +39,10 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str
 async def test_a_sweep_goes_on_when_its_hub_is_killed(
     environment: dict[str, str], worker_too: bool, tmp_path: Path
 ) -> None:
-    """Half of the trials run then, and go on once the flag is there; others are yet to come."""
+    """Trials that run then go on once the flag is there; others are yet to be submitted.
+
+    Where their worker is killed too, the next hub starts another.
+    """
     flag = tmp_path / "flag"
     alone = environment | {"MCP_HUB_TRAINING__AUTOSTART_WORKER": "false"}
     with serving(alone) as hub:
@@ -62,10 +65,11 @@ async def test_a_sweep_goes_on_when_its_hub_is_killed(
             with process(alone, "worker") as worker:
                 await eventually(lambda: there_are(2, "running"))
                 kill(hub.process.pid)
-                if worker_too:
-                    kill(worker.pid)
-                flag.touch()
                 async with stdio_client(environment) as other:
+                    await look(other, sweep_id)
+                    if worker_too:
+                        kill(worker.pid)
+                    flag.touch()
                     with anyio.fail_after(45):
                         while (sweep := await look(other, sweep_id, 30))["status"] not in ENDED:
                             pass
