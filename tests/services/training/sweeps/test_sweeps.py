@@ -22,6 +22,7 @@ from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.bullmq import BullQueue
 from mcp_hub.adapters.queue.database import DatabaseQueue
 from mcp_hub.services.data.service import DataService
+from mcp_hub.services.training import waiting
 from mcp_hub.services.training.frameworks.registry import load_framework
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submission import Submission
@@ -126,8 +127,11 @@ async def versions(database: Database) -> int:
 @on_every_store
 async def test_the_best_of_all_trials_is_the_one_version_registered(
     sweeps: SweepService, driver: SweepDriver, worker: WorkerFactory, training: TrainingService,
-    database: Database,
+    database: Database, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    # Notices alone take it to its end.
+    for module in (driving, waiting):
+        monkeypatch.setattr(module, "_LOOK_AGAIN_S", 60)
     async with worker(), driver.driving():
         submitted = await sweeps.submit(probe(trials=10), submitted_by="the tests")
         view = await finish(sweeps, submitted.sweep_id)
