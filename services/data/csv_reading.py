@@ -1,9 +1,11 @@
 """CSV and TSV: polars reads what is regular, Python's csv finds what is not and says where."""
 
+import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -34,18 +36,91 @@ def read_csv(data: bytes, options: CsvOptions) -> tuple[pl.DataFrame, CsvOptions
         if name not in names:
             hint = names_hint(name, names, "columns")
             raise InvalidArgument(f"string_columns names no column {name!r}.", hint)
-    body = data[start:] if options.has_header else data
-    frame = None if options.trim else _parse(body, names, options)
+    if not options.has_header:
+        start = 0
+    line = options.skip_lines + data.count(b"\n", 0, start) + 1
+    dtypes = dict.fromkeys(names, None) | dict.fromkeys(options.string_columns, pl.String())
+    return _read_body(data[start:], dtypes, options, line), options
+
+
+def read_csv_parts(
+    path: Path, options: CsvOptions, dtypes: Mapping[str, pl.DataType], part_bytes: int
+) -> Iterator[pl.DataFrame]:
+    """The rows of a file that `read_csv` has taken, from about `part_bytes` of it at a time.
+
+    `dtypes` are those of its columns, in their order; they show only in all of its rows. The
+    header must be shorter than a part.
+    """
+    rest = b""
+    line = 0
+    for text, is_last in _utf8_parts(path, options.encoding, part_bytes):
+        rest += text
+        if not line:
+            if rest.count(b"\n") <= options.skip_lines and not is_last:
+                continue
+            rest = _without_lines(rest, options.skip_lines)
+            options = _completed(options, rest)
+            start = _first_record(rest, options)[1] if options.has_header else 0
+            line = options.skip_lines + rest.count(b"\n", 0, start) + 1
+            rest = rest[start:]
+        end = len(rest) if is_last else _end_of_records(rest, options)
+        frame = _read_body(rest[:end], dtypes, options, line)
+        if frame.height:
+            yield frame
+        line += rest.count(b"\n", 0, end)
+        rest = rest[end:]
+
+
+def _utf8_parts(path: Path, encoding: str, size: int) -> Iterator[tuple[bytes, bool]]:
+    """A file as `_as_utf8` has it, in parts; each with whether it is the last."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    ends_by_lf: bool | None = None
+    is_last = False
+    with path.open("rb") as file:
+        while not is_last:
+            data = file.read(size)
+            is_last = len(data) < size
+            if encoding != "utf-8":
+                data = decoder.decode(data, is_last).encode()
+            if ends_by_lf is None:
+                data = data.removeprefix(b"\xef\xbb\xbf")
+                ends_by_lf = b"\n" in data
+            yield data if ends_by_lf else data.replace(b"\r", b"\n"), is_last
+
+
+def _end_of_records(data: bytes, options: CsvOptions) -> int:
+    """Behind the last record of `data` that is surely whole; 0 where none is."""
+    if options.quote is None or options.quote.encode() not in data:
+        return data.rfind(b"\n") + 1
+    stream = io.BytesIO(data)
+    # Quotes and separators are ASCII, and the last line may end within a character.
+    reader = csv.reader((line.decode("latin-1") for line in stream), **_dialect(options))
+    end = behind = 0
+    with suppress(csv.Error):
+        for _ in reader:
+            end, behind = behind, stream.tell()
+    return end
+
+
+def _read_body(
+    body: bytes, dtypes: Mapping[str, pl.DataType | None], options: CsvOptions, line: int
+) -> pl.DataFrame:
+    """The frame in records without header, of which the first is in the given `line`.
+
+    `dtypes` names the columns, with their types as far as those are known.
+    """
+    width = len(dtypes)
+    frame = None if options.trim else _parse(body, dtypes, options)
     if frame is None or (
         _is_doubtful(frame, body, options)
         # Fewer than polars read, where it took blank lines for rows.
-        and sum(1 for _ in _checked_records(data, len(names), options)) != frame.height
+        and sum(1 for _ in _checked_records(body, width, options, line)) != frame.height
     ):
-        frame = _parse(_regular(data, len(names), options), names, options)
+        frame = _parse(_regular(body, width, options, line), dtypes, options)
     if frame is None:
         raise InvalidArgument("The CSV cannot be read.", "Check its quotes and its separator.")
-    frame.columns = names
-    return frame, options
+    frame.columns = list(dtypes)
+    return frame
 
 
 def _as_utf8(data: bytes, encoding: str) -> bytes:
@@ -118,36 +193,39 @@ def _fields(data: bytes, options: CsvOptions, separator: str) -> int:
 def _first_record(data: bytes, options: CsvOptions) -> tuple[list[str], int]:
     """The first record that is not blank, and the offset of the byte behind it."""
     stream = io.BytesIO(data)
-    for _, record in _records(stream, options):
+    for _, record in _records(stream, options, options.skip_lines + 1):
         if not _is_blank(record):
             return record, stream.tell()
     raise InvalidArgument("The data is empty.", "Give a header line and at least one row.")
 
 
-def _records(stream: io.BytesIO, options: CsvOptions) -> Iterator[tuple[int, list[str]]]:
-    """The records, each with the number of its first line in the file, from 1.
+def _records(stream: io.BytesIO, options: CsvOptions, line: int) -> Iterator[tuple[int, list[str]]]:
+    """The records, each with the number of its first line in the file, where the first has `line`.
 
     Python's csv reads a line at a time, so the stream's position is behind the last record.
     """
-    reader = csv.reader(
-        (line.decode() for line in stream),
-        delimiter=options.separator or ",",
-        quotechar=options.quote,
-        quoting=csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
-        skipinitialspace=bool(options.trim),
-        strict=True,
-    )
-    line = options.skip_lines + 1
+    before = line - 1
+    reader = csv.reader((one.decode() for one in stream), strict=True, **_dialect(options))
     try:
         for record in reader:
             yield line, record
-            line = options.skip_lines + reader.line_num + 1
+            line = before + reader.line_num + 1
     except csv.Error as error:
         raise InvalidArgument(
             f"The CSV is broken in the row that begins at line {line}: {error}.",
             'A quote inside a quoted cell is written twice (""). For a file that does not quote '
             'cells pass options {"quote": null}.',
         ) from error
+
+
+def _dialect(options: CsvOptions) -> dict[str, Any]:
+    """The options as Python's csv takes them."""
+    return {
+        "delimiter": options.separator or ",",
+        "quotechar": options.quote,
+        "quoting": csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
+        "skipinitialspace": bool(options.trim),
+    }
 
 
 def _is_blank(record: list[str]) -> bool:
@@ -186,29 +264,29 @@ def _check_names(names: list[str]) -> None:
             raise InvalidArgument(f"Two columns have the name {name!r}.", hint)
 
 
-def _parse(body: bytes, names: list[str], options: CsvOptions) -> pl.DataFrame | None:
+def _parse(
+    body: bytes, dtypes: Mapping[str, pl.DataType | None], options: CsvOptions
+) -> pl.DataFrame | None:
     """The frame in the records without header `body`, or None where polars cannot read it."""
     separator = options.separator or ","
-    keys = [f"c{number}" for number in range(len(names))]
-    if len(names) > 1:
+    keys = [f"c{number}" for number in range(len(dtypes))]
+    if len(keys) > 1:
         body = body.rstrip(b"\r\n")
+    known = {key: dtype for key, dtype in zip(keys, dtypes.values(), strict=True) if dtype}
     arguments: dict[str, Any] = {
         "separator": separator,
         "quote_char": options.quote,
         "null_values": ["", *options.null_values],
         "decimal_comma": options.decimal_comma,
-        "schema_overrides": {
-            key: pl.String
-            for key, name in zip(keys, names, strict=True)
-            if name in options.string_columns
-        },
+        "schema_overrides": known,
     }
     body = separator.join(keys).encode() + b"\n" + body
     # Inferring over all rows takes several times as long as reading them, and is seldom needed.
-    for length in (_INFERENCE_ROWS, None):
+    lengths = (_INFERENCE_ROWS, None) if len(known) < len(keys) else (0,)
+    for length in lengths:
         with suppress(PolarsError, PanicException):
             frame = pl.read_csv(body, infer_schema_length=length, **arguments)
-            if length is None or not _begins_with_nulls(frame, length):
+            if not length or not _begins_with_nulls(frame, length):
                 return frame
     return None
 
@@ -241,15 +319,14 @@ def _is_doubtful(frame: pl.DataFrame, body: bytes, options: CsvOptions) -> bool:
     return bool((separators.fill_null(0) < frame.width - 1).any())
 
 
-def _checked_records(data: bytes, width: int, options: CsvOptions) -> Iterator[list[str]]:
-    """The records below the header; raises InvalidArgument at one that has another width.
+def _checked_records(
+    body: bytes, width: int, options: CsvOptions, line: int
+) -> Iterator[list[str]]:
+    """The records in `body`; raises InvalidArgument at one that has another width.
 
     A blank line is a missing value where there is one column, and nothing otherwise.
     """
-    records = _records(io.BytesIO(data), options)
-    if options.has_header:
-        next(record for _, record in records if not _is_blank(record))
-    for line, record in records:
+    for number, record in _records(io.BytesIO(body), options, line):
         if width == 1 and not record:
             record.append("")
         elif width > 1 and _is_blank(record):
@@ -258,15 +335,15 @@ def _checked_records(data: bytes, width: int, options: CsvOptions) -> Iterator[l
             record.pop()  # a separator at the end of a line; polars overlooks it, too
         if len(record) != width:
             raise InvalidArgument(
-                f"Line {line} has {len(record)} fields; the first line has {width}.",
+                f"Line {number} has {len(record)} fields; the first line has {width}.",
                 f"Rows are split at {options.separator!r}. A cell that holds it must be quoted; "
                 "a missing cell is left empty, not left out.",
             )
         yield record
 
 
-def _regular(data: bytes, width: int, options: CsvOptions) -> bytes:
-    """The records below the header, written so that polars reads them."""
+def _regular(body: bytes, width: int, options: CsvOptions, line: int) -> bytes:
+    """The records in `body`, written so that polars reads them."""
     text = io.StringIO()
     writer = csv.writer(
         text,
@@ -274,6 +351,6 @@ def _regular(data: bytes, width: int, options: CsvOptions) -> bytes:
         quotechar=options.quote or '"',
         lineterminator="\n",
     )
-    for record in _checked_records(data, width, options):
+    for record in _checked_records(body, width, options, line):
         writer.writerow([cell.strip() for cell in record] if options.trim else record)
     return text.getvalue().encode()

@@ -6,7 +6,7 @@ strings, dates, naive UTC datetimes, or nested values and bytes as they are.
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,6 @@ MAX_COLUMNS = 5_000
 MAX_CELLS = 250_000_000
 MAX_COLUMN_NAME = 256
 
-_SLICE_ROWS = 65_536
-
 # Python's parser is slow and holds the GIL; it is for telling what is wrong, or for NaN.
 _PYTHON_JSON_BYTES = 16 * 1024 * 1024
 
@@ -36,23 +34,6 @@ def read_frame(path: Path, format: str, options: Mapping[str, Any] | None = None
         Unavailable: the file cannot be read.
     """
     return read_with_options(path, format, options)[0]
-
-
-def read_slices(
-    path: Path, format: str, options: Mapping[str, Any] | None = None
-) -> Iterator[pl.DataFrame]:
-    """The rows in their order, typed as `read_frame` has them, some at a time.
-
-    Parquet is read as far as each slice needs; other formats are read whole, since their types
-    show only in all of their rows. Raises as `read_frame`.
-    """
-    if format != "parquet":
-        yield from read_frame(path, format, options).iter_slices(_SLICE_ROWS)
-        return
-    rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
-    for first in range(0, rows, _SLICE_ROWS):
-        part = pl.scan_parquet(path, glob=False).slice(first, _SLICE_ROWS)
-        yield _normalised(part.collect())
 
 
 def read_with_options(
@@ -81,7 +62,7 @@ def read_with_options(
         raise Unavailable(f"The file cannot be read: {error.strerror or error}.") from error
     except PanicException as error:  # polars' parsers give up this way, too
         raise _damaged(format, str(error)) from error
-    return _normalised(_checked(frame)), found
+    return normalised(_checked(frame)), found
 
 
 def _damaged(format: str, reason: str) -> InvalidArgument:
@@ -256,7 +237,8 @@ def _not_rows() -> InvalidArgument:
     )
 
 
-def _normalised(frame: pl.DataFrame) -> pl.DataFrame:
+def normalised(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with each column in one of the types that data sets have."""
     columns = []
     for name, dtype in frame.schema.items():
         column = pl.col(name)

@@ -1,5 +1,6 @@
 """The job that predicts every row of a data set into a new one."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub import __version__
+from mcp_hub.adapters.errors import Internal, InvalidArgument
 from mcp_hub.services.data.reading import check_size
 from mcp_hub.services.inference.decoding import Decoded, decode_outputs
 from mcp_hub.services.registry.views import OutputField, Scalar
@@ -19,13 +21,18 @@ from mcp_hub.services.training.run import Run
 
 _RESULT = "predictions.parquet"
 _PART_ROWS = 65_536
+_LEAST_INTERVAL_S = 2.0
+_SHARE_OF_CHECKPOINTS = 0.05
+"""How much of the time may go into writing checkpoints, each of which has all rows so far."""
+_RELEASE = "mcp_hub_release"
 
 
 def predict(task: TrainingTask, run: Run) -> None:
     """Write the kept columns and the predictions of all rows, and report them as a data set.
 
-    The memory that it takes is that of the data set (of Parquet, of a part of it) and of a part
-    of the result: parts are written as they fill, and put together by a stream.
+    Goes on behind the rows that the task's checkpoint holds. The memory that it takes is that of a
+    part of the data set and of a part of the result: parts are written as they fill, and put
+    together by a stream.
 
     Raises:
         InvalidArgument: a row does not fit the model's inputs, or names of columns clash.
@@ -33,53 +40,91 @@ def predict(task: TrainingTask, run: Run) -> None:
     """
     config = PredictConfig.model_validate(dict(task.config))
     scorer = Scorer(task, config.features)
-    parts = _Parts(task.folder)
-    done = 0
-    for batch in scorer.batches():
+    result = _Result(task, run)
+    for batch in scorer.batches(first=result.rows):
         kept = [batch.frame[name] for name in config.keep]
-        parts.add(pl.DataFrame([*kept, *_added(batch, scorer, config)]))
-        done += batch.frame.height
-        run.progress(done, config.rows)
-    path, schema = parts.finish()
-    check_size(done, len(schema))
+        result.add(pl.DataFrame([*kept, *_added(batch, scorer, config)]))
+        run.progress(result.rows, config.rows)
+        result.keep_when_due()
+    path, schema = result.finish()
+    if result.rows != config.rows:
+        raise Internal(f"{result.rows} rows were read of {task.dataset}, which has {config.rows}.")
+    check_size(result.rows, len(schema))
     added = [
         {"name": name, "dtype": str(dtype), "kind": _kind(name, dtype)}
         for name, dtype in schema.items()
         if name not in config.keep
     ]
-    run.log(f"Predicted {done} rows with {config.model}; {path.stat().st_size} bytes of Parquet.")
-    run.dataset(path, done, config.keep, added)
+    size = path.stat().st_size
+    run.log(f"Predicted {result.rows} rows with {config.model}; {size} bytes of Parquet.")
+    run.dataset(path, result.rows, config.keep, added)
 
 
-class _Parts:
-    """Frames, written to files of some rows each and put together in the end."""
+class _Result:
+    """Frames, written to files of some rows each and put together in the end.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    `rows` counts those that are there; a checkpoint of an earlier attempt is its beginning.
+    """
+
+    def __init__(self, task: TrainingTask, run: Run) -> None:
+        self.rows = 0
+        self._folder = task.folder
+        self._run = run
         self._files: list[Path] = []
         self._frames: list[pl.DataFrame] = []
-        self._rows = 0
+        self._held = 0
+        self._kept_at = time.monotonic()
+        self._interval = _LEAST_INTERVAL_S
+        if task.checkpoint is not None:
+            self._restore(task.checkpoint)
 
     def add(self, frame: pl.DataFrame) -> None:
         self._frames.append(frame)
-        self._rows += frame.height
-        if self._rows >= _PART_ROWS:
+        self._held += frame.height
+        self.rows += frame.height
+        if self._held >= _PART_ROWS:
             self._write()
+
+    def keep_when_due(self) -> None:
+        """Report what is there as a checkpoint, if the last one is long enough ago."""
+        began = time.monotonic()
+        if began - self._kept_at < self._interval:
+            return
+        self._run.checkpoint(self._join(f"rows-{self.rows}.parquet"), step=self.rows)
+        self._kept_at = time.monotonic()
+        cost = self._kept_at - began
+        self._interval = max(_LEAST_INTERVAL_S, cost / _SHARE_OF_CHECKPOINTS)
 
     def finish(self) -> tuple[Path, pl.Schema]:
         """The one file of all, and its columns."""
-        if self._frames:
-            self._write()
-        path = self._folder / _RESULT
+        path = self._join(_RESULT)
+        return path, pl.Schema(pl.read_parquet_schema(path))
+
+    def _restore(self, checkpoint: Path) -> None:
+        if pl.read_parquet_metadata(checkpoint).get(_RELEASE) != __version__:
+            self._run.log("Begins anew: the checkpoint is of another release of mcp-hub.")
+            return
+        self._files = [checkpoint]
+        self.rows = pl.scan_parquet(checkpoint, glob=False).select(pl.len()).collect().item()
+        self._run.log(f"Goes on behind the {self.rows} rows of the checkpoint.")
+
+    def _join(self, name: str) -> Path:
+        """All rows so far in one file, which takes the place of their parts."""
+        self._write()
+        path = self._folder / name
         whole = pl.scan_parquet(self._files, glob=False)
-        whole.sink_parquet(path)
-        return path, whole.collect_schema()
+        whole.sink_parquet(path, maintain_order=True, metadata={_RELEASE: __version__})
+        for file in self._files:
+            file.unlink()
+        self._files = [path]
+        return path
 
     def _write(self) -> None:
-        file = self._folder / f"part-{len(self._files):06}.parquet"
-        pl.concat(self._frames).write_parquet(file)
-        self._files.append(file)
-        self._frames, self._rows = [], 0
+        if self._frames:
+            file = self._folder / f"part-{self.rows}.parquet"
+            pl.concat(self._frames).write_parquet(file)
+            self._files.append(file)
+            self._frames, self._held = [], 0
 
 
 def _added(batch: Batch, scorer: Scorer, config: PredictConfig) -> list[pl.Series]:

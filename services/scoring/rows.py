@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mcp_hub.adapters.errors import InvalidArgument, Unavailable
 from mcp_hub.services.cores import usable_cores
-from mcp_hub.services.data.reading import read_slices
+from mcp_hub.services.data.slicing import read_slices
 from mcp_hub.services.inference.decoding import wanted_outputs
 from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.inference.runtime import OnnxError, open_session, run_session
@@ -34,6 +34,16 @@ class Batch:
     values: list[Any]
 
 
+def dataset_slices(
+    task: TrainingTask, columns: Sequence[str] | None = None, first: int = 0
+) -> Iterator[pl.DataFrame]:
+    """The rows of the task's data set; see `read_slices`."""
+    return read_slices(
+        task.dataset_file, task.dataset_format, task.dataset_options,
+        dtypes=task.dataset_dtypes, columns=columns, first=first,
+    )  # fmt: skip
+
+
 class Scorer:
     """A model version at work on a data set.
 
@@ -51,16 +61,14 @@ class Scorer:
         except OnnxError as error:
             raise Unavailable(f"{self._uses.model} cannot be run here: {error}") from error
 
-    def batches(self) -> Iterator[Batch]:
-        """All rows of the data set, in their order.
+    def batches(self, first: int = 0) -> Iterator[Batch]:
+        """All rows of the data set from `first` on, in their order.
 
         Raises:
             InvalidArgument: a row does not fit the model's inputs, or the model fails on it.
         """
         size = self._rows_at_once()
-        first = 0
-        task = self._task
-        for frame in read_slices(task.dataset_file, task.dataset_format, task.dataset_options):
+        for frame in dataset_slices(self._task, first=first):
             for part in frame.iter_slices(size):
                 yield Batch(part, self._run(part, first, size))
                 first += part.height

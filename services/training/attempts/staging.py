@@ -85,6 +85,7 @@ def task_of(
         "framework": job.framework, "target": job.target, "config": job.config,
         "dataset": f"{job.dataset_name}:{job.dataset_version}", "dataset_file": staged.dataset_file,
         "dataset_format": staged.dataset.format, "dataset_options": staged.dataset.options,
+        "dataset_dtypes": {one["name"]: one["dtype"] for one in staged.dataset.columns},
         "environment": environment, "checkpoint": checkpoint,
         "require": job.require, "references": staged.references, "uses": staged.uses,
         "place": limits.place.model_dump(mode="json"),

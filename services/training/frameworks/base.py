@@ -1,7 +1,7 @@
 """What a training framework is: an entry point of the group `mcp_hub.frameworks`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -59,6 +59,8 @@ class TrainingTask:
     dataset_format: str
     dataset_options: Mapping[str, Any]
     folder: Path
+    dataset_dtypes: Mapping[str, str] = field(default_factory=dict)
+    """The type of each column, as the registration of the data set recorded it."""
     checkpoint: Path | None = None
     """What the newest checkpoint of an earlier attempt holds; None where there is none."""
     threads: int = 1

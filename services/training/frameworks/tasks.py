@@ -29,6 +29,7 @@ def training_task(task: dict[str, Any], folder: Path) -> TrainingTask:
         dataset_file=folder / task["dataset_file"],
         dataset_format=task["dataset_format"],
         dataset_options=task["dataset_options"],
+        dataset_dtypes=task["dataset_dtypes"],
         folder=folder,
         checkpoint=folder / task["checkpoint"] if task["checkpoint"] else None,
         threads=task["limits"]["threads"],

@@ -1,6 +1,7 @@
 """Models on data sets: the service over the embedded adapters, a worker, and one job alone."""
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -127,6 +128,7 @@ class Reported(NamedTuple):
     evaluation: dict[str, Any]
     dataset: dict[str, Any]
     progress: list[tuple[float, float]]
+    checkpoints: list[tuple[str, int]]
 
 
 Alone = Callable[..., Reported]
@@ -143,6 +145,8 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alone:
         *,
         target: str | None = None,
         rows: int = 0,
+        checkpoint: Path | None = None,
+        dtypes: dict[str, str] | None = None,
         **config: Any,
     ) -> Reported:
         folder = tmp_path / "alone"
@@ -166,7 +170,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alone:
             dataset_file=file,
             dataset_format=file.suffix[1:],
             dataset_options={},
+            dataset_dtypes=dtypes or {},
             folder=folder,
+            checkpoint=_copied(checkpoint, folder),
             uses=StagedModel("m:1", folder / "model.onnx", signature),
         )
         work.train(task, run)
@@ -177,6 +183,12 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alone:
             of.get("evaluation", {}),
             of.get("dataset", {}),
             [(e["done"], e["total"]) for e in told if e["type"] == "progress"],
+            [(e["path"], e["step"]) for e in told if e["type"] == "checkpoint"],
         )
 
     return alone
+
+
+def _copied(checkpoint: Path | None, folder: Path) -> Path | None:
+    """As the worker puts it into an attempt's folder."""
+    return checkpoint and Path(shutil.copy(checkpoint, folder / "restored.checkpoint"))

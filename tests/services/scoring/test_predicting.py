@@ -1,13 +1,14 @@
 """The job that predicts a data set."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.data.reading import read_slices
+from mcp_hub.adapters.errors import Internal, InvalidArgument
+from mcp_hub.services.scoring import predicting
 from tests.services import onnx_models
 
 from .conftest import Alone, iris_csv
@@ -67,14 +68,37 @@ def test_a_row_that_does_not_fit_is_named_by_where_it_is(alone: Alone) -> None:
     assert "In the rows from 8192 on: Row 808, column 'petal_width'" in refused.value.message
 
 
-def test_slices_are_the_frame(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"a": range(150_000), "b": ["x", None, "z"] * 50_000})
-    frame.write_parquet(tmp_path / "f.parquet")
-    frame.write_csv(tmp_path / "f.csv")
-    for name in ("f.parquet", "f.csv"):
-        slices = list(read_slices(tmp_path / name, name[2:]))
-        assert len(slices) == 3
-        assert pl.concat(slices).equals(frame)
+def test_an_attempt_goes_on_behind_the_rows_of_a_checkpoint(
+    alone: Alone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the next attempt finds it: the newest checkpoint, wherever the last one was killed."""
+    trained = onnx_models.iris()
+    frame = pl.DataFrame(np.resize(trained.x, (20_000, 4)), schema=trained.columns)
+    frame.with_row_index("key").write_parquet(tmp_path / "many.parquet")
+    ask = partial(
+        alone, trained.onnx, trained.signature, tmp_path / "many.parquet", keep=["key"], rows=20_000
+    )
+    whole = pl.read_parquet(ask().dataset["path"])
+    monkeypatch.setattr(predicting, "_LEAST_INTERVAL_S", 0)
+    monkeypatch.setattr(predicting, "_SHARE_OF_CHECKPOINTS", 1e9)
+    kept = ask().checkpoints
+    # A batch of four columns has 8,192 rows.
+    assert [step for _, step in kept] == [8_192, 16_384, 20_000]
+    for path, step in kept:
+        assert pl.read_parquet(path).equals(whole.head(step))
+        resumed = ask(checkpoint=Path(path))
+        assert pl.read_parquet(resumed.dataset["path"]).equals(whole)
+        assert all(done > step for done, _ in resumed.progress)
+    other = pl.read_parquet(kept[0][0])
+    other.write_parquet(tmp_path / "other", metadata={"mcp_hub_release": "0"})
+    anew = ask(checkpoint=tmp_path / "other")
+    assert pl.read_parquet(anew.dataset["path"]).equals(whole)
+
+
+def test_rows_that_are_not_those_of_the_registration_are_no_result(alone: Alone) -> None:
+    trained = onnx_models.iris()
+    with pytest.raises(Internal, match="150 rows were read of d:1, which has 151"):
+        alone(trained.onnx, trained.signature, iris_csv(), keep=[], rows=151)
 
 
 def _classes(trained: onnx_models.Trained) -> list[str]:
