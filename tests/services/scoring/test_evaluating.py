@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn import metrics
 from sklearn.datasets import load_diabetes, load_iris
@@ -76,6 +77,71 @@ def test_numbers_are_scored_as_scikit_learn_scores_them(alone: Alone) -> None:
         rel=1e-4,
     )
     assert "1 rows without a value of 'y' are left out." in told.evaluation["report"]["notes"]
+
+
+def test_many_batches_and_slices_are_scored_as_one(alone: Alone, tmp_path: Path) -> None:
+    """Columns of names that the hub's own frames have, some targets missing, in each batch."""
+    trained = onnx_models.iris(0.005)
+    rows = 20_000
+    truth = pl.Series("rows", np.resize(trained.estimator.classes_.repeat(50), rows))
+    frame = pl.DataFrame(np.resize(trained.x, (rows, 4)), schema=trained.columns)
+    number = pl.int_range(rows)
+    frame = frame.with_columns(
+        pl.when(number % 7 > 0).then(truth).alias("rows"),
+        pl.when(number % 40 > 0).then(number % 40).alias("value"),
+    )
+    frame.write_parquet(tmp_path / "many.parquet")
+    told = alone(
+        trained.onnx, trained.signature, tmp_path / "many.parquet",
+        type="classification", target="rows", by="value", rows=rows,
+    )  # fmt: skip
+    known = np.arange(rows) % 7 > 0
+    answers = np.resize(trained.estimator.predict(trained.x), rows)
+    table = np.resize(trained.estimator.predict_proba(trained.x), (rows, 3))
+    expected = truth.to_numpy()[known]
+    assert told.evaluation["rows"] == known.sum()
+    assert told.metrics["accuracy"] == metrics.accuracy_score(expected, answers[known])
+    assert told.metrics["roc_auc"] == pytest.approx(
+        metrics.roc_auc_score(expected, table[known], multi_class="ovr"), abs=1e-5
+    )
+    assert told.metrics["log_loss"] == pytest.approx(
+        metrics.log_loss(expected, table[known]), abs=1e-5
+    )
+    report = told.evaluation["report"]
+    assert any("'value' has 40 values" in note for note in report["notes"])
+    assert f"{rows - known.sum()} rows without a value of 'rows' are left out." in report["notes"]
+    assert len(report["slices"]) == 30
+    for one in report["slices"]:
+        chosen = known & (np.arange(rows) % 40 == int(one["value"] or 0))
+        assert one["rows"] == chosen.sum()
+        assert one["metrics"]["f1_macro"] == pytest.approx(
+            metrics.f1_score(truth.to_numpy()[chosen], answers[chosen], average="macro")
+        )
+
+
+def test_a_target_that_is_no_finite_number_is_told_by_its_row(alone: Alone, tmp_path: Path) -> None:
+    trained = onnx_models.diabetes()
+    frame = pl.DataFrame(trained.x[:3], schema=trained.columns)
+    file = tmp_path / "odd.parquet"
+    frame.with_columns(pl.Series("y", [None, 1.0, float("inf")])).write_parquet(file)
+    with pytest.raises(InvalidArgument, match="The target 'y' is inf in row 1 of those"):
+        alone(trained.onnx, trained.signature, file, type="regression", target="y")
+    frame.with_columns(pl.Series("y", ["a", "b", "c"])).write_parquet(file)
+    with pytest.raises(InvalidArgument, match="'y' holds String values"):
+        alone(trained.onnx, trained.signature, file, type="regression", target="y")
+
+
+def test_classes_that_no_signature_names_are_those_that_are_seen(alone: Alone) -> None:
+    trained = onnx_models.iris(0.005)
+    signature = trained.signature.model_copy(deep=True)
+    signature.outputs = [field for field in signature.outputs if field.role == "prediction"]
+    csv = iris_csv().replace("setosa", "aster")
+    told = alone(trained.onnx, signature, csv, type="classification", target="species")
+    report = told.evaluation["report"]
+    assert report["confusion"]["labels"] == ["aster", "setosa", "versicolor", "virginica"]
+    assert report["confusion"]["matrix"][0][:2] == [0, 50]
+    assert "roc_auc" not in told.metrics
+    assert any("does not name its classes" in note for note in report["notes"])
 
 
 @pytest.mark.parametrize("zipmap", [False, True])

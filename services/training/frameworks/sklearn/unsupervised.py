@@ -19,7 +19,8 @@ from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.data.reading import read_frame
 from mcp_hub.services.inference.encoding import Arrays
 from mcp_hub.services.registry.views import InputField
-from mcp_hub.services.scoring.measures import score_anomalies, score_clusters
+from mcp_hub.services.scoring.digests import limit_for
+from mcp_hub.services.scoring.measures import AnomalyTally, ClusterTally
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
 from mcp_hub.services.training.frameworks.sklearn.fitting import Steps
@@ -259,7 +260,9 @@ class _Clustering(_Unsupervised):
         if self._task.target is not None:
             truth = frame[held_out][self._task.target].cast(pl.String).to_numpy()
         distances = table if fitted.gives_distances else None
-        scores |= score_clusters(labels, truth, distances).metrics
+        tally = ClusterTally()
+        tally.add(labels, truth, distances)
+        scores |= tally.scores().metrics
         self._tell(scores, len(held_out))
         if scores.get("silhouette", -1.0) < self._baseline + _LEAST_GAIN:
             self._run.log(
@@ -296,7 +299,9 @@ class _Anomalies(_Unsupervised):
         truth = None
         if self._task.target is not None:
             truth = read_flags(frame[self._task.target])[held_out]
-        told = score_anomalies(flags, truth, scores[:, None])
+        tally = AnomalyTally(limit_for(1))
+        tally.add(flags, truth, scores[:, None])
+        told = tally.scores()
         if truth is not None:
             told.metrics["baseline_average_precision"] = float(truth.mean())
         self._tell(told.metrics, len(held_out))

@@ -46,8 +46,8 @@ def read_target(column: pl.Series, type: str) -> Target:
 
 def _read_classes(column: pl.Series) -> Target:
     labels = labels_of(column)
-    counts = labels.value_counts(name="rows").sort(labels.name)
-    classes: list[Scalar] = counts[labels.name].to_list()
+    counts = labels.alias("label").value_counts(name="rows").sort("label")
+    classes: list[Scalar] = counts["label"].to_list()
     if len(classes) < 2:
         raise InvalidArgument(
             f"The target {column.name!r} has one class only: {classes[0]!r} in all "
@@ -55,7 +55,7 @@ def _read_classes(column: pl.Series) -> Target:
             "Classification needs two classes; give rows of another, or another target.",
         )
     numeric = "; to predict it as a number use type='regression'" if _is_number(column) else ""
-    single = counts.filter(pl.col("rows") < 2)[labels.name].to_list()
+    single = counts.filter(pl.col("rows") < 2)["label"].to_list()
     if single:
         shown = ", ".join(repr(label) for label in single[:10])
         more = f" and {len(single) - 10} more" if len(single) > 10 else ""
@@ -97,26 +97,40 @@ def labels_of(column: pl.Series) -> pl.Series:
 def read_flags(column: pl.Series) -> NDArray[np.bool_]:
     """Which rows are known anomalies, in a column without missing values.
 
-    True, 1 and -1 beside 1 (as scikit-learn writes outliers), or of two texts the rarer one.
-
     Raises:
         InvalidArgument: the column does not have two values.
     """
-    labels = labels_of(column)
-    counts = labels.value_counts(name="rows").sort(["rows", labels.name])
-    values: list[Scalar] = counts[labels.name].to_list()
-    if set(values) <= {0, 1}:
-        return np.asarray(labels.cast(pl.Int64).to_numpy() == 1)
-    if set(values) == {-1, 1}:
-        return np.asarray(labels.to_numpy() == -1)
-    if len(values) == 2:
-        return (labels == values[0]).to_numpy()
-    shown = ", ".join(repr(value) for value in values[:5])
-    raise InvalidArgument(
-        f"The target {column.name!r} has {len(values)} values ({shown}); known anomalies are a "
-        "column of two.",
-        "Give a column of booleans, of 0 and 1, or of two labels of which the rarer is anomalous.",
-    )
+    flags = flags_of(column.alias("value").value_counts(name="rows"), column.name)
+    return column.replace_strict(flags, return_dtype=pl.Boolean).to_numpy()
+
+
+def flags_of(counts: pl.DataFrame, target: str) -> dict[Any, bool]:
+    """Whether each value of a target is that of known anomalies, from a frame of the `value`s,
+    none missing, and their `rows`.
+
+    True, 1 and -1 beside 1 (as scikit-learn writes outliers), or of two texts the rarer one.
+
+    Raises:
+        InvalidArgument: the target does not have two values.
+    """
+    labelled = counts.with_columns(labels_of(counts["value"]).alias("label")).sort("rows", "label")
+    labels: list[Scalar] = labelled["label"].to_list()
+    if set(labels) <= {0, 1}:
+        anomalous: Scalar = 1
+    elif set(labels) == {-1, 1}:
+        anomalous = -1
+    elif len(labels) == 2:
+        anomalous = labels[0]
+    else:
+        shown = ", ".join(repr(label) for label in labels[:5])
+        raise InvalidArgument(
+            f"The target {target!r} has {len(labels)} values ({shown}); known anomalies are a "
+            "column of two.",
+            "Give a column of booleans, of 0 and 1, or of two labels of which the rarer is "
+            "anomalous.",
+        )
+    flags = [label == anomalous for label in labels]
+    return dict(zip(labelled["value"].to_list(), flags, strict=True))
 
 
 def _read_numbers(column: pl.Series) -> Target:
