@@ -22,7 +22,7 @@ MAX_CELLS = 250_000_000
 MAX_COLUMN_NAME = 256
 
 # Python's parser is slow and holds the GIL; it is for telling what is wrong, or for NaN.
-_PYTHON_JSON_BYTES = 16 * 1024 * 1024
+PYTHON_JSON_BYTES = 16 * 1024 * 1024
 
 
 def read_frame(path: Path, format: str, options: Mapping[str, Any] | None = None) -> pl.DataFrame:
@@ -147,7 +147,7 @@ def _read_json(
         frame = read(io.BytesIO(data), infer_schema_length=None)
         return _exploded(frame) if what == "JSON" and data.lstrip()[:1] == b"{" else frame
     except (PolarsError, PanicException):
-        if len(data) > _PYTHON_JSON_BYTES:
+        if len(data) > PYTHON_JSON_BYTES:
             raise
     try:
         return read_in_python(data)

@@ -10,10 +10,12 @@ import polars as pl
 
 from mcp_hub.services.data.csv_reading import read_csv_parts
 from mcp_hub.services.data.options import CsvOptions, check_format, parse_options
-from mcp_hub.services.data.reading import normalised, read_frame
+from mcp_hub.services.data.reading import PYTHON_JSON_BYTES, normalised, read_frame
 
-PART_BYTES = 16 * 1024 * 1024
-"""Of text. What is shorter is read whole."""
+WHOLE_BYTES = PYTHON_JSON_BYTES
+"""Text of so many bytes is read whole, with all the trouble that `read_frame` takes over it."""
+PART_BYTES = 6 * 1024 * 1024
+"""Longer than the longest header that there may be."""
 _SLICE_ROWS = 65_536
 
 
@@ -54,7 +56,7 @@ def _parquet_slices(
 def _text_parts(
     path: Path, format: str, options: Mapping[str, Any] | None, dtypes: Mapping[str, str]
 ) -> Iterator[pl.DataFrame]:
-    if format == "json" or path.stat().st_size <= PART_BYTES:
+    if format == "json" or path.stat().st_size <= WHOLE_BYTES:
         yield read_frame(path, format, options)
         return
     schema = {name: parse_dtype(dtype) for name, dtype in dtypes.items()}

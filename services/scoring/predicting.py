@@ -21,7 +21,7 @@ from mcp_hub.services.training.run import Run
 
 _RESULT = "predictions.parquet"
 _PART_ROWS = 65_536
-_LEAST_INTERVAL_S = 2.0
+_LEAST_INTERVAL_S = 1.0
 _SHARE_OF_CHECKPOINTS = 0.05
 """How much of the time may go into writing checkpoints, each of which has all rows so far."""
 _RELEASE = "mcp_hub_release"

@@ -121,7 +121,7 @@ def test_json_that_is_not_utf8(tmp_path: Path, format: str) -> None:
 
 
 def test_broken_json_too_large_for_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_PYTHON_JSON_BYTES", 5)
+    monkeypatch.setattr(reading, "PYTHON_JSON_BYTES", 5)
     with pytest.raises(InvalidArgument, match="cannot be read as json"):
         read_frame(write(tmp_path, '[{"a": 1'), "json")
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.data import slicing
 from mcp_hub.services.data.csv_reading import read_csv, read_csv_parts
 from mcp_hub.services.data.options import CsvOptions
@@ -22,6 +23,7 @@ Cells = list[tuple[str, str]]
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slicing, "WHOLE_BYTES", 300)
     monkeypatch.setattr(slicing, "PART_BYTES", 300)
 
 
@@ -118,7 +120,10 @@ def test_parts_of_a_csv_end_behind_records(
     options = CsvOptions(separator=",", null_values=[], trim=False, string_columns=["p", "q"])
     file = tmp_path / "f.csv"
     file.write_bytes(text.getvalue().encode())
-    whole, completed = read_csv(file.read_bytes(), options)
+    try:
+        whole, completed = read_csv(file.read_bytes(), options)
+    except InvalidArgument:
+        return  # such as a line end within a cell that is not quoted
     parts = list(read_csv_parts(file, completed, dict(whole.schema), size))
     assert pl.concat([whole.clear(), *parts]).equals(whole)
 
