@@ -15,9 +15,9 @@ from tests.processes import call, hub_environment, kill, process, stdio_client
 from tests.waiting import eventually
 
 ROWS = 65_000
-"""Of one column a batch has 8,192 rows: eight batches, of some tenths of a second each."""
+"""Of one column a batch has 8,192 rows: eight batches, of some tenths of a second each on one core."""
 WIDTH = 512
-STEPS = 6
+STEPS = 12
 
 
 async def test_a_batch_of_a_killed_worker_goes_on_behind_its_newest_checkpoint(
@@ -38,7 +38,7 @@ async def test_a_batch_of_a_killed_worker_goes_on_behind_its_newest_checkpoint(
             await eventually(lambda: _has_checkpoint(tmp_path, job_id), within_s=60)
             kill(worker.pid)
         interrupted = await call(client, "training_status", job_id=job_id)
-        with process(environment, "worker"), anyio.fail_after(120):
+        with process(environment, "worker"), anyio.fail_after(180):
             done = await call(client, "predict_batch", **ask, wait_s=50)
             while done["status"] not in ("succeeded", "failed"):
                 done = await call(client, "predict_batch", **ask, wait_s=50)
