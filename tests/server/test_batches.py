@@ -15,7 +15,7 @@ from tests.processes import call, hub_environment, kill, process, stdio_client
 from tests.waiting import eventually
 
 ROWS = 65_000
-"""Of one column a batch has 8,192 rows: eight batches, of some tenths of a second each on one core."""
+"""Of one column a batch has 8,192 rows: eight batches, each of some tenths of a second."""
 WIDTH = 512
 STEPS = 12
 
