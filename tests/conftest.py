@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,10 +61,29 @@ def processes() -> Iterator[Processes]:
     processes.close()
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the schema, to copy: making one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("template") / "hub.db"
+
+    async def migrate() -> None:
+        database = SqliteDatabase(path)
+        await database.upgrade()
+        await database.close()
+
+    asyncio.run(migrate())
+    return path
+
+
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = SqliteDatabase(tmp_path / "hub.db")
-    await database.upgrade()
+def sqlite_path(tmp_path: Path, sqlite_template: Path) -> Path:
+    """The file of a database of the test's own, with the schema and nothing in it."""
+    return Path(shutil.copy(sqlite_template, tmp_path / "hub.db"))
+
+
+@pytest.fixture
+async def database(sqlite_path: Path) -> AsyncIterator[SqliteDatabase]:
+    database = SqliteDatabase(sqlite_path)
     yield database
     await database.close()
 
@@ -122,7 +142,7 @@ def python_image(engine_url: str) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: Server) -> str:
-    """The name of a database with the schema, to copy: making one takes longer than most tests."""
+    """The name of a database with the schema, to copy."""
 
     async def migrate() -> None:
         database = PostgresDatabase(servers.postgres_url(postgres_server, name))

@@ -2,17 +2,14 @@
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import anyio
 import pytest
 from mcp import Client
 
 from mcp_hub.server.app import create_server
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.hub_server import HubServer
-from mcp_hub.server.migrating import migrate
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider
 from mcp_hub.services.training.submission import Submission
@@ -26,25 +23,15 @@ ERAS = ["auto", "legacy"]
 """`Client` modes: 2026-07-28, and 2025-11-25 after its handshake."""
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database with the schema, to copy: making one takes longer than most tests."""
-    folder = tmp_path_factory.mktemp("migrated")
-    settings = Settings(data_dir=folder, roots=[folder])
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(anyio.run, migrate, settings).result()
-    return settings.database_path
-
-
 @pytest.fixture
-def settings(tmp_path: Path, migrated: Path) -> Settings:
+def settings(tmp_path: Path, sqlite_template: Path) -> Settings:
     settings = Settings(
         data_dir=tmp_path / "data",
         roots=[tmp_path],
         training={"autostart_worker": False},
     )
     settings.data_dir.mkdir()
-    shutil.copy(migrated, settings.database_path)
+    shutil.copy(sqlite_template, settings.database_path)
     return settings
 
 

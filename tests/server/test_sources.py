@@ -60,14 +60,6 @@ def settings(shop: str, redis_server: Server, s3_server: Server, tmp_path: Path)
     )
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = SqliteDatabase(tmp_path / "hub.db")
-    await database.upgrade()
-    yield database
-    await database.close()
-
-
 def _service(settings: Settings, database: SqliteDatabase) -> DataService:
     return DataService(
         database,

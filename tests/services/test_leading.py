@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from pathlib import Path
 
 import anyio
 import pytest
@@ -18,9 +17,9 @@ from tests.waiting import eventually
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def open_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Database]:
+def open_database(request: pytest.FixtureRequest) -> Callable[[], Database]:
     if request.param == "sqlite":
-        return partial(SqliteDatabase, tmp_path / "hub.db")
+        return partial(SqliteDatabase, request.getfixturevalue("sqlite_path"))
     return partial(PostgresDatabase, request.getfixturevalue("postgres_url"))
 
 

@@ -16,9 +16,7 @@ from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub
 from tests.processes import call
-from tests.server.conftest import ERAS, migrated
-
-__all__ = ["migrated"]
+from tests.server.conftest import ERAS
 
 RULE = {"kind": "metric", "name": "load", "measure": "max", "threshold": 5}
 METRIC = {"kind": "metric", "name": "load", "value": 9}

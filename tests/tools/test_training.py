@@ -13,13 +13,12 @@ from tests.server.conftest import (
     add_dataset,
     client,
     hub,
-    migrated,
     provide,
     server,
     settings,
 )  # fmt: skip
 
-__all__ = ["add_dataset", "client", "hub", "migrated", "provide", "server", "settings"]
+__all__ = ["add_dataset", "client", "hub", "provide", "server", "settings"]
 
 JOB = {"name": "nightly", "type": "classification", "dataset": "points", "target": "label"}
 

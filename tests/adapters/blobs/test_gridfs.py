@@ -32,7 +32,7 @@ Database = AsyncDatabase[dict[str, Any]]
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _sockets_are_collected() -> Iterator[None]:
     """Here, and not in a test that has nothing to do with it."""
     yield

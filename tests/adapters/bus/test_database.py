@@ -35,8 +35,8 @@ async def open_on(
 
 class TestDatabaseBusOnSqlite(BusContract):
     @pytest.fixture
-    def open_bus(self, tmp_path: Path) -> OpenBus:
-        return partial(open_on, partial(SqliteDatabase, tmp_path / "hub.db"))
+    def open_bus(self, sqlite_path: Path) -> OpenBus:
+        return partial(open_on, partial(SqliteDatabase, sqlite_path))
 
 
 class TestDatabaseBusOnPostgres(BusContract):

@@ -19,8 +19,8 @@ _ROW = {"topic": "x" * 500, "origin": "o", "created_at": 1}
 
 class TestSqliteDatabase(DatabaseContract):
     @pytest.fixture
-    def open_database(self, tmp_path: Path) -> Callable[[], SqliteDatabase]:
-        return partial(SqliteDatabase, tmp_path / "hub.db")
+    def open_database(self, sqlite_path: Path) -> Callable[[], SqliteDatabase]:
+        return partial(SqliteDatabase, sqlite_path)
 
 
 async def test_processes_may_open_a_new_file_at_once(tmp_path: Path, processes: Processes) -> None:

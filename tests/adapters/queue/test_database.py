@@ -35,8 +35,8 @@ async def open_on(
 
 class TestDatabaseQueueOnSqlite(QueueContract):
     @pytest.fixture
-    def open_queue(self, tmp_path: Path) -> OpenQueue:
-        return partial(open_on, partial(SqliteDatabase, tmp_path / "hub.db"))
+    def open_queue(self, sqlite_path: Path) -> OpenQueue:
+        return partial(open_on, partial(SqliteDatabase, sqlite_path))
 
 
 class TestDatabaseQueueOnPostgres(QueueContract):

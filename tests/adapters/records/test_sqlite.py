@@ -12,9 +12,8 @@ from tests.adapters.records.contract import RecordsContract
 
 class TestSqliteRecordStore(RecordsContract):
     @pytest.fixture
-    async def database(self, tmp_path: Path) -> AsyncIterator[Database]:
-        database = SqliteDatabase(tmp_path / "hub.db")
-        await database.upgrade()
+    async def database(self, sqlite_path: Path) -> AsyncIterator[Database]:
+        database = SqliteDatabase(sqlite_path)
         yield database
         await database.close()
 

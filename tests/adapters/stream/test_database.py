@@ -20,5 +20,5 @@ async def open_on_sqlite(path: Path) -> AsyncIterator[DatabaseStream]:
 
 class TestDatabaseStreamOnSqlite(StreamContract):
     @pytest.fixture
-    def open_stream(self, tmp_path: Path) -> OpenStream:
-        return partial(open_on_sqlite, tmp_path / "hub.db")
+    def open_stream(self, sqlite_path: Path) -> OpenStream:
+        return partial(open_on_sqlite, sqlite_path)

@@ -37,8 +37,8 @@ async def open_on_postgres(url: str, collection: str) -> AsyncIterator[DatabaseV
 
 class TestDatabaseVectorsOnSqlite(SharedVectorsContract):
     @pytest.fixture
-    def open_vectors(self, tmp_path: Path) -> OpenVectors:
-        return partial(open_on_sqlite, tmp_path / "hub.db")
+    def open_vectors(self, sqlite_path: Path) -> OpenVectors:
+        return partial(open_on_sqlite, sqlite_path)
 
 
 class TestDatabaseVectorsOnPostgres(SharedVectorsContract):

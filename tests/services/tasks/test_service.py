@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -21,9 +20,9 @@ TWO = Call({"file": "a"}, {"first": {"method": "ask"}, "second": {"method": "ask
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def open_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Database]:
+def open_database(request: pytest.FixtureRequest) -> Callable[[], Database]:
     if request.param == "sqlite":
-        return partial(SqliteDatabase, tmp_path / "hub.db")
+        return partial(SqliteDatabase, request.getfixturevalue("sqlite_path"))
     return partial(PostgresDatabase, request.getfixturevalue("postgres_url"))
 
 

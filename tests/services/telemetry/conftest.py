@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,9 @@ from mcp_hub.services.telemetry.intake.ingest import Ingest
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Database]:
+def open_store(request: pytest.FixtureRequest) -> Callable[[], Database]:
     if request.param == "sqlite":
-        return partial(SqliteDatabase, tmp_path / "hub.db")
+        return partial(SqliteDatabase, request.getfixturevalue("sqlite_path"))
     return partial(PostgresDatabase, request.getfixturevalue("postgres_url"))
 
 

@@ -6,7 +6,6 @@ any order. The clock stands still but where a holder's lease is made to end.
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from pathlib import Path
 
 import anyio
 import pytest
@@ -182,9 +181,9 @@ TestProcesses.settings = settings(max_examples=40, stateful_step_count=30, deadl
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def open_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Database]:
+def open_database(request: pytest.FixtureRequest) -> Callable[[], Database]:
     if request.param == "sqlite":
-        return partial(SqliteDatabase, tmp_path / "hub.db")
+        return partial(SqliteDatabase, request.getfixturevalue("sqlite_path"))
     return partial(PostgresDatabase, request.getfixturevalue("postgres_url"))
 
 

@@ -242,7 +242,7 @@ def test_what_is_wrong_is_told(where: dict[str, Any], says: str | None) -> None:
 def test_parsing_takes_any_json() -> None:
     scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
     anything = st.recursive(
-        scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+        scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
     )
 
     @settings(max_examples=100, deadline=None)

@@ -38,8 +38,8 @@ def url(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-async def database(url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
-    database = PostgresDatabase(url) if url else SqliteDatabase(tmp_path / "hub.db")
+async def database(url: str | None, sqlite_path: Path) -> AsyncIterator[Database]:
+    database = PostgresDatabase(url) if url else SqliteDatabase(sqlite_path)
     await database.upgrade()
     yield database
     await database.close()
