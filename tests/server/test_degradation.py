@@ -418,3 +418,6 @@ async def test_a_silent_database_is_not_ready(
         assert [n for n, state in states(report).items() if state != "ok"] == LOST_WITH_DATABASE
         named(report, "database", urls["database_url"])
         assert ready == [503]
+        proxy.answers = True
+        await eventually(hub.is_well, within_s=60)
+        assert await hub.ready() == 200

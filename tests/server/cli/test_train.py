@@ -23,6 +23,12 @@ def data(folder: Path) -> Path:
     return file
 
 
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No worker is started for jobs that a test only submits."""
+    monkeypatch.setenv("MCP_HUB_TRAINING__AUTOSTART_WORKER", "false")
+
+
 def job(done: Done) -> dict[str, Any]:
     assert done.status == 0, done.err
     parsed: dict[str, Any] = json.loads(done.out)
@@ -55,6 +61,7 @@ def test_submit_then_look(mcp_hub: Shell, data: Path) -> None:
     assert "has already ended" in mcp_hub("train", "cancel", job_id).err
 
 
+@pytest.mark.usefixtures("idle")
 def test_a_registered_name_or_the_same_file_again(mcp_hub: Shell, data: Path) -> None:
     first = job(mcp_hub("train", "submit", *PROBE, "--dataset", "points.csv", "--json"))
     named = job(mcp_hub("train", "submit", *PROBE, "--dataset", "points", "--json"))
@@ -62,6 +69,7 @@ def test_a_registered_name_or_the_same_file_again(mcp_hub: Shell, data: Path) ->
     assert first["dataset"] == named["dataset"] == again["dataset"] == "points:1"
 
 
+@pytest.mark.usefixtures("idle")
 def test_a_file_outside_the_roots_is_read_for_whoever_names_it(
     mcp_hub: Shell, tmp_path: Path
 ) -> None:
@@ -94,6 +102,7 @@ def test_a_job_that_waits_can_be_cancelled(mcp_hub: Shell, data: Path, folder: P
     assert job(mcp_hub("train", "status", parent, "--follow", "--json"))["status"] == "succeeded"
 
 
+@pytest.mark.usefixtures("idle")
 def test_the_same_key_gives_the_same_job(mcp_hub: Shell, data: Path) -> None:
     arguments = [*PROBE, "--dataset", "points.csv", "--idempotency-key", "k"]
     first = mcp_hub("train", "submit", *arguments).out.split()[0]
