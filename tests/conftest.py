@@ -122,6 +122,20 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = servers.start_s3(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = servers.start_mongodb(tmp_path_factory.mktemp("mongodb"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Docker engine with the image TINY, which all tests share."""
     folder = tmp_path_factory.getbasetemp()

@@ -1,26 +1,8 @@
-"""The real servers, each started once for all suites."""
+"""What the suites of the ports show, told at the end."""
 
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
-
-from tests import servers
-from tests.servers import Server
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = servers.start_s3(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = servers.start_mongodb(tmp_path_factory.mktemp("mongodb"))
-    yield server
-    server.stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

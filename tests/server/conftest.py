@@ -13,9 +13,6 @@ from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.settings import Settings
 from mcp_hub.services.hub import Hub, HubProvider
 from mcp_hub.services.training.submission import Submission
-from tests.adapters.conftest import mongodb_server, s3_server
-
-__all__ = ["mongodb_server", "s3_server"]
 
 AddDataset = Callable[[str], Awaitable[None]]
 

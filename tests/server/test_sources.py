@@ -22,11 +22,8 @@ from mcp_hub.server.settings import Settings
 from mcp_hub.server.settings_sections import DataSettings
 from mcp_hub.services.data.options import SourceQuery, StreamOptions
 from mcp_hub.services.data.service import DataService
-from tests.adapters.conftest import redis_server, s3_server
 from tests.servers import ACCESS_KEY, SECRET_KEY, Server, postgres_url, run_sql
 from tests.waiting import eventually
-
-__all__ = ["redis_server", "s3_server"]
 
 _BUCKET = f"lake{uuid4().hex}"
 _OFF = {"postgres": {"enabled": False}, "redis": {"enabled": False}}

@@ -27,10 +27,7 @@ from mcp_hub.adapters.sources.sqlite import SqliteSource
 from mcp_hub.services.data.options import SourceQuery
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.data.sources import Sources
-from tests.adapters.conftest import mongodb_server
 from tests.servers import SECRET_KEY, Server
-
-__all__ = ["mongodb_server"]
 
 CUSTOMERS: list[dict[str, Any]] = [
     {"_id": number, "age": 20 + number % 50, "address": {"city": ["Rome", "Oslo"][number % 2]}}
