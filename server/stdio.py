@@ -4,12 +4,15 @@ import gc
 import os
 import select
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import cast
+from types import TracebackType
+from typing import Self
 
 import anyio
-from mcp.server.stdio import stdio_server
+import anyio.lowlevel
+from mcp.shared.message import SessionMessage
+from mcp.types import jsonrpc_message_adapter
 
 from mcp_hub.server.app import CreateServer, create_server
 from mcp_hub.server.lazy_hub import lazy_hub
@@ -32,16 +35,12 @@ async def run_stdio(settings: Settings, create: CreateServer = create_server) ->
 
 async def _serve(settings: Settings, create: CreateServer) -> None:
     with _wire() as (source, sink):
-        stdin = cast("anyio.AsyncFile[str]", read_lines(source))
-        stdout = cast("anyio.AsyncFile[str]", Output(sink))
-        async with (
-            lazy_hub(settings, local=True) as hub,
-            stdio_server(stdin, stdout) as (reading, writing),
-        ):
+        async with lazy_hub(settings, local=True) as hub:
             server = create(settings, hub, transport="stdio")
             gc.freeze()
             gc.enable()
-            await server.run(reading, writing, server.create_initialization_options())
+            options = server.create_initialization_options()
+            await server.run(Incoming(source), Outgoing(sink), options)
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
@@ -69,12 +68,54 @@ def _wire() -> Iterator[tuple[int, int]]:
         os.close(sink)
 
 
-async def read_lines(descriptor: int) -> AsyncIterator[str]:
-    """The lines of `descriptor`, UTF-8, read without a thread: waiting for one can be cancelled.
+class _Stream:
+    """What the SDK wants of a stream besides its messages; the descriptor is somebody else's."""
 
-    The SDK reads and writes in threads, which cost time at each call, and which nothing ends but
-    the client.
+    async def aclose(self) -> None:
+        """Nothing is held back."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Incoming(_Stream):
+    """The messages that come by `descriptor`, a line each; for what is none, why it is none.
+
+    The SDK's own reads and writes in threads, and hands each message from task to task: that costs
+    time at each call, and nothing but the client ends it.
     """
+
+    def __init__(self, descriptor: int) -> None:
+        self._lines = read_lines(descriptor)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        line = await anext(self._lines)
+        try:
+            return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+        except ValueError as error:
+            return error
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Raises EndOfStream."""
+        try:
+            return await anext(self)
+        except StopAsyncIteration:
+            raise anyio.EndOfStream from None
+
+
+async def read_lines(descriptor: int) -> AsyncIterator[str]:
+    """The lines of `descriptor`, UTF-8, read without a thread: waiting for one can be cancelled."""
     parts: list[bytes] = []
     while chunk := await _read(descriptor):
         *lines, rest = chunk.split(b"\n")
@@ -86,35 +127,40 @@ async def read_lines(descriptor: int) -> AsyncIterator[str]:
         yield b"".join(parts).decode(errors="replace")
 
 
-class Output:
-    """What the SDK needs of a text file to write to, over `descriptor`, without a thread either."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._broken = False
-
-    async def write(self, text: str) -> None:
-        """Write all of `text`, as the client reads it; nothing more once that has gone away."""
-        rest = memoryview(text.encode())
-        while rest and not self._broken:
-            await _ready(anyio.wait_writable, self._descriptor)
-            try:
-                # A pipe that is ready takes this much at once, without blocking.
-                rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
-            except BrokenPipeError:
-                self._broken = True
-
-    async def flush(self) -> None:
-        """Nothing is held back."""
-
-
 async def _read(descriptor: int) -> bytes:
-    await _ready(anyio.wait_readable, descriptor)
+    try:
+        await anyio.wait_readable(descriptor)
+    except PermissionError:
+        await anyio.lowlevel.checkpoint()  # a regular file: it cannot be waited for, nor need be
     return os.read(descriptor, _CHUNK)
 
 
-async def _ready(wait: Callable[[int], Awaitable[None]], descriptor: int) -> None:
-    try:
-        await wait(descriptor)
-    except PermissionError:
-        await anyio.lowlevel.checkpoint()  # a regular file: it cannot be waited for, nor need be
+class Outgoing(_Stream):
+    """Messages to whoever reads `descriptor`: whole lines, in order, without a thread either."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._readiness = select.poll()
+        self._readiness.register(descriptor, select.POLLOUT)
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._rest = bytearray()
+        self._broken = False
+
+    async def send(self, item: SessionMessage) -> None:
+        """Return when the whole message is written, or the client has gone away.
+
+        If this is cancelled, the next message comes after what is left of this one.
+        """
+        line = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+        async with self._turn:
+            self._rest += line.encode() + b"\n"
+            while self._rest and not self._broken:
+                if not self._readiness.poll(0):
+                    await anyio.wait_writable(self._descriptor)
+                try:
+                    # A pipe that is ready takes this much at once, without blocking.
+                    written = os.write(self._descriptor, self._rest[: select.PIPE_BUF])
+                except BrokenPipeError:
+                    self._broken = True
+                else:
+                    del self._rest[:written]

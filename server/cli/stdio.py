@@ -18,4 +18,4 @@ def run(ctx: typer.Context) -> None:
             "See `mcp-hub --help` and `mcp-hub install --help`.",
             err=True,
         )
-    anyio.run(run_stdio, settings)
+    anyio.run(run_stdio, settings, backend_options={"use_uvloop": True})

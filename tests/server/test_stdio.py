@@ -14,8 +14,10 @@ import anyio.lowlevel
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCNotification
 
-from mcp_hub.server.stdio import Output, read_lines
+from mcp_hub.server.stdio import Outgoing, read_lines
 from tests.processes import hub_environment
 
 from .serving import REPOSITORY
@@ -273,18 +275,53 @@ async def test_lines_are_whole_however_they_arrive(
     assert await _lines(*chunks) == lines
 
 
-async def test_a_text_is_written_whole_though_read_slowly() -> None:
-    reading, writing = os.pipe()
-    text = "é" * 200_000
-    found = bytearray()
+def _message(text: str) -> SessionMessage:
+    params = {"text": text}
+    return SessionMessage(JSONRPCNotification(jsonrpc="2.0", method="said", params=params))
+
+
+class Pipe:
+    """A pipe whose reader sees each line's text."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        self.outgoing = Outgoing(self._writing)
+        self._lines = read_lines(self._reading)
+
+    async def text(self) -> str:
+        text: str = json.loads(await anext(self._lines))["params"]["text"]
+        return text
+
+    def close(self) -> None:
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.close()
+
+
+async def test_messages_are_written_whole_and_in_order_however_slowly_they_are_read(
+    pipe: Pipe,
+) -> None:
+    texts = [f"{number} " + "é" * 100_000 for number in range(5)]
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Output(writing).write, text)
-        while len(found) < len(text.encode()):
-            await anyio.wait_readable(reading)
-            found += os.read(reading, 10_000)
-    os.close(reading)
-    os.close(writing)
-    assert found.decode() == text
+        for text in texts:
+            tasks.start_soon(pipe.outgoing.send, _message(text))
+        assert [await pipe.text() for _ in texts] == texts
+
+
+async def test_a_message_whose_sender_is_cancelled_is_ended_before_the_next(pipe: Pipe) -> None:
+    texts = ["é" * 200_000, "next"]
+    with anyio.move_on_after(0.05) as scope:
+        await pipe.outgoing.send(_message(texts[0]))  # more than a pipe holds
+    assert scope.cancelled_caught
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pipe.outgoing.send, _message(texts[1]))
+        assert [await pipe.text() for _ in texts] == texts
 
 
 async def test_waiting_for_a_line_can_be_cancelled() -> None:
