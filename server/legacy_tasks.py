@@ -70,16 +70,18 @@ class LegacyTasks:
         """A middleware: answers the calls that ask for a task, or would have to."""
         if ctx.method != "tools/call" or ctx.protocol_version not in _VERSIONS:
             return await call_next(ctx)
+        given = ctx.params or {}
+        if given.get("task") is None:
+            name = given.get("name")
+            offer = self._tasks.offers.get(name) if isinstance(name, str) else None
+            if offer is not None and offer.required:
+                raise MCPError(METHOD_NOT_FOUND, f"{name} runs only as a task.")
+            return await call_next(ctx)
         try:
-            params = CallToolRequestParams.model_validate(ctx.params or {}, by_name=False)
+            params = CallToolRequestParams.model_validate(given, by_name=False)
         except ValidationError:
             return await call_next(ctx)
-        if params.task is not None:
-            return await self._create(ctx, params)
-        offer = self._tasks.offers.get(params.name)
-        if offer is not None and offer.required:
-            raise MCPError(METHOD_NOT_FOUND, f"{params.name} runs only as a task.")
-        return await call_next(ctx)
+        return await self._create(ctx, params)
 
     @answering
     async def _create(self, ctx: Ctx, params: CallToolRequestParams) -> CreateTaskResult:

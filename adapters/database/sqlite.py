@@ -97,20 +97,23 @@ class SqliteDatabase:
         return result
 
     async def version(self) -> int | None:
-        if self._watcher is None:
-            # Whoever asks on the event loop must not be kept waiting for another process.
-            pragmas = ("query_only = ON", "busy_timeout = 0")
-            watcher = await to_thread.run_sync(self._connect, pragmas, limiter=self._writer)
-            if self._watcher is None:
-                self._watcher = watcher
-            else:
-                watcher.close()
+        watcher = self._watcher or await self._watch()
         try:
-            found = self._watcher.execute("PRAGMA data_version").fetchall()
+            found = watcher.execute("PRAGMA data_version").fetchall()
         except sqlite3.Error:
             return None
         version: int = found[0][0]
         return version
+
+    async def _watch(self) -> sqlite3.Connection:
+        """A connection of the event loop's own, which must not wait for other processes."""
+        pragmas = ("query_only = ON", "busy_timeout = 0")
+        opened = await to_thread.run_sync(self._connect, pragmas, limiter=self._readers)
+        if self._watcher is None:
+            self._watcher = opened
+        else:
+            opened.close()
+        return self._watcher
 
     async def upgrade(self) -> list[str]:
         if await self.read(revision) == migrations.HEAD:

@@ -191,6 +191,9 @@ def usable(deployment: Deployment, name: str, key: str = "tools") -> Offer:
         NotFound: it offers no such thing.
         Denied: it is new, or is no longer what was approved.
     """
+    seen: Offer | None = deployment.offers.get((key, name))
+    if seen is not None:
+        return seen
     kind = next(kind for kind in KINDS if kind.key == key)
     listed = deployment.catalog.get(key, ())
     found = next((item for item in listed if item[kind.identity] == name), None)
@@ -211,6 +214,7 @@ def usable(deployment: Deployment, name: str, key: str = "tools") -> Offer:
             if key == "tools"
             else f"container_approve({deployment.name!r}) lets it through.",
         )
+    deployment.offers[key, name] = offer
     return offer
 
 

@@ -35,29 +35,28 @@ def prepare() -> None:
 
 
 async def check(tool: str, schema: Any, arguments: Mapping[str, Any]) -> None:
-    """As `check_arguments`, in a thread unless it is surely quick."""
-    text = json.dumps(schema)
-    is_quick = '"$ref"' not in text and '"uniqueItems"' not in text and text in _seen
-    if is_quick and len(text) * len(json.dumps(arguments)) < _QUICK:
-        check_arguments(tool, schema, arguments)
-        return
-    await to_thread.run_sync(check_arguments, tool, schema, arguments)
-    if len(_seen) >= _KEPT:
-        _seen.clear()
-    _seen[text] = None
-
-
-def check_arguments(tool: str, schema: Any, arguments: Mapping[str, Any]) -> None:
     """Check arguments against a tool's input schema; a schema that is none permits everything.
 
-    May take some milliseconds: run it in a thread.
+    It is done in a thread unless it is surely quick.
 
     Raises:
         InvalidArgument: they do not fit; says where and what would.
     """
     if not isinstance(schema, dict):
         return
-    fault = _fault(json.dumps(schema, sort_keys=True), arguments)
+    text = json.dumps(schema, sort_keys=True)
+    is_quick = '"$ref"' not in text and '"uniqueItems"' not in text and text in _seen
+    if is_quick and len(text) * len(json.dumps(arguments)) < _QUICK:
+        _check(tool, schema, text, arguments)
+        return
+    await to_thread.run_sync(_check, tool, schema, text, arguments)
+    if len(_seen) >= _KEPT:
+        _seen.clear()
+    _seen[text] = None
+
+
+def _check(tool: str, schema: dict[str, Any], text: str, arguments: Mapping[str, Any]) -> None:
+    fault = _fault(text, arguments)
     if fault is None:
         return
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault.path)

@@ -1,7 +1,7 @@
 """Deployments in the database. Every function runs inside its caller's transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
@@ -37,6 +37,8 @@ class Deployment:
     error: dict[str, Any] | None
     retry_at: int | None
     updated_at: int
+    offers: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False, compare=False)
+    """What `catalog.usable` found, which depends on nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

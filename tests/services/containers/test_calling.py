@@ -14,7 +14,7 @@ from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound, Unavail
 from mcp_hub.services.containers import store
 from mcp_hub.services.containers.calling import Calling, limited
 from mcp_hub.services.containers.catalog import digests, listed
-from mcp_hub.services.containers.checking import check_arguments
+from mcp_hub.services.containers.checking import check
 from mcp_hub.services.containers.policy import parse_spec
 from mcp_hub.services.containers.store import NewRevision
 from mcp_hub.services.containers.suspending import Suspending
@@ -138,23 +138,23 @@ SCHEMA = {
 }
 
 
-def test_arguments_are_checked_against_a_strangers_schema() -> None:
+async def test_arguments_are_checked_against_a_strangers_schema() -> None:
     with pytest.raises(InvalidArgument) as unknown:
-        check_arguments("weather", SCHEMA, {"ciity": "Oslo"})
+        await check("weather", SCHEMA, {"ciity": "Oslo"})
     assert "Did you mean 'city'?" in (unknown.value.hint or "")
     # A pattern that would take for ever is not tried.
-    check_arguments("weather", SCHEMA, {"city": "a" * 60 + "!"})
+    await check("weather", SCHEMA, {"city": "a" * 60 + "!"})
     doubling: dict[str, Any] = {"$ref": "#/$defs/d0", "$defs": {"d40": {}}}
     for at in range(40):
         doubling["$defs"][f"d{at}"] = {"allOf": [{"$ref": f"#/$defs/d{at + 1}"}] * 2}
-    check_arguments("t", doubling, {})
+    await check("t", doubling, {})
     for schema in (
         {"$ref": "#"}, {"$ref": "http://127.0.0.1:9/x"}, {"$ref": "file:///etc/passwd"},
         {"type": 5}, {"$dynamicRef": "#x"}, None, [], {"$schema": "x:y", "type": "object"},
     ):  # fmt: skip
-        check_arguments("t", schema, {"a": 1})
+        await check("t", schema, {"a": 1})
     with pytest.raises(InvalidArgument):
-        check_arguments("t", {"type": "object", "required": ["x"]}, {})
+        await check("t", {"type": "object", "required": ["x"]}, {})
 
 
 texts = st.text(alphabet="aé😀\n", max_size=30)
