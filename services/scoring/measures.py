@@ -6,6 +6,7 @@ What is kept of them is counts, sums and digests, whose size does not grow with 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,7 @@ class NumberTally:
         values["max_error"] = self._largest
         if not self._has_zero:
             values["mape"] = self._shares / self._rows
+        values = {name: value for name, value in values.items() if isfinite(value)}
         points, counts = self._expected.points()
         mean = float((np.abs(points - self._mean) * counts[:, 0]).sum() / self._rows)
         notes.append(f"Always answering the mean scores an MAE of {mean:.6g}, and an R2 of 0.")
