@@ -118,6 +118,29 @@ def hide_reports(flag: str) -> None:
     sys.exit(4)
 
 
+def remove_reports(flag: str) -> None:
+    _report_until_read()
+    Path(os.environ["MCP_HUB_EVENTS"]).unlink()
+    time.sleep(600)
+
+
+def write_reports_anew(flag: str) -> None:
+    """Open the file as one does that is one's own."""
+    _report_until_read()
+    Path(os.environ["MCP_HUB_EVENTS"]).write_text('{"type": "log", "text": "b"}\n')
+    time.sleep(600)
+
+
+def _report_until_read() -> None:
+    """Report, and wait until the worker has certainly read it: it takes the checkpoint away."""
+    checkpoint = Path("state").absolute()
+    checkpoint.write_text("state")
+    _report('{"type": "metric", "key": "score", "value": 1, "step": 1}')
+    _report('{"type": "checkpoint", "path": "state", "step": 1}')
+    while checkpoint.exists():
+        time.sleep(0.02)
+
+
 def hold_memory_in_children(flag: str) -> None:
     """300 MB, of which no process holds more than 60."""
     for _ in range(5):
@@ -260,7 +283,8 @@ TROUBLES: dict[str, Callable[[str], None]] = {
     for action in (
         leave_hidden_daemon, leave_daemons_and_hang, fork_without_end, kill_keeper, stop_keeper,
         kill_zygote, print_a_gigabyte, print_huge_line, print_in_turn, fill_folder, fill_elsewhere,
-        claim_link, claim_link_alone, claim_climbing_path, hide_reports, hold_memory_in_children,
+        claim_link, claim_link_alone, claim_climbing_path, hide_reports, remove_reports,
+        write_reports_anew, hold_memory_in_children,
         share_memory_with_children, raise_memory_error, import_missing, import_missing_in_script,
         name_bad_column, find_no_key, report_nan, report_rubbish,
         report_half_a_line, be_killed_in_mid_report, leave_last_line_open, report_too_many_names,

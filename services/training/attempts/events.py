@@ -238,6 +238,15 @@ class Report:
                 self.error = event
 
 
+LOST_EVENTS = Fault(
+    InvalidArgument(
+        "The events file was removed, shortened, or replaced by what is no file.",
+        "Append whole lines to the file that MCP_HUB_EVENTS names, and do nothing else to it.",
+    ),
+    "broken_report",
+)
+
+
 def is_event(line: bytes) -> bool:
     """Whether the line is a whole event."""
     try:
@@ -327,6 +336,8 @@ class FileTail:
     def __init__(self, path: Path) -> None:
         self.lines = LineTail()
         self.size = 0
+        self.is_lost = False
+        """Whether the file was removed, replaced by what is none, or shortened."""
         self._path = path
         self._offset = 0
 
@@ -336,13 +347,19 @@ class FileTail:
             # The attempt may have put a link or a pipe in its place, which must not be followed
             # or waited for.
             file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            self.is_lost |= self._offset > 0
+            return b""
         except OSError:
+            self.is_lost = True
             return b""
         if not stat.S_ISREG(os.fstat(file).st_mode):
+            self.is_lost = True
             os.close(file)
             return b""
         with os.fdopen(file, "rb") as stream:
             self.size = stream.seek(0, os.SEEK_END)
+            self.is_lost |= self.size < self._offset
             stream.seek(self._offset)
             data = stream.read(READ_BYTES)
         self._offset += len(data)

@@ -12,6 +12,7 @@ from mcp_hub.adapters.errors import HubError, LimitExceeded
 from mcp_hub.services.training.attempts.checkpoints import Checkpoints
 from mcp_hub.services.training.attempts.collecting import inside
 from mcp_hub.services.training.attempts.events import (
+    LOST_EVENTS,
     READ_BYTES,
     CheckpointEvent,
     Fault,
@@ -101,7 +102,8 @@ class Transcript:
             # Behind their steps' metrics, which the next attempt does not report again.
             if checkpoints:
                 await self._offer_checkpoint(checkpoints)
-        return too_much or self.report.fault
+        lost = LOST_EVENTS if self._tails[EVENTS_FILE].is_lost else None
+        return too_much or self.report.fault or lost
 
     async def note(self, text: str) -> None:
         """Add a line of the hub's own to the log."""

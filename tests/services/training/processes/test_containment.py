@@ -160,14 +160,19 @@ async def test_artifacts_without_a_model_are_checked_and_told_to_be_left_out(
     assert any(text.endswith("Not kept: notes.json.") for text in texts)
 
 
-async def test_a_pipe_in_place_of_the_reports_holds_nobody_up(
-    worker: WorkerFactory, submit: Submit, finish: Finish
+@pytest.mark.parametrize("action", ["hide_reports", "remove_reports", "write_reports_anew"])
+async def test_an_events_file_that_is_no_more_what_it_was_ends_the_attempt(
+    worker: WorkerFactory, submit: Submit, finish: Finish, action: str
 ) -> None:
     async with worker():
-        job = await finish(await submit("hide_reports"))
+        job = await finish(await submit(action))
     assert job.error is not None
-    assert (job.status, job.cause) == ("failed", "exit_status")
-    assert "status 4" in job.error.message
+    assert (job.status, job.cause, job.error.code) == (
+        "failed",
+        "broken_report",
+        "invalid_argument",
+    )
+    assert "MCP_HUB_EVENTS" in (job.hint or "")
 
 
 async def test_the_memory_of_all_processes_counts(
