@@ -1,6 +1,6 @@
 """Models in a list, and versions side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -84,8 +84,9 @@ def compare(views: Sequence[ModelView]) -> ModelComparison:
         )
     first = views[0]
     metrics = {metric: None for view in views for metric in view.metrics}
-    params = {param: None for view in views for param in view.params}
-    values = {param: [view.params.get(param) for view in views] for param in params}
+    each = [_flat(view.params) for view in views]
+    params = {param: None for flat in each for param in flat}
+    values = {param: [flat.get(param) for flat in each] for param in params}
     return ModelComparison(
         models=models,
         metrics=[_metric_row(metric, views) for metric in metrics],
@@ -100,6 +101,17 @@ def compare(views: Sequence[ModelView]) -> ModelComparison:
         ),
         same_dataset=first.dataset is not None and len({view.dataset for view in views}) == 1,
     )
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The params with those inside others as `config.estimator`, so that only these are told."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def _metric_row(metric: str, views: Sequence[ModelView]) -> MetricRow:

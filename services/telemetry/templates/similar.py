@@ -13,7 +13,12 @@ from mcp_hub.adapters.embedder.port import Embedder
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, Unavailable, names_hint
 from mcp_hub.adapters.vectors.port import Vectors
 from mcp_hub.services.pages import check_limit
-from mcp_hub.services.telemetry.envelope import KINDS, severity_name
+from mcp_hub.services.telemetry.envelope import (
+    HUB_SERVICE,
+    KINDS,
+    OWN_SERVICES,
+    severity_name,
+)
 from mcp_hub.services.telemetry.intake.masking import MASK
 from mcp_hub.services.telemetry.templates.bm25 import Bm25, split
 from mcp_hub.services.telemetry.templates.patterns import (
@@ -81,7 +86,8 @@ class Similar:
         limit: int = 10,
     ) -> Findings:
         """The templates and names nearest to `text`, with how often each came in `window`; with
-        `only_seen`, those alone that came.
+        `only_seen`, those alone that came. The hub's own are found where `text` names `mcp-hub`, or
+        where there is nothing else.
 
         Raises:
             InvalidArgument: `text` is empty or too long, or there is no such kind.
@@ -96,10 +102,12 @@ class Similar:
         seen = await self._patterns.seen(window, catalogue, set(catalogue.series), KINDS)
         counts = {id: of for id, of in by_template(catalogue, seen).items() if of.count > 0}
         ranked, note = await self.ranked(text)
+        leave_out_own = HUB_SERVICE not in text and not all(map(_is_own, index.templates))
         found = [
             (template, score)
             for template, score in ranked
             if kind in (None, template.kind) and (template.id in counts or not only_seen)
+            if not (leave_out_own and _is_own(template))
         ][:limit]
         examples = await self._patterns.examples(
             [main_pattern(template, seen) for template, _ in found if template.patterns]
@@ -193,6 +201,10 @@ def fused(
     """The scores [n] of full text and of vectors as one, by a convex combination: Bruch, Gai,
     Ingber: An Analysis of Fusion Functions for Hybrid Retrieval, ACM TOIS 42 (2023)."""
     return meaning * np.clip(cosines, 0, 1) + (1 - meaning) * words
+
+
+def _is_own(template: Template) -> bool:
+    return bool(template.services) and set(template.services) <= set(OWN_SERVICES)
 
 
 def _indexed(catalogue: Catalogue) -> _Index:

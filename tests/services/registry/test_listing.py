@@ -97,6 +97,19 @@ async def test_side_by_side(registry: RegistryService, add: Add) -> None:
     assert same.same_dataset
 
 
+async def test_of_params_inside_others_only_those_that_differ_are_told(
+    registry: RegistryService, add: Add
+) -> None:
+    config = {"seed": 0, "drop": [], "params": {}}
+    await add("iris", params={"config": config | {"estimator": "svm"}})
+    await add("iris", params={"config": config | {"estimator": "mlp", "params": {"alpha": 1}}})
+    table = await registry.compare(["iris:1", "iris:2"])
+    assert table.differing_params == {
+        "config.estimator": ["svm", "mlp"],
+        "config.params.alpha": [None, 1],
+    }
+
+
 async def test_other_signatures(registry: RegistryService, add: Add) -> None:
     await add("iris")
     await add("iris", signature=SIGNATURE.model_copy(update={"outputs": []}))

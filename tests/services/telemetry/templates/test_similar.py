@@ -88,6 +88,12 @@ async def test_names_of_metrics_are_found_and_counted(given: Given) -> None:
     assert (row["name"], row["count"]) == ("cart.abandoned_total", 2)
 
 
+async def test_the_hubs_own_are_found_where_nothing_else_can_be_meant(given: Given) -> None:
+    await given.logs(10, "user carol was given a token", service="mcp-hub")
+    assert not any("token" in one for one in templates_of(await given.similar().find("user", DAY)))
+    assert "token" in templates_of(await given.similar().find("user of mcp-hub", DAY))[0]
+
+
 async def test_what_did_not_come_may_be_left_out(given: Given) -> None:
     everything = templates_of(await given.similar().find("user login", HOUR))
     assert everything[0] == "user <*> logged in"
