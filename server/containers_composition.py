@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ class LazyContainers:
         self._database = adapters.database
         self._wanted = anyio.Event()
         self._made = anyio.Event()
+        self._closing = anyio.Event()
+        self._scope = anyio.CancelScope()
         self._service: ContainersService | None = None
         self._error: HubError | None = None
 
@@ -59,20 +61,29 @@ class LazyContainers:
     async def any(self) -> bool:
         return await self._database.read(rows.any_work, one_statement=True)
 
-    def providing(self) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def providing(self) -> AsyncIterator[None]:
         """Make it when it is wanted, and keep it until the context is left."""
-        return in_background(self._provide)
+        async with in_background(self._provide):
+            try:
+                yield
+            finally:
+                self._closing.set()
+                if self._service is None:
+                    self._scope.cancel()
 
     async def _provide(self) -> None:
         if not self._enabled:
             return
         async with in_background(self._look):
-            while True:
+            while not self._closing.is_set():
                 await self._wanted.wait()
                 try:
-                    async with self._open() as self._service:
-                        self._made.set()
-                        await anyio.sleep_forever()
+                    # Once open, it is closed in order: cut off, it would leave containers behind.
+                    with anyio.CancelScope(shield=True) as self._scope:
+                        async with self._open() as self._service:
+                            self._made.set()
+                            await self._closing.wait()
                 except HubError as error:
                     self._failed(error)
 

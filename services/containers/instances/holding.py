@@ -352,12 +352,11 @@ class Holder:
 
     async def _close(self) -> None:
         """Leave what others can go on with; without others, only what is to run always."""
+        self._is_closing = True
         me = self._me
         if me is None:
-            self._is_closing = True
             return
         left, stopped = await self._parted(me)
-        self._is_closing = True
         for running in stopped:
             running.stop("its hub process ended", grace_s=_LAST_GRACE_S)
         for running in left:
