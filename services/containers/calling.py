@@ -215,7 +215,9 @@ def _explained(error: RpcError, name: str, what: str) -> Exception:
 def _check_runs(deployment: Deployment, session: str | None) -> None:
     name = deployment.name
     if not deployment.enabled:
-        raise Conflict(f"The container {name!r} is stopped.", f"container_start({name!r}) lets it.")
+        raise Conflict(
+            f"The container {name!r} is stopped.", f"container_start({name!r}) lets it run again."
+        )
     if deployment.spec.state == "per_session" and session is None:
         raise InvalidArgument(
             f"{name!r} keeps its state per session, and this connection has none.",

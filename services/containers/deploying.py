@@ -133,7 +133,8 @@ class Deploying:
         return await self._switched(name)
 
     async def stop(self, name: str) -> Switched:
-        """Let it run no more; returns once none of its containers is left, or soon after its grace.
+        """Let it run no more; returns once none of its containers is left, or soon after its grace,
+        while calls that are in flight are still answered.
 
         Raises:
             NotFound: there is no such deployment.
@@ -141,11 +142,13 @@ class Deploying:
         if await self._database.write(partial(store.enable, name=name, enabled=False)):
             self._own.event("container.disabled", {"mcp_hub.container.name": name})
         await self._publish(name, exposed=await self._is_exposed(name))
-        await self._ended(name)
-        return await self._switched(name)
+        ended = await self._ended(name)
+        note = None if ended else "Its containers end once the calls in flight are answered."
+        return (await self._switched(name)).model_copy(update={"note": note})
 
     async def remove(self, name: str) -> Removed:
-        """Stop it, and forget it with its revisions. Raises NotFound."""
+        """Stop it, and forget it with its revisions; calls in flight have until soon after its
+        grace. Raises NotFound."""
         await self._database.write(partial(store.enable, name=name, enabled=False))
         await self._publish(name, exposed=await self._is_exposed(name))
         ended = await self._ended(name)

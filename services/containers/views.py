@@ -92,6 +92,7 @@ class Switched(View):
     revision: int
     status: Status
     running: int
+    note: str | None = None
 
 
 class ContainerLine(View):

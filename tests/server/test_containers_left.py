@@ -17,7 +17,7 @@ from mcp_hub.server.settings import Settings
 from mcp_hub.services.containers.labels import NAME
 from mcp_hub.services.hub import Hub
 from tests.engine import hub_containers
-from tests.processes import call, hub_environment, stdio_client
+from tests.processes import hub_environment, stdio_client
 from tests.waiting import eventually
 
 from .serving import serving, wait_until_ready
@@ -85,8 +85,7 @@ async def over_stdio(settings: Settings) -> None:
 
 
 async def at_a_shell(settings: Settings) -> None:
-    program = Path(sys.executable)
-    command = [str(program), "-m", "mcp_hub", "containers", "call", "counter", "increment"]
+    command = [sys.executable, "-m", "mcp_hub", "containers", "call", "counter", "increment"]
     done = await run_process(command, env=environment(settings))
     assert b'"structuredContent"' in done.stdout
 
@@ -125,11 +124,10 @@ async def test_who_leaves_hands_over_once_the_calls_of_others_are_answered(
             found = await calling.call("slow", "outcomes", {})
             return bool(found["structuredContent"]["started"])
 
-        async with anyio.create_task_group() as tasks:
-            async with stdio_client(environment(shared)) as client:
-                await client.call_tool("container_call", {"name": "slow", "tool": "outcomes"})
-                tasks.start_soon(work)
-                await eventually(started)
+        async with anyio.create_task_group() as tasks, stdio_client(environment(shared)) as client:
+            await client.call_tool("container_call", {"name": "slow", "tool": "outcomes"})
+            tasks.start_soon(work)
+            await eventually(started)
         assert answered[0]["structuredContent"] == {"result": 2}
         with anyio.fail_after(5):
             found = await calling.call("slow", "outcomes", {})

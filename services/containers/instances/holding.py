@@ -340,9 +340,10 @@ class Holder:
         if running.is_trial or is_current(deployment, instance):
             return
         if deployment is None:
-            running.stop("it was removed")
+            running.stop("it was removed", None)
         elif not deployment.enabled:
-            running.stop("it is not to run")
+            hint = f"container_start({instance.name!r}) lets it run again."
+            running.stop("it is not to run", hint, drain=True)
         else:
             running.stop("another revision is in force", drain=True)
 
@@ -378,7 +379,9 @@ class Holder:
         left = [
             one
             for one in running
-            if one.is_ready and not one.is_trial and (has_others or _runs_always(one))
+            if one.is_ready
+            and not (one.is_trial or one.is_ending)
+            and (has_others or _runs_always(one))
         ]
         return left, [one for one in running if one not in left]
 

@@ -83,8 +83,9 @@ class Running:
         self.removed = anyio.Event()
         """Set when nothing of it is left, or it is this process's no more."""
         self._stop = anyio.Event()
+        self._at_once = anyio.Event()
         self._grace_s = revision.spec.stop_grace_s
-        self._stopping: tuple[Ending, bool] | None = None
+        self._stopping: Ending | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -95,23 +96,39 @@ class Running:
     def is_closing(self) -> bool:
         return self.answering.is_closing
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is being stopped, and not for its calls' sake later."""
+        return self._at_once.is_set()
+
     def saw(self, instance: Instance) -> None:
         """Note how its row is now."""
         if instance.session != self.instance.session:
             self.answering.used_at = monotonic()
         self.instance = instance
 
-    def stop(self, reason: str, *, drain: bool = False, grace_s: float = math.inf) -> None:
-        """Have it ended and removed; with `drain`, once the calls in flight are answered.
+    def stop(
+        self,
+        reason: str,
+        hint: str | None = "Call it again.",
+        *,
+        drain: bool = False,
+        grace_s: float = math.inf,
+    ) -> None:
+        """Have it ended and removed; with `drain`, once the calls in flight are answered, unless
+        it is stopped without meanwhile.
 
-        It has the spec's time to end by itself when it is asked to, but at most `grace_s`.
+        It has the spec's time to end by itself when it is asked to, but at most `grace_s`. Calls
+        that it cuts off are told the reason and the hint.
         """
-        if self._stopping is None:
-            self._grace_s = min(self._grace_s, grace_s)
-            error = Unavailable(f"{self._shown} was stopped: {reason}.", "Call it again.")
-            self._stopping = (Ending("stopped", error), drain)
-            self.answering.is_closing = True
-            self._stop.set()
+        self._grace_s = min(self._grace_s, grace_s)
+        if self._stopping is None or not (drain or self.is_ending):
+            error = Unavailable(f"{self._shown} was stopped: {reason}.", hint)
+            self._stopping = Ending("stopped", error)
+        self.answering.is_closing = True
+        self._stop.set()
+        if not drain:
+            self._at_once.set()
 
     def let_go(self) -> None:
         """Leave the container as it is, for another process."""
@@ -131,12 +148,21 @@ class Running:
 
     async def _until_stopped(self) -> Ending:
         await self._stop.wait()
+        if not self.is_ending:
+            await _first(self._drain, self._at_once.wait)
         assert self._stopping is not None
-        ending, drain = self._stopping
-        if drain:
-            with anyio.move_on_after(self.revision.spec.call_timeout_s):
-                await self.answering.quiet()
-        return ending
+        return self._stopping
+
+    async def _drain(self) -> None:
+        """Return once no call is in flight, or the longest has had its time."""
+
+        async def give_way() -> None:
+            mark = partial(rows.mark_stopping, id_=self.instance.id, holder=self._holder)
+            await self._means.database.write(mark, one_statement=True)
+
+        await surely(f"Giving way for {self._container}", give_way)
+        with anyio.move_on_after(self.revision.spec.call_timeout_s):
+            await self.answering.quiet()
 
     async def _live(self) -> Ending:
         """Until it ends by itself."""

@@ -306,8 +306,7 @@ class Instances:
             most = revision.spec.max_sessions
             raise LimitExceeded(
                 f"{deployment.name!r} has {most} sessions, as many as it may have.",
-                "End one, wait until one is idle for long enough, or deploy it with larger "
-                "max_sessions.",
+                "Wait until one is idle for long enough, or deploy it with larger max_sessions.",
             )
         if not claim.is_new:
             self._reconciler.wake()
@@ -382,7 +381,8 @@ class Instances:
             )
         if not seen.deployment.enabled:
             raise Conflict(
-                f"The container {name!r} is stopped.", f"container_start({name!r}) lets it."
+                f"The container {name!r} is stopped.",
+                f"container_start({name!r}) lets it run again.",
             )
         return seen.deployment
 

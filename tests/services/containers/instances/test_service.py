@@ -4,7 +4,9 @@ from functools import partial
 
 import anyio
 import pytest
+from sqlalchemy import delete
 
+from mcp_hub.adapters.database.containers_schema import containers
 from mcp_hub.adapters.errors import (
     Conflict,
     InvalidArgument,
@@ -146,6 +148,53 @@ async def test_a_new_revision_takes_over_once_calls_are_answered(hub: Hub) -> No
     assert results == [{"slept": 1.5, "host": old}]
     await eventually(lambda: is_left(hub, new["host"]))
     await hub.set("grown", enabled=False)
+    await eventually(lambda: nothing_runs(hub))
+
+
+async def test_who_is_stopped_answers_the_calls_in_flight_first(hub: Hub) -> None:
+    await hub.deploy("held")
+    old = (await hub.call("held"))["host"]
+    results: list[object] = []
+
+    async def slow() -> None:
+        results.append(await hub.call("held", "sleep", s=1.5))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(slow)
+        (running,) = hub.instances._holder.running.values()
+        await eventually(lambda: running.answering.in_flight == 1)
+        await hub.set("held", enabled=False)
+        with pytest.raises(Conflict, match="is stopped"):
+            await hub.call("held")
+
+        async def has_given_way() -> bool:
+            return [row["state"] for row in await hub.rows()] == ["stopping"]
+
+        await eventually(has_given_way)
+        # Who starts it again meanwhile does not wait for them.
+        await hub.set("held", enabled=True)
+        assert (await hub.call("held"))["host"] != old
+        assert not results
+    assert results == [{"slept": 1.5, "host": old}]
+
+
+async def test_what_is_removed_cuts_off_its_calls_and_says_so(hub: Hub) -> None:
+    await hub.deploy("cut")
+    await hub.call("cut")
+    (running,) = hub.instances._holder.running.values()
+
+    async def end() -> None:
+        await eventually(lambda: running.answering.in_flight == 1)
+        await hub.set("cut", enabled=False)
+        await eventually(lambda: running.is_closing)
+        await hub.database.write(lambda c: c.execute(delete(containers)))
+        hub.instances.changed()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end)
+        with pytest.raises(Unavailable, match="it was removed") as cut:
+            await hub.call("cut", "sleep", s=20)
+    assert cut.value.hint is None
     await eventually(lambda: nothing_runs(hub))
 
 
