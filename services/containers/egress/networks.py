@@ -92,11 +92,15 @@ class Egress:
     async def remove_unused(
         self, found: Collection[tuple[str, int]], used: Collection[tuple[str, int]]
     ) -> None:
-        """Remove what those of `found` have that are not `used`; what a container is still on is
-        left for the next time."""
-        for name, revision in set(found) - set(used):
+        """Remove what those of `found` have that are not `used`, and with the last of them the
+        way out; what a container is still on is left for the next time."""
+        unused = set(found) - set(used)
+        for name, revision in unused:
             with suppress(Conflict):
                 await self.remove(name, revision)
+        if unused and unused == set(found):
+            with suppress(Conflict):
+                await self._engine.remove_network(self._out)
 
     async def revisions(self) -> set[tuple[str, int]]:
         """The deployments' names and revisions that have a network or a gate."""

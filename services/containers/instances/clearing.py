@@ -7,6 +7,7 @@ from typing import TypeVar
 import anyio
 
 from mcp_hub.adapters.errors import HubError, NotFound
+from mcp_hub.services.containers.egress.networks import Egress
 from mcp_hub.services.containers.instances import rows
 from mcp_hub.services.containers.instances.labels import engine_name
 from mcp_hub.services.containers.instances.means import Means
@@ -29,6 +30,15 @@ async def surely(what: str, work: Callable[[], Awaitable[T]]) -> T:
                 logger.warning("%s has to wait: %s", what, error)
         await anyio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
         tries += 1
+
+
+async def clear_networks(means: Means) -> None:
+    """Remove the networks and gates of revisions without instances. Raises HubErrors."""
+    egress = Egress(means.engine, hub=means.hub, image=None)
+    found = await egress.revisions()
+    if found:
+        _, instances = await means.database.read(rows.everything)
+        await egress.remove_unused(found, {(one.name, one.revision) for one in instances})
 
 
 async def clear_away(means: Means, holder: str, id_: str, *, grace_s: float | None) -> None:

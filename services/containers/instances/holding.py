@@ -20,7 +20,7 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import HubError, Unavailable
 from mcp_hub.services.background import Cut, in_background, uncut
 from mcp_hub.services.containers.instances import holders, rows
-from mcp_hub.services.containers.instances.clearing import clear_away
+from mcp_hub.services.containers.instances.clearing import clear_away, clear_networks
 from mcp_hub.services.containers.instances.means import Configure, Means, Notified
 from mcp_hub.services.containers.instances.reaching import Peers
 from mcp_hub.services.containers.instances.revisions import Revisions
@@ -357,7 +357,8 @@ class Holder:
         me = self._me
         if me is None:
             return
-        left, stopped = await self._parted(me)
+        has_others = await self._has_others(me)
+        left, stopped = self._parted(has_others)
         for running in stopped:
             running.stop("its hub process ended", grace_s=_LAST_GRACE_S)
         for running in left:
@@ -371,11 +372,12 @@ class Holder:
             for running in [*left, *stopped]:
                 await running.removed.wait()
         await self._leave(me, [running.instance.id for running in left])
+        if not has_others:
+            await self._clear_networks()
 
-    async def _parted(self, me: rows.Holder) -> tuple[list[Running], list[Running]]:
+    def _parted(self, has_others: bool) -> tuple[list[Running], list[Running]]:
         """What of the running is to be left, and what stopped."""
         running = list(self.running.values())
-        has_others = bool(running) and await self._has_others(me)
         left = [
             one
             for one in running
@@ -384,6 +386,15 @@ class Holder:
             and (has_others or _runs_always(one))
         ]
         return left, [one for one in running if one not in left]
+
+    async def _clear_networks(self) -> None:
+        """Remove the gates that waited for further starts: they would run on with nobody there."""
+        assert self._means is not None
+        try:
+            with anyio.move_on_after(_CLOSE_S):
+                await clear_networks(self._means)
+        except (HubError, DBAPIError) as error:
+            logger.debug("Networks are left to be found: %s", error)
 
     async def _has_others(self, me: rows.Holder) -> bool:
         """Whether another hub process answers that could go on with what this one holds."""
