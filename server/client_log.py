@@ -17,7 +17,7 @@ from mcp.types import (
     LoggingMessageNotificationParams,
 )
 
-from mcp_hub.server.protocol import connection_of
+from mcp_hub.tools.connections import connection_of
 
 _LEVELS: dict[LoggingLevel, int] = {
     "debug": logging.DEBUG,

@@ -132,6 +132,7 @@ async def open_containers(
     from mcp_hub.services.containers.policy import Limits
     from mcp_hub.services.containers.secrets import Secrets
     from mcp_hub.services.containers.service import ContainersService
+    from mcp_hub.services.containers.sessions import Sessions
     from mcp_hub.services.containers.showing import Showing
     from mcp_hub.services.containers.suspending import Suspending
     from mcp_hub.services.roots import Roots
@@ -164,6 +165,8 @@ async def open_containers(
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(to_thread.run_sync, prepare)
         stack.callback(tasks.cancel_scope.cancel)
+        sessions = Sessions(tasks, instances.end_sessions)
+        stack.push_async_callback(sessions.end_all)
         yield ContainersService(
             deploying=Deploying(
                 database,
@@ -182,6 +185,7 @@ async def open_containers(
             finding=Finding(database, embedder),
             logs=Logs(database, engine, showing),
             calling=Calling(database, instances, own),
+            sessions=sessions,
             suspending=Suspending(tasks),
         )
 

@@ -21,8 +21,8 @@ from mcp.shared.subscriptions import (
 from mcp.types import SubscriptionsListenRequestParams, SubscriptionsListenResult
 
 from mcp_hub.adapters.errors import HubError
-from mcp_hub.server.protocol import connection_of
 from mcp_hub.services.hub import HubProvider
+from mcp_hub.tools.connections import connection_of
 
 logger = logging.getLogger(__name__)
 

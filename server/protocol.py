@@ -7,10 +7,8 @@ from typing import Any, TypeVar
 
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
-from mcp.server.connection import Connection
 from mcp.server.context import HandlerResult
 from mcp.server.extension import MethodBinding, RequestHandler
-from mcp.server.session import ServerSession
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 
 from mcp_hub.adapters.errors import HubError, Internal, InvalidArgument, NotFound
@@ -22,14 +20,6 @@ PAGE_SIZE = 100
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def connection_of(session: ServerSession) -> Connection:
-    """The connection behind a request's session, which outlives it and knows when it ends.
-
-    The SDK gives it no public name yet.
-    """
-    return session._connection
 
 
 def protocol_error(error: HubError, **data: Any) -> MCPError:

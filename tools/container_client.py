@@ -32,9 +32,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mcp_hub.services.containers.suspending import PREFIX
 from mcp_hub.services.containers.wire.messages import INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
+from mcp_hub.tools.connections import connection_of
 
 if TYPE_CHECKING:
     from mcp_hub.services.containers.service import ContainersService
+    from mcp_hub.services.containers.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +161,10 @@ async def made(
     from others.
     """
     client = HubClient(ctx, name)
-    calling = partial(calling, session=session_of(ctx, session), meta=client.meta)
+    whose = session_of(ctx, session)
+    if whose is not None:
+        _follow(ctx, containers.sessions, whose, is_named=session is not None)
+    calling = partial(calling, session=whose, meta=client.meta)
     if not client.asks_back:
         return await calling(caller=client)
     owner = f"{owner_of(ctx)} {name} {what}"
@@ -220,6 +225,15 @@ def session_of(ctx: Context[Any], named: str | None) -> str | None:
     if headers.get("mcp-session-id"):
         return _hashed(principal, f"http {headers['mcp-session-id']}")
     return None
+
+
+def _follow(ctx: Context[Any], sessions: "Sessions", whose: str, *, is_named: bool) -> None:
+    """See to it that a session's end is known: that of a stdio client's is this process's, that of
+    an HTTP session its connection's. One that an HTTP client names has none."""
+    if ctx.headers is None:
+        sessions.opened(whose)
+    elif not is_named and sessions.opened(whose):
+        connection_of(ctx.session).exit_stack.callback(sessions.ended, whose)
 
 
 def session_named(principal: str, name: str) -> str:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mcp_hub.services.containers.deploying import Deploying
     from mcp_hub.services.containers.finding import Finding
     from mcp_hub.services.containers.logs import Logs
+    from mcp_hub.services.containers.sessions import Sessions
     from mcp_hub.services.containers.showing import Showing
     from mcp_hub.services.containers.suspending import Suspending
 
@@ -23,4 +24,5 @@ class ContainersService:
     finding: "Finding"
     logs: "Logs"
     calling: "Calling"
+    sessions: "Sessions"
     suspending: "Suspending"

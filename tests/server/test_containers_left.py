@@ -1,55 +1,58 @@
 """What hub processes leave on the engine when they end, each in its way."""
 
+import json
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
 import pytest
-from anyio import run_process, to_thread
+from anyio import to_thread
 from mcp import Client
 
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import Settings
-from mcp_hub.services.containers.labels import NAME
+from mcp_hub.services.containers.labels import HUB, NAME
 from mcp_hub.services.hub import Hub
-from tests.engine import hub_containers
+from tests.engine import ask_engine, hub_containers
 from tests.processes import hub_environment, stdio_client
 from tests.waiting import eventually
 
 from .serving import serving, wait_until_ready
 
 
-@pytest.fixture
-def settings(tmp_path: Path, engine_url: str, python_image: str) -> Settings:
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def settings(
+    tmp_path_factory: pytest.TempPathFactory, engine_url: str, python_image: str
+) -> Settings:
+    folder = tmp_path_factory.mktemp("hub")
     return Settings(
-        data_dir=tmp_path / "data",
-        roots=[tmp_path],
+        data_dir=folder / "data",
+        roots=[folder],
         training={"autostart_worker": False},
         containers={"engine_url": engine_url, "egress_image": python_image},
     )
 
 
-@pytest.fixture
-async def shared(settings: Settings, python_image: str) -> AsyncIterator[Settings]:
-    """A data directory in which `slow` and `counter` are deployed; nothing is left of them."""
+@pytest.fixture(scope="module")
+async def shared(settings: Settings, python_image: str) -> Settings:
+    """A data directory in which `slow` and `counter` are deployed, and no hub runs."""
     async with open_hub(settings) as hub:
         for name in ("slow", "counter"):
             await deploy(hub, python_image, name)
-    yield settings
-    async with open_hub(settings) as hub:
-        containers = await hub.containers()
-        for one in (await containers.showing.list()).items:
-            await containers.deploying.remove(one.name)
-    assert hub_containers(settings) == []
+    return settings
 
 
-async def deploy(hub: Hub, image: str, name: str, **more: Any) -> None:
+async def deploy(hub: Hub, image: str, name: str, file: str = "", **more: Any) -> None:
     given = {"name": name, "image": image, "stop_grace_s": 1}
-    given["command"] = ["python3", f"/servers/{name}.py"]
+    given["command"] = ["python3", f"/servers/{file or name}.py"]
     await (await hub.containers()).deploying.deploy(given | more, by="tests", admin=True)
 
 
@@ -76,18 +79,15 @@ async def test_the_last_hub_stops_all_but_what_runs_always(
         await calling.call("asker", "greet", {})
         assert sorted(names(shared)) == ["asker", "counter"]
     assert names(shared) == ["asker"]
+    async with open_hub(shared) as hub:
+        await (await hub.containers()).deploying.remove("asker")
+    assert names(shared) == []
 
 
 async def over_stdio(settings: Settings) -> None:
     async with stdio_client(environment(settings)) as client:
         await count(client)
         assert names(settings) == ["counter"]
-
-
-async def at_a_shell(settings: Settings) -> None:
-    command = [sys.executable, "-m", "mcp_hub", "containers", "call", "counter", "increment"]
-    done = await run_process(command, env=environment(settings))
-    assert b'"structuredContent"' in done.stdout
 
 
 async def over_http(settings: Settings) -> None:
@@ -101,7 +101,7 @@ async def over_http(settings: Settings) -> None:
         await to_thread.run_sync(served.process.wait, 20)
 
 
-@pytest.mark.parametrize("way", [over_stdio, at_a_shell, over_http])
+@pytest.mark.parametrize("way", [over_stdio, over_http])
 async def test_a_process_that_ends_in_order_leaves_no_container(
     shared: Settings, way: Callable[[Settings], Any]
 ) -> None:
@@ -132,3 +132,50 @@ async def test_who_leaves_hands_over_once_the_calls_of_others_are_answered(
         with anyio.fail_after(5):
             found = await calling.call("slow", "outcomes", {})
         assert found["structuredContent"] == {"started": 1, "cancelled": 0, "finished": 1}
+
+
+async def test_what_a_session_has_to_itself_ends_with_it(
+    shared: Settings, python_image: str
+) -> None:
+    asked = {"name": "own", "tool": "increment"}
+    async with open_hub(shared) as hub:
+        await deploy(hub, python_image, "own", "counter", state="per_session")
+
+        async def nothing_runs() -> bool:
+            return not await to_thread.run_sync(names, shared)
+
+        # A stdio client's, also those that it names, with its process; others could go on with it.
+        async with stdio_client(environment(shared)) as client:
+            for session in (None, "mine"):
+                await client.call_tool("container_call", {**asked, "session": session})
+            assert names(shared) == ["own", "own"]
+        await eventually(nothing_runs)
+
+        # That of an HTTP session when the client deletes it, as it does when it leaves.
+        with serving(environment(shared)) as served:
+            await to_thread.run_sync(wait_until_ready, served)
+            async with Client(f"{served.url}/mcp", mode="legacy") as client:
+                await client.call_tool("container_call", asked)
+                assert names(shared) == ["own"]
+            await eventually(nothing_runs)
+
+
+async def test_gates_go_with_the_last_hub(
+    shared: Settings, python_image: str, engine_url: str
+) -> None:
+    def networks() -> list[str]:
+        found = json.loads(ask_engine(engine_url, "GET", "/networks"))
+        return [one["Name"] for one in found if one["Labels"].get(HUB) == hub_id]
+
+    async with open_hub(shared) as hub:
+        await deploy(
+            hub, python_image, "web", transport="http", network="internal", memory_mb=512,
+            start_timeout_s=60,
+        )  # fmt: skip
+        calling = (await hub.containers()).calling
+        await calling.call("web", "increment", {})
+        assert names(shared) == ["web", "web"]
+        hub_id = hub_containers(shared)[0]["Labels"][HUB]
+        assert len(networks()) == 2
+    assert names(shared) == []
+    assert networks() == []

@@ -336,11 +336,11 @@ def names(connection: Connection) -> list[str]:
     return list(connection.execute(select(containers.c.name)).scalars())
 
 
-def of_session(connection: Connection, session: str) -> list[Instance]:
-    """The instances that a session has to itself. One statement."""
+def of_sessions(connection: Connection) -> list[Instance]:
+    """The instances that sessions have to themselves. One statement."""
     found = select(*_INSTANCE).select_from(instances.outerjoin(holders, _HOLDER_ALIVE))
     return [
-        _instance(row) for row in connection.execute(found.where(instances.c.session == session))
+        _instance(row) for row in connection.execute(found.where(instances.c.session.is_not(None)))
     ]
 
 

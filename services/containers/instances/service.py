@@ -1,7 +1,7 @@
 """Requests to deployments, whichever hub process holds the container that answers."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -159,10 +159,11 @@ class Instances:
         found = await self._ask(name, session, _READY, {}, None, _MARGIN_S, repeatable=True)
         return ServerInfo.from_dict(found)
 
-    async def end_session(self, session: str) -> None:
-        """Remove what a session had to itself. Raises Unavailable."""
-        found = await self._database.read(lambda c: rows.of_session(c, session), one_statement=True)
-        for instance in found:
+    async def end_sessions(self, sessions: Collection[str]) -> None:
+        """Remove what sessions had to themselves. Raises Unavailable."""
+        for instance in await self._database.read(rows.of_sessions, one_statement=True):
+            if instance.session not in sessions:
+                continue
             if instance.holder is None:
                 await self._holder.take_over(instance, None)
             elif instance.id in self._holder.running:

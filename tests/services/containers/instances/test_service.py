@@ -211,7 +211,7 @@ async def test_sessions_have_a_container_each_and_no_more_than_may_be(hub: Hub) 
     assert (first, second) == ({"kept": ["a's"]}, {"kept": ["b's"]})
     with pytest.raises(LimitExceeded, match="2 sessions"):
         await hub.call("own", session="c")
-    await hub.instances.end_session("a")
+    await hub.instances.end_sessions({"a"})
     await eventually(lambda: has_rows(hub, 1))
     assert (await hub.call("own", "remember", session="c", text="c's")) == {"kept": ["c's"]}
 
