@@ -3,7 +3,6 @@
 import json
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
