@@ -84,6 +84,7 @@ async def open_hub(
                     "blobs": blobs.check,
                     "queue": adapters.queue.check,
                     "bus": bus.check,
+                    "containers": containers.check,
                     **telemetry.checks,
                     **{name: sender.check for name, sender in senders.items()},
                 },

@@ -37,6 +37,7 @@ class LazyContainers:
     ) -> None:
         self._open = partial(open_containers, settings, adapters, own, embedder)
         self._enabled = settings.containers.enabled
+        self._engine_url = settings.containers.engine_url
         self._database = adapters.database
         self._wanted = anyio.Event()
         self._made = anyio.Event()
@@ -60,6 +61,21 @@ class LazyContainers:
 
     async def any(self) -> bool:
         return await self._database.read(rows.any_work, one_statement=True)
+
+    async def check(self) -> str | None:
+        """What the engine is, by a round trip to it; None where no deployment needs one, nor the
+        settings name one. Raises as `ContainerEngine.check`."""
+        try:
+            if not self._enabled or not (self._engine_url or await self.any()):
+                return None
+        except HubError:
+            # The database has a check of its own.
+            return None
+        engine = choose_engine(self._engine_url)
+        try:
+            return await engine.check()
+        finally:
+            await engine.close()
 
     @asynccontextmanager
     async def providing(self) -> AsyncIterator[None]:

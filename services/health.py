@@ -13,8 +13,9 @@ from mcp_hub.services.views import View
 
 logger = logging.getLogger(__name__)
 
-Check = Callable[[], Awaitable[str]]
-"""One round trip to an adapter; returns what it is, raises HubError when it does not answer."""
+Check = Callable[[], Awaitable[str | None]]
+"""One round trip to an adapter; returns what it is, or None where nothing needs it now. Raises
+HubError when it does not answer."""
 
 
 class AdapterHealth(View):
@@ -67,7 +68,8 @@ class HealthService:
         found: dict[str, AdapterHealth] = {}
 
         async def ask(name: str, check: Check) -> None:
-            found[name] = await self._ask(name, check)
+            if (health := await self._ask(name, check)) is not None:
+                found[name] = health
 
         async with anyio.create_task_group() as tasks:
             for name, check in checks.items():
@@ -75,7 +77,7 @@ class HealthService:
         healthy = all(adapter.status == "ok" for adapter in found.values())
         return HealthReport(
             status="ok" if healthy else "degraded",
-            adapters={name: found[name] for name in checks},
+            adapters={name: found[name] for name in checks if name in found},
         )
 
     async def counts(self) -> Counts:
@@ -86,7 +88,7 @@ class HealthService:
         """
         return await self._count()
 
-    async def _ask(self, name: str, check: Check) -> AdapterHealth:
+    async def _ask(self, name: str, check: Check) -> AdapterHealth | None:
         started = time.perf_counter()
         status: Literal["ok", "failing"] = "failing"
         where = f" from {self._places[name]}" if name in self._places else ""
@@ -94,8 +96,10 @@ class HealthService:
         hint: str | None = "See whether the server runs, can be reached, and is not overloaded."
         with anyio.move_on_after(self._deadline_s):
             try:
-                detail, hint = await check(), None
-                status = "ok"
+                answer = await check()
+                if answer is None:
+                    return None
+                status, detail, hint = "ok", answer, None
             except HubError as error:
                 detail, hint = error.message, error.hint
             except Exception as error:  # a health check must report, whatever breaks

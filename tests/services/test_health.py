@@ -68,6 +68,14 @@ async def test_all_are_asked_at_once_and_within_the_deadline() -> None:
     assert all(200 <= adapter.latency_ms < 2000 for adapter in report.adapters.values())
 
 
+async def test_what_nothing_needs_is_left_out() -> None:
+    async def unneeded() -> str | None:
+        return None
+
+    report = await HealthService({"a": unneeded, "b": well}, count).check()
+    assert (report.status, list(report.adapters)) == ("ok", ["b"])
+
+
 async def test_a_hub_that_is_well_is_ok() -> None:
     service = HealthService({"a": well}, count)
     assert (await service.check()).status == "ok"
