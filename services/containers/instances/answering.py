@@ -113,6 +113,12 @@ class Answering:
             try:
                 left = max(0.001, until - monotonic())
                 return await session.request(method, params, caller=caller, timeout_s=left)
+            except TimedOut as error:
+                raise TimedOut(
+                    f"{self._name} did not answer {_described(method, params)} within "
+                    f"{timeout_s:g} s.",
+                    error.hint or "Give a larger timeout_s, up to 3600, or ask for less at a time.",
+                ) from None
             except Unavailable as error:
                 raise await self._why(error) from error
             finally:
@@ -136,3 +142,7 @@ class Answering:
     def _change(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+def _described(method: str, params: Mapping[str, Any]) -> str:
+    return f"the call of {params['name']!r}" if method == "tools/call" else method

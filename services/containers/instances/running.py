@@ -259,12 +259,15 @@ class Running:
         return f"http://{address}:{spec.port}{spec.path}", proxy
 
     async def _greet(self, channel: Channel, until: float) -> ServerInfo:
-        server = await open_session(
-            channel,
-            self.revision.spec.protocol,
-            client=CLIENT,
-            timeout_s=max(0.001, until - monotonic()),
-        )
+        spec = self.revision.spec
+        try:
+            left = max(0.001, until - monotonic())
+            server = await open_session(channel, spec.protocol, client=CLIENT, timeout_s=left)
+        except TimedOut as error:
+            raise TimedOut(
+                f"it did not greet the hub within {spec.start_timeout_s:g} s.",
+                error.hint or "If it needs longer, deploy it with a larger start_timeout_s.",
+            ) from None
         health = self.revision.spec.health
         if health.tool is not None:
             with _within(until):

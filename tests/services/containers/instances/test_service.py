@@ -52,7 +52,12 @@ async def test_what_is_not_there_says_what_is(hub: Hub) -> None:
     ("fields", "error", "message", "hint"),
     [
         ({"env": {"EXIT": "3", "SAY": "no key"}}, Unavailable, "exited with code 3", "no key"),
-        ({"env": {"BABBLE": "hello you"}, "start_timeout_s": 1}, TimedOut, "", "hello you"),
+        (
+            {"env": {"BABBLE": "hello you"}, "start_timeout_s": 1},
+            TimedOut,
+            "within 1 s",
+            "hello you",
+        ),
         ({"command": ("no-such-program",)}, InvalidArgument, "no-such-program", ""),
         ({"image": "hub-tests/none:1"}, NotFound, "hub-tests/none:1", "hub-tests/python:1"),
     ],
@@ -107,8 +112,9 @@ async def test_want_of_memory_is_told_as_such(hub: Hub) -> None:
 async def test_a_late_answer_is_a_time_out_and_the_next_call_is_answered(hub: Hub) -> None:
     await hub.deploy("slow")
     await hub.call("slow")
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOut, match=r"the call of 'sleep' within 0\.3 s") as late:
         await hub.call("slow", "sleep", timeout_s=0.3, s=1)
+    assert "timeout_s" in (late.value.hint or "")
     assert (await hub.call("slow"))["count"] == 2
 
 
