@@ -13,7 +13,15 @@ from mcp_hub.services.roots import Roots
 
 _SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/run/docker", "/run/containerd")))
 """Nothing in these is data."""
-_TAKEN = tuple(map(PurePosixPath, ("/tmp", "/run/secrets", "/proc", "/sys", "/dev")))
+_TAKEN = tuple(
+    map(
+        PurePosixPath,
+        (
+            "/tmp", "/run/secrets", "/proc", "/sys", "/dev", "/etc/resolv.conf", "/etc/hosts",
+            "/etc/hostname",
+        ),
+    )
+)  # fmt: skip
 """What a container has of its own."""
 
 

@@ -19,6 +19,7 @@ Protocol = Literal["auto", "2025-11-25", "2026-07-28"]
 
 # No underscore: `{name}__{tool}` is how an exposed tool is called.
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
+_NO_HOSTS = frozenset({"host", "bridge", "default", "none", "internal"})
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:\d{1,5})?", re.IGNORECASE)
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
@@ -128,6 +129,11 @@ class ContainerSpec(_Part):
             if not network:
                 raise ValueError('name at least one host, or say "none"')
             for host in network:
+                if host in _NO_HOSTS:
+                    raise ValueError(
+                        f"there is no network {host!r}, nor is any container on the machine's own: "
+                        'say "none", "internal", or a list of hosts'
+                    )
                 if not _HOST.fullmatch(host):
                     raise ValueError(f"{host!r} is no host: api.example.com, *.example.com:443")
         return network
