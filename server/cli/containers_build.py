@@ -80,7 +80,7 @@ def build(
         soft_wrap=True,
     )
     out.print(
-        f'Have an agent deploy it: container_deploy(name="{built.name}", image="{built.tag}")',
+        f"Deploy it: mcp-hub containers deploy {built.name} {built.tag}",
         soft_wrap=True,
     )
 

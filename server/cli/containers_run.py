@@ -84,9 +84,23 @@ def deploy(
         typer.echo(f"  weakened: {way}")
 
 
-def start(ctx: typer.Context, name: Name, config: Config = None, data_dir: DataDir = None) -> None:
-    """Let a stopped deployment run again."""
-    _show(_with(ctx, config, data_dir, lambda c: c.deploying.start(name)))
+def start(
+    ctx: typer.Context,
+    name: Name,
+    revision: Annotated[
+        int | None, typer.Option(metavar="N", help="Go back to this one first.", show_default=False)
+    ] = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Let a stopped deployment run again, or roll back to an earlier revision."""
+
+    async def work(containers: ContainersService) -> Any:
+        if revision is not None:
+            await containers.deploying.roll_back(name, revision, by=_who(), admin=True)
+        return await containers.deploying.start(name)
+
+    _show(_with(ctx, config, data_dir, work))
 
 
 def stop(ctx: typer.Context, name: Name, config: Config = None, data_dir: DataDir = None) -> None:
@@ -234,8 +248,11 @@ async def _deployed(
         if not quiet:
             typer.echo(line, err=True)
 
-    by = f"mcp-hub containers, {getuser()}"
-    return await containers.deploying.deploy(said, by=by, admin=admin, told=told)
+    return await containers.deploying.deploy(said, by=_who(), admin=admin, told=told)
+
+
+def _who() -> str:
+    return f"mcp-hub containers, {getuser()}"
 
 
 def _with(

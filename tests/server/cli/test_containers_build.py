@@ -20,8 +20,8 @@ def test_it_prints_what_it_does_and_what_to_do_next(
     built, following = done.out.splitlines()
     assert built.startswith("Built localhost/clock-2:latest (sha256:")
     assert built.endswith(" MB). It runs: date -u")
-    tool = 'container_deploy(name="clock-2", image="localhost/clock-2:latest")'
-    assert following == f"Have an agent deploy it: {tool}"
+    command = "mcp-hub containers deploy clock-2 localhost/clock-2:latest"
+    assert following == f"Deploy it: {command}"
     assert "Building localhost/clock-2:latest" in done.err.splitlines()
 
     done = mcp_hub("containers", "build", "clock", "--tag", "clock:3", "--json")
