@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -25,6 +26,7 @@ from mcp_hub.services.telemetry.intake.ingest import RETRY_AFTER_S
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
+_DOCUMENT = "/api/openapi.json"
 
 Answer = Callable[[Request], Awaitable[Response]]
 Refuse = Callable[[Request, int, HubError], Response]
@@ -74,6 +76,17 @@ def json_response(content: object, status: int) -> Response:
 
 def refuse_json(_request: Request, status: int, error: HubError) -> Response:
     return json_response(error.as_dict(), status)
+
+
+async def refuse_unknown(request: Request, error: Exception) -> Response:
+    """What a path or method that no route has is answered: as the routes refuse."""
+    assert isinstance(error, HTTPException)
+    refused: HubError = NotFound(f"There is nothing at {request.url.path}.", f"See {_DOCUMENT}.")
+    if allowed := (error.headers or {}).get("Allow"):
+        refused = InvalidArgument(f"{request.url.path} takes {allowed}, not {request.method}.")
+    response = refuse_json(request, error.status_code, refused)
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _status_of(error: HubError) -> int:

@@ -17,6 +17,7 @@ from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAut
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
@@ -29,6 +30,7 @@ from mcp_hub.server import openapi
 from mcp_hub.server.app import CreateServer, create_server
 from mcp_hub.server.auth import RequireWriting, StaticTokens
 from mcp_hub.server.container_routes import ContainerRoutes
+from mcp_hub.server.endpoints import refuse_unknown
 from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.observing import HttpSpans
@@ -156,6 +158,7 @@ def create_app(settings: Settings, hub: LazyHub, mcp: HubServer) -> Starlette:
             *_rest(settings, hub),
         ],
         middleware=middleware,
+        exception_handlers={HTTPException: refuse_unknown},
         lifespan=lambda _: manager.run(),
     )
     app.state.end_streams = streams.end

@@ -21,6 +21,7 @@ MAX_CHARACTERS = 25_000
 """Of a result's text, unless more is asked for."""
 
 _INVALID_PARAMS = -32602
+_LACKS_CAPABILITY = -32021
 _URL_ELICITATION_REQUIRED = -32042
 
 Result = dict[str, Any]
@@ -92,7 +93,7 @@ class Calling:
             NotFound: there is no such deployment, or it offers no such tool.
             Denied: the tool is not as it was approved.
             InvalidArgument: the arguments do not fit the tool, or a session has to be named.
-            Conflict: the deployment is stopped.
+            Conflict: the deployment is stopped, or asks what the client cannot be asked.
             Unavailable, TimedOut: its container cannot be started, ended, or did not answer; with
                 the last lines of its standard error.
             RpcError: URLs have to be visited first (-32042).
@@ -206,6 +207,12 @@ def _explained(error: RpcError, name: str, what: str) -> Exception:
     """What a server's error means to the hub's client; that of URLs to visit is for its program."""
     if error.code == _URL_ELICITATION_REQUIRED:
         return error
+    if error.code == _LACKS_CAPABILITY:
+        return Conflict(
+            f"{name} has to ask its caller something, which this client cannot be asked: "
+            f"{error.message}",
+            "Call it over MCP, by a client that offers what it asks for.",
+        )
     said = f"{name} answered {what} with an error: {error.message}"
     if error.code in (_INVALID_PARAMS, METHOD_NOT_FOUND):
         return InvalidArgument(said, "container_tools shows what it takes.")

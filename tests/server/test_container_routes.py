@@ -297,15 +297,26 @@ async def test_changed_tools_are_approved(http: httpx2.AsyncClient, python_image
     await http.delete(path)
 
 
+@pytest.mark.parametrize("protocol", ["2025-11-25", "2026-07-28"])
 async def test_a_question_that_nobody_can_answer_is_told(
-    http: httpx2.AsyncClient, python_image: str
+    http: httpx2.AsyncClient, python_image: str, protocol: str
 ) -> None:
     path = f"{ALL}/asker"
-    await http.put(path, json=spec(python_image, "asker", protocol="2025-11-25"))
+    await http.put(path, json=spec(python_image, "asker", protocol=protocol))
     response = await http.post(f"{path}/call", json={"tool": "greet"})
     assert (response.status_code, response.json()["code"]) == (409, "conflict"), response.text
-    assert "elicitation/create" in response.json()["message"]
+    assert "elicitation" in response.json()["message"]
+    assert "over MCP" in response.json()["hint"]
     await http.delete(path)
+
+
+def test_what_no_route_has_is_refused_as_the_routes_refuse(served: Served) -> None:
+    nothing = httpx2.get(f"{served.url}/api/contain")
+    assert (nothing.status_code, nothing.json()["code"]) == (404, "not_found")
+    assert "/api/openapi.json" in nothing.json()["hint"]
+    wrong = httpx2.post(f"{served.url}{ECHO}")
+    assert (wrong.status_code, wrong.json()["code"]) == (405, "invalid_argument")
+    assert wrong.headers["allow"] in wrong.json()["message"]
 
 
 async def test_a_calls_progress_and_result_are_events(http: httpx2.AsyncClient) -> None:

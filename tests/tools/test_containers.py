@@ -109,6 +109,9 @@ async def test_a_server_is_deployed_called_and_removed(
     assert {"echo", "add", "read", "write"} <= set(view["tools"])
     assert view["status"] == "idle"
     assert view["weakened"] == []
+    engine = (await call(client, "hub_health"))["adapters"]["containers"]
+    assert engine["status"] == "ok"
+    assert settings.containers.engine in engine["detail"]
     assert "Starting echo once to list its tools" in told
     assert hub_containers(settings) == []
     again = await call(client, "container_deploy", **arguments)
@@ -199,6 +202,9 @@ async def test_secrets_and_volumes_reach_the_server(
         ({"volumes": [{"source": "/", "target": "/x"}]}, Denied, "outside"),
         ({"volumes": [{"source": "out", "target": "/x"}]}, Denied, "outside"),
         ({"volumes": [{"source": "notes", "target": "/proc"}]}, InvalidArgument, "in the way"),
+        ({"volumes": [{"source": "notes", "target": "/etc"}]}, InvalidArgument, "in the way"),
+        ({"network": ["host"]}, InvalidArgument, "no network 'host'"),
+        ({"network": "bridge"}, InvalidArgument, "no network 'bridge'"),
         ({"options": {"privileged": True}}, InvalidArgument, "no key 'privileged'"),
         ({"options": {"isolation": {"capabilities": ["SYS_ADMIN"]}}}, Denied, "never given"),
         ({"image": "no/such:1"}, Denied, "pulled by its tag"),
@@ -375,6 +381,11 @@ async def test_without_an_engine_the_reason_is_told(tmp_path: Path) -> None:
             assert (await call(client, "container_list"))["items"] == []
             with pytest.raises(Unavailable, match="No Docker engine answers"):
                 await call(client, "container_deploy", name="echo", image="echo:1")
+            health = await call(client, "hub_health")
+            told = health["adapters"]["containers"]
+            assert (health["status"], told["status"]) == ("degraded", "failing")
+            assert "No Docker engine answers" in told["detail"]
+            assert told["hint"]
 
 
 async def test_weakening_is_for_admins_and_is_recorded(
