@@ -149,7 +149,7 @@ class Running:
     async def _until_stopped(self) -> Ending:
         await self._stop.wait()
         if not self.is_ending:
-            await _first(self._drain, self._at_once.wait)
+            await first(self._drain, self._at_once.wait)
         assert self._stopping is not None
         return self._stopping
 
