@@ -80,3 +80,17 @@ async def uncut(tasks: TaskGroup, work: Callable[[], Awaitable[T]]) -> T:
     if not outcome:
         raise Cut
     return outcome[0]
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[TaskGroup]:
+    """A task group that raises what its first failing task raised, and no group of that."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

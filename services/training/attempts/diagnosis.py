@@ -164,6 +164,8 @@ _NO_MODULE = re.compile(r"No module named '([\w.]+)'|Cannot find (?:module|packa
 
 
 def _missing_module(ending: Ending) -> str | None:
+    if ending.cause == "missing_module":
+        return _own_hint(ending)
     found = _NO_MODULE.findall(ending.text)
     if not found:
         return None

@@ -27,6 +27,7 @@ from mcp_hub.adapters.errors import (
     Unavailable,
     error_of,
 )
+from mcp_hub.services.background import task_group
 from mcp_hub.services.registry.store import NewVersion, add_version
 from mcp_hub.services.scoring.products import product
 from mcp_hub.services.training import jobs
@@ -37,7 +38,7 @@ from mcp_hub.services.training.attempts.patience import patiently
 from mcp_hub.services.training.attempts.staging import remove_attempt, stage, task_of
 from mcp_hub.services.training.attempts.transcript import Transcript
 from mcp_hub.services.training.frameworks.base import UsesGpu
-from mcp_hub.services.training.frameworks.registry import load_runner
+from mcp_hub.services.training.frameworks.registry import load_ready
 from mcp_hub.services.training.frameworks.tasks import TASK_FILE
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.limits import Limits
@@ -152,10 +153,15 @@ class Execution:
 
     async def _begin(self, stack: AsyncExitStack) -> AttemptProcess | None:
         """Stage and start the attempt with its cores and GPUs, which it holds until `stack` ends;
-        None if it was interrupted first."""
+        None if it was interrupted first, or cannot run here."""
         process: AttemptProcess | None = None
-        framework = load_runner(self.job.framework)
-        async with anyio.create_task_group() as tasks:
+        try:
+            place = self._limits.place
+            framework = await to_thread.run_sync(load_ready, self.job.framework, place)
+        except Conflict as error:
+            self.interrupt(Outcome("failed", error, "missing_module"))
+            return None
+        async with task_group() as tasks:
             tasks.start_soon(self._cancel_when_interrupted, tasks.cancel_scope)
             wanted = self.job.gpus
             grant = await stack.enter_async_context(
@@ -205,7 +211,7 @@ class Execution:
         usage = self._usage = Usage(process.pid, self._folder, limit)
         self._began = time.monotonic()
         with anyio.move_on_after(self.job.timeout_s) as deadline:
-            async with anyio.create_task_group() as tasks:
+            async with task_group() as tasks:
                 tasks.start_soon(wait_for, process.wait)
                 tasks.start_soon(wait_for, self._interrupt.wait)
                 tasks.start_soon(self._transcript.keep_checkpoints)

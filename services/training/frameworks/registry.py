@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from mcp_hub.adapters.errors import HubError, NotFound, Unavailable, names_hint
+from mcp_hub.adapters.errors import Conflict, HubError, NotFound, Unavailable, names_hint
 from mcp_hub.services.training.frameworks.base import (
     NOWHERE,
     Framework,
@@ -76,6 +76,25 @@ def load_runner(name: str, place: Place = NOWHERE) -> Framework:
     return load_framework(name, place) if work is None else _load(work)
 
 
+def load_ready(name: str, place: Place) -> Framework:
+    """As `load_runner`, of a framework that can run here. It may ask other programs: it blocks.
+
+    Raises:
+        Conflict: it cannot; says what it lacks.
+    """
+    try:
+        framework = load_runner(name, place)
+    except HubError as error:
+        raise Conflict(error.message, error.hint) from error
+    missing = _missing(framework)
+    if missing is not None:
+        raise Conflict(
+            f"{name} cannot run on this worker. {missing}",
+            "Install what is missing where the worker runs, then training_retry.",
+        )
+    return framework
+
+
 class _Untitled(GenerateJsonSchema):
     """Schemas without the titles that only repeat the keys: an agent pays for each word."""
 
@@ -93,12 +112,9 @@ def describe_frameworks(place: Place) -> Frameworks:
 def _describe(name: str, place: Place) -> FrameworkView:
     try:
         framework = load_framework(name, place)
-        missing = framework.missing()
     except HubError as error:
         return _broken(name, f"{error.message} {error.hint or ''}".strip())
-    except Exception as error:  # a plug-in's code: whatever it raises ends this call only
-        logger.exception("Framework %s cannot tell what it needs", name)
-        return _broken(name, f"It cannot tell what it needs: {type(error).__name__}: {error}")
+    missing = _missing(framework)
     return FrameworkView(
         name=name,
         description=framework.description,
@@ -107,6 +123,15 @@ def _describe(name: str, place: Place) -> FrameworkView:
         missing=missing,
         config_schema=framework.Config.model_json_schema(schema_generator=_Untitled),
     )
+
+
+def _missing(framework: Framework) -> str | None:
+    """What it lacks here, or that it cannot tell."""
+    try:
+        return framework.missing()
+    except Exception as error:  # a plug-in's code: whatever it raises says that it will not do
+        logger.exception("Framework %s cannot tell what it needs", framework.name)
+        return f"It cannot tell what it needs: {type(error).__name__}: {error}"
 
 
 def _broken(name: str, reason: str) -> FrameworkView:

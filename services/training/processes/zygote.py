@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)
     for module in modules:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except (Exception, SystemExit):  # noqa: BLE001 - the attempt that needs it says so, in its own log
+            traceback.print_exc()
     # A child's end interrupts the wait for the next request.
     wake_up, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_writer)

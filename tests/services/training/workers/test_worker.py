@@ -4,11 +4,17 @@ from pathlib import Path
 
 import anyio
 import pytest
-from probe_framework import model_of
+from probe_framework import ProbeFramework, model_of
 from sqlalchemy import func, select
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
-from mcp_hub.adapters.database.schema import job_attempts, job_metrics, jobs, model_versions
+from mcp_hub.adapters.database.schema import (
+    datasets,
+    job_attempts,
+    job_metrics,
+    jobs,
+    model_versions,
+)
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.queue.database import DatabaseQueue
@@ -371,3 +377,38 @@ async def test_a_framework_that_ends_its_launcher_fails_the_job_and_not_the_work
         (tmp_path / "task.json").write_text("{}")
         with pytest.raises(Unavailable, match="ended while it loaded"):
             await launcher.start(tmp_path, ("probe_quits",))
+
+
+async def test_a_framework_that_lacks_something_fails_its_jobs_at_once_and_says_what(
+    worker: WorkerFactory, submit: Submit, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = "Missing: torch. pip install 'mcp-hub[pytorch]'"
+    monkeypatch.setattr(ProbeFramework, "missing", lambda self: lacking)
+    async with worker():
+        job = await finish(await submit("succeed", max_retries=3))
+    assert (job.status, job.attempt, job.cause) == ("failed", 1, "missing_module")
+    assert job.error is not None
+    assert (job.error.code, lacking in job.error.message) == ("conflict", True)
+    assert "where the worker runs" in (job.hint or "")
+
+
+async def test_a_module_that_cannot_be_loaded_ahead_troubles_only_who_needs_it(
+    worker: WorkerFactory, submit: Submit, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProbeFramework, "preload", ("module_of_nobody", "antigravity_of_nobody"))
+    async with worker():
+        job = await finish(await submit("succeed"))
+    assert (job.status, job.attempt) == ("succeeded", 1)
+
+
+async def test_what_is_wrong_while_the_folder_is_filled_is_told_as_it_is(
+    training: TrainingService, worker: WorkerFactory, submit: Submit, finish: Finish,
+    database: SqliteDatabase, blobs: FileBlobStore,
+) -> None:  # fmt: skip
+    await blobs.delete(await database.read(lambda c: c.scalar(select(datasets.c.sha256))))
+    async with worker():
+        job = await finish(await submit("succeed"))
+    assert (job.status, job.attempt) == ("failed", 1)
+    assert job.error is not None
+    assert job.error.code == "not_found"
+    assert "TaskGroup" not in job.error.message
