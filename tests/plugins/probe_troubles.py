@@ -95,6 +95,16 @@ def fill_elsewhere(flag: str) -> None:
             file.write(b"x" * MB)
 
 
+def fill_disk(flag: str) -> None:
+    """Write until nothing more goes in; then stay, or end as a program does that cannot go on."""
+    with contextlib.suppress(OSError):
+        for number in range(10_000):
+            Path(f"part{number}").write_bytes(os.urandom(MB))
+    while not flag:
+        time.sleep(60)
+    sys.exit(1)
+
+
 def claim_link(flag: str) -> None:
     Path("link").symlink_to("/etc/hostname")
     _report('{"type": "artifact", "path": "link", "name": "stolen"}')
@@ -284,7 +294,7 @@ TROUBLES: dict[str, Callable[[str], None]] = {
         leave_hidden_daemon, leave_daemons_and_hang, fork_without_end, kill_keeper, stop_keeper,
         kill_zygote, print_a_gigabyte, print_huge_line, print_in_turn, fill_folder, fill_elsewhere,
         claim_link, claim_link_alone, claim_climbing_path, hide_reports, remove_reports,
-        write_reports_anew, hold_memory_in_children,
+        write_reports_anew, hold_memory_in_children, fill_disk,
         share_memory_with_children, raise_memory_error, import_missing, import_missing_in_script,
         name_bad_column, find_no_key, report_nan, report_rubbish,
         report_half_a_line, be_killed_in_mid_report, leave_last_line_open, report_too_many_names,

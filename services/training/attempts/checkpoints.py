@@ -8,6 +8,7 @@ knows of but, at worst, one blob.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Checkpoints:
         await to_thread.run_sync(_take, files, snapshot)
         replaced, self._offered = self._offered, _Offered(snapshot, step)
         if replaced is not None and replaced is not self._storing:
-            await to_thread.run_sync(replaced.snapshot.unlink)
+            await to_thread.run_sync(partial(replaced.snapshot.unlink, missing_ok=True))
 
     async def keep(self) -> None:
         """Store the newest offered checkpoint, if it is not stored yet, and remove older ones.
@@ -101,7 +102,7 @@ class Checkpoints:
             self._storing = None
         if self._offered is offered:
             self._offered = None
-        await to_thread.run_sync(offered.snapshot.unlink)
+        await to_thread.run_sync(partial(offered.snapshot.unlink, missing_ok=True))
         if added is None:
             await _remove_blob(self._database, self._blobs, blob.sha256)
         else:

@@ -35,8 +35,9 @@ from mcp_hub.services.training.attempts.checkpoints import RESTORED_FILE, Checkp
 from mcp_hub.services.training.attempts.collecting import collect, store
 from mcp_hub.services.training.attempts.diagnosis import Diagnosis, Ending, diagnose
 from mcp_hub.services.training.attempts.patience import patiently
+from mcp_hub.services.training.attempts.room import filled_by, make_room
 from mcp_hub.services.training.attempts.staging import remove_attempt, stage, task_of
-from mcp_hub.services.training.attempts.transcript import Transcript
+from mcp_hub.services.training.attempts.transcript import FILES, Transcript
 from mcp_hub.services.training.frameworks.base import UsesGpu
 from mcp_hub.services.training.frameworks.registry import load_ready
 from mcp_hub.services.training.frameworks.tasks import TASK_FILE
@@ -96,8 +97,9 @@ class Execution:
         self._checkpoints = Checkpoints(job, folder, database=database, blobs=blobs)
         self._transcript = Transcript(
             job, folder, self._checkpoints, database=database, log_bytes=limits.log_bytes,
-            announce=announce,
+            announce=announce, remedy=self._make_room,
         )  # fmt: skip
+        self._process: AttemptProcess | None = None
         self._usage: Usage | None = None
         self._columns: list[str] = []
         self._exit_status: int | None = None
@@ -121,8 +123,7 @@ class Execution:
         try:
             outcome = await self._attempt()
         except Unavailable as error:
-            # What the hub stands on failed, not the job.
-            outcome = Outcome("queued", error)
+            outcome = await self._given_up(error)
         except HubError as error:
             outcome = Outcome("failed", error)
         except Exception as error:  # the attempt ends here
@@ -135,13 +136,14 @@ class Execution:
 
     async def _attempt(self) -> Outcome:
         async with AsyncExitStack() as stack:
-            process = await self._begin(stack)
+            process = self._process = await self._begin(stack)
             if process is not None:
                 try:
                     await self._follow(process)
                 finally:
                     await process.stop()
                 self._exit_status = await process.wait()
+                await self._make_room()
                 await self._read(final=True)
         outcome = self._interrupted
         if outcome is None:
@@ -220,6 +222,7 @@ class Execution:
                     await to_thread.run_sync(usage.look)
                     await self._read()
                     self._check_usage(usage)
+                    await self._make_room()
                     with anyio.move_on_after(_POLL_S):
                         await over.wait()
                 tasks.cancel_scope.cancel()
@@ -257,6 +260,25 @@ class Execution:
                 "Write less, or raise training.disk_mb.",
             )
             self.interrupt(Outcome("failed", error, "disk_full"))
+
+    async def _make_room(self) -> None:
+        """End an attempt that has filled the disk, and remove what it wrote but its reports and
+        output: without room, nothing of it can be written down."""
+        if self._exit_status == 0 and self._interrupted is None:
+            # What it leaves is wanted.
+            return
+        error = await to_thread.run_sync(filled_by, self._folder)
+        if error is None:
+            return
+        self.interrupt(Outcome("failed", error, "disk_full"))
+        if self._process is not None:
+            await self._process.stop()
+        await to_thread.run_sync(make_room, self._folder, FILES)
+
+    async def _given_up(self, error: Unavailable) -> Outcome:
+        """What the hub stands on failed: not the job, unless it has filled the disk."""
+        full = await to_thread.run_sync(filled_by, self._folder)
+        return Outcome("queued", error) if full is None else Outcome("failed", full, "disk_full")
 
     def _judge(self, status: int) -> Outcome:
         """What an exit status and the last reports mean."""
@@ -312,9 +334,11 @@ class Execution:
                     )
                 made = await product(self.job, report, partial(store, self._folder, self._blobs))
             except Unavailable as error:
-                outcome = Outcome("queued", error)
+                outcome = await self._given_up(error)
             except HubError as error:
                 outcome = Outcome("failed", error)
+        # Before the end is written down, for which there may be no room otherwise.
+        await to_thread.run_sync(remove_attempt, self._folder)
         self.outcome = outcome
         diagnosis = await to_thread.run_sync(self._diagnosis, outcome)
         peak_mb = self._usage.peak_memory // _MB if self._usage else 0

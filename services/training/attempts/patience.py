@@ -16,8 +16,13 @@ _PATIENCE_S = 120.0
 """How long an attempt waits for a server that does not answer before it is given up."""
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """What `call` returns, tried again while what it needs is out of reach, but not for ever."""
+async def patiently(
+    call: Callable[[], Awaitable[T]], remedy: Callable[[], Awaitable[None]] | None = None
+) -> T:
+    """What `call` returns, tried again while what it needs is out of reach, but not for ever.
+
+    Before each further try, `remedy` may do something about it.
+    """
     give_up_at = anyio.current_time() + _PATIENCE_S
     delay_s = 0.1
     while True:
@@ -27,5 +32,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
             if anyio.current_time() + delay_s > give_up_at:
                 raise
             logger.warning("Trying again in %.1f s: %s", delay_s, error)
+            if remedy is not None:
+                await remedy()
         await anyio.sleep(delay_s)
         delay_s = min(delay_s * 2, 5.0)

@@ -28,6 +28,8 @@ from mcp_hub.services.training.processes.attempt import EVENTS_FILE, STDERR_FILE
 
 _MAX_EVENT_BYTES = 100_000_000
 _TAIL_LINES = 40
+FILES = (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
+"""What a transcript is read from."""
 _PRINT_LESS = "Print less, such as a line an epoch, or have training.max_log_bytes raised."
 
 
@@ -43,7 +45,9 @@ class Transcript:
         database: Database,
         log_bytes: int,
         announce: Callable[[str], Awaitable[None]],
+        remedy: Callable[[], Awaitable[None]],
     ) -> None:
+        """`remedy` is what may help where nothing can be written down."""
         self.report = Report()
         self.progress: ProgressEvent | None = None
         self.last_lines: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -55,10 +59,9 @@ class Transcript:
         self._most_log_bytes = log_bytes
         self._log_bytes = 0
         self._announce = announce
+        self._remedy = remedy
         self._seq = 1
-        self._tails = {
-            name: FileTail(folder / name) for name in (EVENTS_FILE, STDOUT_FILE, STDERR_FILE)
-        }
+        self._tails = {name: FileTail(folder / name) for name in FILES}
 
     async def read(self, *, final: bool = False, failed: bool = False) -> Fault | None:
         """Take in what was written since the last time, all of it if `final`; what is wrong with
@@ -162,6 +165,7 @@ class Transcript:
         await patiently(
             lambda: self._database.write(
                 lambda c: write_record(c, self._job, record, newest=newest, first_seq=first_seq)
-            )
+            ),
+            self._remedy,
         )
         await self._announce(self._job.id)
