@@ -1,7 +1,7 @@
 """From rows of JSON values to the tensors of an ONNX graph, checked against its inputs."""
 
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from math import prod
@@ -31,8 +31,12 @@ _EXAMPLES = {
 }
 
 
-def encode_rows(inputs: Sequence[InputField], rows: Sequence[Row]) -> Arrays:
+def encode_rows(
+    inputs: Sequence[InputField], rows: Sequence[Row], unused: Collection[str] = ()
+) -> Arrays:
     """The tensors of `rows`, by input name, each with a first axis of len(rows).
+
+    Rows may have the columns `unused` besides, whose values are not looked at.
 
     What each kind becomes is told by `InputField`. A datetime with an offset is converted to UTC;
     one without is taken as it is. A category may be a whole number, as codes are (12345 is
@@ -42,7 +46,7 @@ def encode_rows(inputs: Sequence[InputField], rows: Sequence[Row]) -> Arrays:
         InvalidArgument: there is no row, a row lacks a column or has one too many, or a value
             does not fit its column; tells the row (from 0), the column and what belongs there.
     """
-    _check_columns(inputs, rows)
+    _check_columns(inputs, rows, unused)
     groups: dict[FieldKind, list[InputField]] = {}
     for field in inputs:
         groups.setdefault(field.kind, []).append(field)
@@ -52,7 +56,9 @@ def encode_rows(inputs: Sequence[InputField], rows: Sequence[Row]) -> Arrays:
     return encoded
 
 
-def _check_columns(inputs: Sequence[InputField], rows: Sequence[Row]) -> None:
+def _check_columns(
+    inputs: Sequence[InputField], rows: Sequence[Row], unused: Collection[str]
+) -> None:
     if not rows:
         raise InvalidArgument("There are no rows.", f"Give at least one. {_columns(inputs)}")
     names = {field.name for field in inputs}
@@ -64,16 +70,16 @@ def _check_columns(inputs: Sequence[InputField], rows: Sequence[Row]) -> None:
             )
         if row.keys() == names:
             continue
-        if extra := [str(name) for name in row if name not in names]:
+        if extra := [str(name) for name in row if name not in names and name not in unused]:
             raise InvalidArgument(
                 f"Row {number} has {_listed(extra)}, which the model does not take.",
                 names_hint(extra[0], names, "columns"),
             )
-        missing = [field.name for field in inputs if field.name not in row]
-        raise InvalidArgument(
-            f"Row {number} lacks {_listed(missing)}.",
-            f"Every row gives every column, null where a value is missing. {_columns(inputs)}",
-        )
+        if missing := [field.name for field in inputs if field.name not in row]:
+            raise InvalidArgument(
+                f"Row {number} lacks {_listed(missing)}.",
+                f"Every row gives every column, null where a value is missing. {_columns(inputs)}",
+            )
 
 
 def _encode_numbers(fields: Sequence[InputField], rows: Sequence[Row]) -> Arrays:

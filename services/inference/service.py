@@ -1,12 +1,14 @@
 """Predictions of registered models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy import Connection, select
 
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.schema import datasets
 from mcp_hub.adapters.errors import HubError, InvalidArgument, LimitExceeded, NotFound, Unavailable
 from mcp_hub.services.inference.decoding import decode_outputs, wanted_outputs
 from mcp_hub.services.inference.encoding import encode_rows
@@ -36,6 +38,7 @@ class InferenceService:
     ) -> None:
         """Keep sessions of about `cache_bytes` in memory; run up to `threads` at once."""
         self._own = own
+        self._database = database
         self._versions = VersionReader(database)
         self._blobs = blobs
         self._sessions: SessionCache[InferenceSession] = SessionCache(cache_bytes)
@@ -57,6 +60,9 @@ class InferenceService:
         """The predictions of the version that `reference` names, one for each row of `inputs`,
         a classifier's with the probability of each class unless that is not wanted.
 
+        A row may be one of the data set that the version was trained on, as it is: what training
+        left out, and the target, is passed over.
+
         Raises:
             InvalidArgument: the reference is malformed, or a row does not fit the signature.
             NotFound: there is no such model, version or alias, or it was deleted.
@@ -75,8 +81,28 @@ class InferenceService:
                 "mcp_hub.model.version": view.version,
             }
             session = await self._session(view)
-            answer = await to_thread.run_sync(_answer, view, session, inputs, limiter=self._limiter)
+            unused = await self._unused(view, inputs)
+            answer = await to_thread.run_sync(
+                _answer, view, session, inputs, unused, limiter=self._limiter
+            )
         return answer if probabilities else answer.model_copy(update={"probabilities": None})
+
+    async def _unused(self, view: ModelView, rows: Sequence[Mapping[str, Any]]) -> Collection[str]:
+        """What rows may hold besides the inputs: columns of the training's data set. They are
+        looked up where a row holds more."""
+        names = {field.name for field in view.signature.inputs}
+        if view.dataset is None or all(
+            row.keys() <= names for row in rows if isinstance(row, Mapping)
+        ):
+            return ()
+        name, _, version = view.dataset.rpartition(":")
+
+        def columns(connection: Connection) -> set[str]:
+            this = (datasets.c.name == name) & (datasets.c.version == int(version))
+            found = connection.execute(select(datasets.c.columns).where(this)).scalar()
+            return {column["name"] for column in found or []}
+
+        return await self._database.read(columns)
 
     async def _session(self, view: ModelView) -> "InferenceSession":
         artifact = _served(view)
@@ -114,11 +140,14 @@ def _open(view: ModelView, model: bytes, threads: int) -> "InferenceSession":
 
 
 def _answer(
-    view: ModelView, session: "InferenceSession", rows: Sequence[Mapping[str, Any]]
+    view: ModelView,
+    session: "InferenceSession",
+    rows: Sequence[Mapping[str, Any]],
+    unused: Collection[str],
 ) -> Prediction:
     from mcp_hub.services.inference import runtime
 
-    inputs = encode_rows(view.signature.inputs, rows)
+    inputs = encode_rows(view.signature.inputs, rows, unused)
     outputs = wanted_outputs(view.signature.outputs)
     try:
         values = runtime.run_session(session, [field.name for field in outputs], inputs)

@@ -12,6 +12,7 @@ from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, NotFound, Unavailable
+from mcp_hub.services.data.service import DataService
 from mcp_hub.services.inference.service import InferenceService
 from mcp_hub.services.inference.sessions import estimated_bytes
 from mcp_hub.services.registry.service import RegistryService
@@ -40,11 +41,12 @@ def add(database: SqliteDatabase, blobs: FileBlobStore) -> Add:
     """Adds a version that serves these bytes; its reference."""
 
     async def add(
-        name: str, onnx: bytes, signature: Signature, artifact: str = "model.onnx"
-    ) -> str:
+        name: str, onnx: bytes, signature: Signature, artifact: str = "model.onnx",
+        dataset: str | None = None,
+    ) -> str:  # fmt: skip
         blob = await blobs.put(onnx)
         artifacts = [Artifact(name=artifact, sha256=blob.sha256, bytes=blob.size)]
-        new = NewVersion(name, "onnx", signature, artifacts, "tester")
+        new = NewVersion(name, "onnx", signature, artifacts, "tester", dataset=dataset)
         return f"{name}:{await database.write(partial(add_version, new=new))}"
 
     return add
@@ -283,3 +285,23 @@ async def test_sessions_stay_within_the_budget(
         assert inference.sessions.bytes <= room_for_two
     assert (inference.sessions.held, inference.sessions.loaded) == (2, 4)
     assert inference.sessions.evicted == 2
+
+
+async def test_a_row_of_the_training_data_is_taken_as_it_is(
+    inference: InferenceService, add: Add, database: SqliteDatabase, blobs: FileBlobStore,
+    bus: DatabaseBus, tmp_path: Path,
+) -> None:  # fmt: skip
+    trained = onnx_models.iris()
+    rows = trained.rows(3)
+    whole = [{"id": 7, **row, "species": "setosa"} for row in rows]
+    data = DataService(database, blobs, bus, roots=[tmp_path], max_bytes=1_000_000)
+    header = ",".join(whole[0])
+    line = ",".join(str(value) for value in whole[0].values())
+    await data.register("flowers", content=f"{header}\n{line}\n", format="csv")
+    await add("iris", trained.onnx, trained.signature, dataset="flowers:1")
+    assert await inference.predict("iris", whole) == await inference.predict("iris", rows)
+    with pytest.raises(InvalidArgument, match="Row 0 has the column 'idd', which"):
+        await inference.predict("iris", [{"idd": 7, **whole[0]}])
+    del whole[1][next(iter(rows[0]))]
+    with pytest.raises(InvalidArgument, match="Row 1 lacks"):
+        await inference.predict("iris", whole)
