@@ -238,7 +238,7 @@ def _killed(ending: Ending) -> str | None:
 
 
 def _exit_status(ending: Ending) -> str | None:
-    if not ending.exit_status or ending.exit_status < 0:
+    if not ending.exit_status or ending.exit_status < 0 or ending.reported:
         return None
     printed = any(line.strip() for line in ending.lines)
     said = "its last lines may say why" if printed else "it printed nothing"
@@ -246,7 +246,8 @@ def _exit_status(ending: Ending) -> str | None:
 
 
 def _exception(ending: Ending) -> str | None:
-    if not ending.reported or ending.error is None:
+    # A framework's own error says itself what would help.
+    if not ending.reported or ending.error is None or ending.error.code != "internal":
         return None
     return f"The training raised {ending.error.message[:_LINE_CHARACTERS]}"
 

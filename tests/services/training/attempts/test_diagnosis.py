@@ -155,6 +155,7 @@ def test_an_ending_has_a_cause(ending: Ending, cause: str, hint: str) -> None:
         Ending("cancelled", exit_status=-signal.SIGKILL),
         Ending("queued", Unavailable("The database is gone.")),
         Ending("failed", InvalidArgument("No."), reported=True, exit_status=1),
+        Ending("failed", Unavailable("No GPU.", "Take the CPU."), reported=True, exit_status=1),
     ],
 )
 def test_what_has_no_cause_of_its_own_is_left_alone(ending: Ending) -> None:
