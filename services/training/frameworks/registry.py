@@ -113,7 +113,7 @@ def _describe(name: str, place: Place) -> FrameworkView:
     try:
         framework = load_framework(name, place)
     except HubError as error:
-        return _broken(name, f"{error.message} {error.hint or ''}".strip())
+        return _broken(name, f"{error.message.rstrip('.')}. {error.hint or ''}".strip())
     missing = _missing(framework)
     return FrameworkView(
         name=name,

@@ -1,12 +1,13 @@
 """When a schedule is due."""
 
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
 
-from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.adapters.errors import InvalidArgument
 
 SHORTEST_S, LONGEST_S = 1, 366 * 24 * 3600
 
@@ -47,8 +48,8 @@ def timing_of(cron: str | None, every_s: float | None, timezone: str) -> Timing:
     """
     right = "Give cron, such as '0 3 * * 1-5', or every_s, such as 3600."
     if (cron is None) == (every_s is None):
-        given = "both" if cron is not None else "neither"
-        raise InvalidArgument(f"A schedule has cron or every_s; {given} is given.", right)
+        given = "both are" if cron is not None else "neither is"
+        raise InvalidArgument(f"A schedule has cron or every_s; {given} given.", right)
     if every_s is not None and not SHORTEST_S <= every_s <= LONGEST_S:
         raise InvalidArgument(
             f"every_s is {every_s:g}; it must be from {SHORTEST_S} to {LONGEST_S} (a year)."
@@ -56,8 +57,9 @@ def timing_of(cron: str | None, every_s: float | None, timezone: str) -> Timing:
     try:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        hint = names_hint(timezone, available_timezones(), "time zones")
-        raise InvalidArgument(f"There is no time zone {timezone[:80]!r}.", hint) from None
+        raise InvalidArgument(
+            f"There is no time zone {timezone[:80]!r}.", _zone_hint(timezone)
+        ) from None
     if cron is not None:
         try:
             CronSim(cron, datetime.now(zone))
@@ -67,3 +69,8 @@ def timing_of(cron: str | None, every_s: float | None, timezone: str) -> Timing:
                 "It has five fields: minute, hour, day of month, month, day of week.",
             ) from None
     return Timing(cron, None if every_s is None else round(every_s * 1000), timezone)
+
+
+def _zone_hint(timezone: str) -> str:
+    close = get_close_matches(timezone, available_timezones(), n=3)
+    return f"Did you mean {' or '.join(close)}?" if close else "Such as UTC or Europe/Berlin."

@@ -90,7 +90,10 @@ class _Job:
         self._run.param("epochs", learner.epoch)
         self._run.param("best_epoch", learner.best_epoch)
         self._run.progress(self._config.epochs, self._config.epochs)
-        self._run.log(f"Stopped after epoch {learner.epoch}; the best was {learner.best_epoch}.")
+        most = " (the most)" if learner.epoch == self._config.epochs else ""
+        self._run.log(
+            f"Stopped after epoch {learner.epoch}{most}; the best was {learner.best_epoch}."
+        )
         if self._group.leads:
             predicted = self._predict(network, self._rows(held_out, features), data.classes)
             report_scores(self._task, self._run, held_out, predicted)

@@ -151,7 +151,7 @@ async def test_schedules_are_listed_in_pages(schedules: ScheduleService) -> None
     ("arguments", "complaint"),
     [
         ({}, "neither is given"),
-        ({"cron": "* * * * *", "every_s": 5}, "both is given"),
+        ({"cron": "* * * * *", "every_s": 5}, "both are given"),
         ({"every_s": 0.5}, "every_s is 0.5"),
         ({"every_s": float("nan")}, "every_s is nan"),
         ({"cron": "61 * * * *"}, "cron is '61"),
@@ -170,6 +170,14 @@ async def test_a_schedule_that_cannot_work_is_refused_at_once(
     with pytest.raises(HubError, match=complaint):
         await schedules.create(arguments.pop("job", JOB), created_by="x", **arguments)
     assert (await schedules.list()).items == []
+
+
+def test_a_time_zone_that_is_none_is_told_those_near_it() -> None:
+    for zone, hint in (("Europe/Berlinn", "Europe/Berlin"), ("x" * 40, "UTC or Europe/Berlin")):
+        with pytest.raises(InvalidArgument) as caught:
+            timing_of("* * * * *", None, zone)
+        assert hint in (caught.value.hint or "")
+        assert len(caught.value.hint or "") < 100
 
 
 def test_cron_goes_by_the_clock_of_its_time_zone() -> None:
