@@ -225,7 +225,7 @@ class TrainingService:
             HubError: its framework refuses it by now, or here.
         """
         job = await self._database.read(lambda c: jobs.get_job(c, job_id))
-        await to_thread.run_sync(check_again, job.framework, job.config, self._place)
+        await to_thread.run_sync(check_again, job.framework, job.type, job.config, self._place)
         await self._database.write(lambda c: _retry(c, job_id))
         await self._announce(job_id)
         return await self._view(job_id)

@@ -70,11 +70,11 @@ def check_submission(
     _check_target(submission, dataset)
     config = check_config(submission.config, framework)
     if isinstance(framework, Checking):
-        framework.check(config)
+        framework.check(config, submission.type)
     return config.model_dump(mode="json")
 
 
-def check_again(framework: str, config: Mapping[str, Any], place: Place) -> None:
+def check_again(framework: str, type: str, config: Mapping[str, Any], place: Place) -> None:
     """Have the framework look once more at the config of an earlier job. It blocks.
 
     Raises:
@@ -82,7 +82,7 @@ def check_again(framework: str, config: Mapping[str, Any], place: Place) -> None
     """
     loaded = load_runner(framework, place)
     if isinstance(loaded, Checking):
-        loaded.check(check_config(config, loaded))
+        loaded.check(check_config(config, loaded), type)
 
 
 def seconds_until(start_at: str | float | None) -> float:

@@ -119,8 +119,8 @@ class Situated(Protocol):
 class Checking(Protocol):
     """What a framework has besides if a sound config may still be one that cannot work here."""
 
-    def check(self, config: FrameworkConfig) -> None:
-        """Refuse a job before it is queued. It may read files; it runs in a thread.
+    def check(self, config: FrameworkConfig, type: str) -> None:
+        """Refuse a job of that type before it is queued. It may read files; it runs in a thread.
 
         Raises:
             HubError: the job cannot work, or is not allowed.

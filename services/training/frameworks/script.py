@@ -96,7 +96,7 @@ class ScriptFramework:
         """What keeps programs from being run here, or None."""
         return None if self._place.scripts else " ".join(_SWITCHED_OFF)
 
-    def check(self, config: FrameworkConfig) -> None:
+    def check(self, config: FrameworkConfig, type: str) -> None:
         """Refuse a program that may not or cannot be run. Raises as `find_program`."""
         assert isinstance(config, ScriptConfig)
         find_program(config.program, self._place)

@@ -6,10 +6,11 @@ scikit-learn and ONNX, is in `training` and, where there is nothing to predict, 
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.training.frameworks.base import FrameworkConfig, TrainingTask
 from mcp_hub.services.training.frameworks.tabular import TableConfig
 from mcp_hub.services.training.run import Run
@@ -26,6 +27,29 @@ Metric = Literal[
 ]  # fmt: skip
 UNSUPERVISED = ("clustering", "anomaly")
 """The types that need no target; one that is given is what the outcome is held against."""
+ESTIMATORS: dict[str, tuple[EstimatorName, ...]] = {
+    "classification": (
+        "logistic_regression", "random_forest", "extra_trees", "gradient_boosting",
+        "decision_tree", "svm", "mlp", "naive_bayes",
+    ),
+    "regression": (
+        "ridge", "linear_regression", "lasso", "elastic_net", "random_forest", "extra_trees",
+        "gradient_boosting", "decision_tree", "svm", "mlp",
+    ),
+    "clustering": ("kmeans", "gaussian_mixture"),
+    "anomaly": ("isolation_forest", "one_class_svm", "local_outlier_factor"),
+}  # fmt: skip
+"""What each type has; of clustering and anomaly, auto is the first."""
+_METRICS = get_args(Metric)
+METRICS = {"classification": _METRICS[:6], "regression": _METRICS[6:]}
+"""What each type can be selected by, the default first."""
+_OTHERS_KEYS = {
+    "classification": ("clusters", "contamination"),
+    "regression": ("clusters", "contamination", "class_weight"),
+    "clustering": ("metric", "class_weight", "contamination", "auto", "budget_s"),
+    "anomaly": ("metric", "class_weight", "clusters", "auto", "budget_s"),
+}
+"""What means nothing to each type."""
 
 
 class SklearnConfig(TableConfig):
@@ -81,6 +105,25 @@ class SklearnConfig(TableConfig):
         return self
 
 
+def check_type(config: SklearnConfig, type: str) -> None:
+    """Raise InvalidArgument for what models of that type do not have."""
+    for key in _OTHERS_KEYS[type]:
+        if getattr(config, key):
+            raise InvalidArgument(f"config.{key} is not for {type}.", "Leave it out.")
+    known = ESTIMATORS[type]
+    if config.estimator != "auto" and config.estimator not in known:
+        raise InvalidArgument(
+            f"{config.estimator} does not do {type}.",
+            f"Estimators for {type}: auto, {', '.join(known)}.",
+        )
+    metrics = METRICS.get(type, ())
+    if config.metric is not None and config.metric not in metrics:
+        raise InvalidArgument(
+            f"{config.metric} is no metric of {type}.",
+            f"Metrics of {type}: {', '.join(metrics)}.",
+        )
+
+
 class SklearnFramework:
     """Trains scikit-learn estimators and exports them, preprocessing included, to ONNX."""
 
@@ -97,6 +140,11 @@ class SklearnFramework:
         """What must be installed before this framework can run here, or None."""
         absent = [name for name in ("sklearn", "skl2onnx", "onnxruntime") if not find_spec(name)]
         return f"Missing: {', '.join(absent)}. Reinstall mcp-hub." if absent else None
+
+    def check(self, config: FrameworkConfig, type: str) -> None:
+        """Refuse what the type does not have. Raises as `check_type`."""
+        assert isinstance(config, SklearnConfig)
+        check_type(config, type)
 
     def train(self, task: TrainingTask, run: Run) -> None:
         """Train on the task's data set; see `training.train` and `unsupervised.train`."""

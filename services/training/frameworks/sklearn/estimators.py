@@ -162,11 +162,6 @@ def _suited(shape: Shape) -> list[str]:
 
 def _check(types: Mapping[str, EstimatorType], shape: Shape, config: SklearnConfig) -> None:
     name = config.estimator
-    if name not in types:
-        what = "classification" if shape.classes else "regression"
-        raise InvalidArgument(
-            f"{name} does not do {what}.", f"Estimators for {what}: auto, {', '.join(types)}."
-        )
     kind = types[name]
     valid = kind.cls().get_params(deep=False)
     for param in config.params:
@@ -178,7 +173,7 @@ def _check(types: Mapping[str, EstimatorType], shape: Shape, config: SklearnConf
         able = [other for other, kind in types.items() if takes(kind, "class_weight")]
         raise InvalidArgument(
             f"{name} cannot weight classes.",
-            f"Leave class_weight out, or use {', '.join(able)}." if able else "Leave it out.",
+            f"Leave class_weight out, or use {', '.join(able)}.",
         )
     if not kind.takes_numbers and has_numbers(shape):
         raise InvalidArgument(

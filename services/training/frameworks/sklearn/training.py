@@ -1,12 +1,9 @@
 """A job of the framework `sklearn`, from the data set's file to a model that is served."""
 
-from collections.abc import Iterable
-
 from threadpoolctl import threadpool_limits
 
-from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.training.frameworks.base import TrainingTask
-from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
+from mcp_hub.services.training.frameworks.sklearn import METRICS, SklearnConfig, check_type
 from mcp_hub.services.training.frameworks.sklearn.auto import DEFAULT_BUDGET_S, Budget, Search
 from mcp_hub.services.training.frameworks.sklearn.estimators import (
     EstimatorType,
@@ -37,7 +34,6 @@ from mcp_hub.services.training.frameworks.tabular.registering import (
 )
 from mcp_hub.services.training.frameworks.tabular.reports import (
     Predicted,
-    selecting_metric,
 )
 from mcp_hub.services.training.frameworks.tabular.rows import Data, split_rows
 from mcp_hub.services.training.frameworks.tabular.table import (
@@ -74,8 +70,8 @@ class _Job:
         self._task = task
         self._run = run
         self._config = SklearnConfig.model_validate(dict(task.config))
-        refuse_keys(self._config, ("clusters", "contamination"), task.type)
-        self._metric = selecting_metric(self._config.metric, task.type)
+        check_type(self._config, task.type)
+        self._metric = self._config.metric or METRICS[task.type][0]
         self._budget = Budget(self._config.budget_s or DEFAULT_BUDGET_S)
 
     def run(self) -> None:
@@ -200,10 +196,3 @@ class _Job:
         )
         self._run.param("versions", versions_of(LIBRARIES))
         register(self._run, path, signature, agreement, "the estimator")
-
-
-def refuse_keys(config: SklearnConfig, keys: Iterable[str], type: str) -> None:
-    """Raises InvalidArgument where one of the keys is set, which mean nothing to that type."""
-    for key in keys:
-        if getattr(config, key) is not None:
-            raise InvalidArgument(f"config.{key} is not for {type}.", "Leave it out.")

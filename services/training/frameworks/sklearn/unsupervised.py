@@ -22,7 +22,7 @@ from mcp_hub.services.registry.views import InputField
 from mcp_hub.services.scoring.digests import limit_for
 from mcp_hub.services.scoring.measures import AnomalyTally, ClusterTally
 from mcp_hub.services.training.frameworks.base import TrainingTask
-from mcp_hub.services.training.frameworks.sklearn import SklearnConfig
+from mcp_hub.services.training.frameworks.sklearn import SklearnConfig, check_type
 from mcp_hub.services.training.frameworks.sklearn.fitting import Steps
 from mcp_hub.services.training.frameworks.sklearn.grouping import (
     ANOMALY_TYPES,
@@ -33,7 +33,7 @@ from mcp_hub.services.training.frameworks.sklearn.grouping import (
     export,
     profiles,
 )
-from mcp_hub.services.training.frameworks.sklearn.training import LIBRARIES, refuse_keys
+from mcp_hub.services.training.frameworks.sklearn.training import LIBRARIES
 from mcp_hub.services.training.frameworks.tabular.features import Features, take
 from mcp_hub.services.training.frameworks.tabular.registering import (
     MODEL_FILE,
@@ -74,21 +74,14 @@ class _Unsupervised(ABC):
     """What both have in common: rows, features, the end."""
 
     kinds: Mapping[str, Kind]
-    others_keys: tuple[str, ...]
     _steps: Steps
 
     def __init__(self, task: TrainingTask, run: Run) -> None:
         self._task = task
         self._run = run
         self._config = SklearnConfig.model_validate(dict(task.config))
-        refuse_keys(self._config, ("metric", "class_weight", *self.others_keys), task.type)
+        check_type(self._config, task.type)
         name = self._config.estimator
-        if name != "auto" and name not in self.kinds:
-            raise InvalidArgument(
-                f"{name} does not do {task.type}.",
-                f"Estimators for {task.type}: auto ({next(iter(self.kinds))}), "
-                f"{', '.join(self.kinds)}.",
-            )
         self._name = next(iter(self.kinds)) if name == "auto" else name
         self._kind = self.kinds[self._name]
         self._random = np.random.default_rng(self._config.seed)
@@ -189,7 +182,6 @@ class _Unsupervised(ABC):
 
 class _Clustering(_Unsupervised):
     kinds = CLUSTER_TYPES
-    others_keys = ("contamination",)
 
     def _learn(self) -> Any:
         tried = self._tried()
@@ -280,7 +272,6 @@ class _Clustering(_Unsupervised):
 
 class _Anomalies(_Unsupervised):
     kinds = ANOMALY_TYPES
-    others_keys = ("clusters",)
 
     def _learn(self) -> Any:
         self._steps = Steps(self._run, 3)

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.registry.views import Scalar
 
 CLASSIFICATION_METRICS = (
@@ -26,22 +25,6 @@ class Predicted:
 
     values: NDArray[Any]
     probabilities: NDArray[np.float64] | None = None
-
-
-def selecting_metric(metric: str | None, type: str) -> str:
-    """The metric to select by.
-
-    Raises:
-        InvalidArgument: `metric` is not one of that type of model.
-    """
-    names = CLASSIFICATION_METRICS if type == "classification" else REGRESSION_METRICS
-    if metric is None:
-        return names[0]
-    if metric not in names:
-        raise InvalidArgument(
-            f"{metric} is no metric of {type}.", f"Metrics of {type}: {', '.join(names)}."
-        )
-    return metric
 
 
 def better(metric: str, score: float, than: float) -> bool:

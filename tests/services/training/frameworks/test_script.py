@@ -215,7 +215,7 @@ def test_a_program_that_may_not_or_cannot_be_run_is_refused(
     (root / "data.csv").touch()
     os.mkfifo(root / "pipe")
     with pytest.raises(kind, match=message):
-        ScriptFramework(place).check(ScriptConfig(program=program))
+        ScriptFramework(place).check(ScriptConfig(program=program), "other")
 
 
 def test_a_link_within_the_roots_is_followed(root: Path, place: Place, write: Write) -> None:
@@ -230,7 +230,7 @@ def test_it_is_off_unless_the_hub_lets_it_run(root: Path, write: Write) -> None:
     assert "training.scripts" in (off.missing() or "")
     assert "training.scripts" in (ScriptFramework(NOWHERE).missing() or "")
     with pytest.raises(Denied) as refused:
-        off.check(ScriptConfig(program="train"))
+        off.check(ScriptConfig(program="train"), "other")
     assert "training.scripts" in (refused.value.hint or "")
     assert off.at(Place(roots=(root,), scripts=True)).missing() is None
 

@@ -126,7 +126,7 @@ def test_an_estimator_that_does_not_convert_is_not_registered(
         (
             {"estimator": "ridge", "class_weight": "balanced"},
             "regression",
-            "ridge cannot weight classes",
+            "class_weight is not for regression",
             "Leave it out",
         ),
         (
