@@ -117,6 +117,14 @@ MACHINE = 16_000_000_000
             "missing_module", "npm install @scope/thing",
         ),
         (
+            Ending("failed", exit_status=1, lines=["Traceback …", "KeyError: 'x'"]),
+            "exception", "The program raised KeyError: 'x'",
+        ),
+        (
+            Ending("failed", exit_status=1, lines=["Error: wrong usage"]),
+            "exit_status", "with status 1 by itself",
+        ),
+        (
             Ending("failed", exit_status=1, lines=["OSError: [Errno 28] No space left on device"]),
             "disk_full", "the disk is full",
         ),
