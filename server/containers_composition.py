@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
+_CHECK_S = 1.0
+"""How long a health check waits for the database to say whether an engine is needed."""
 
 
 class LazyContainers:
@@ -65,17 +67,19 @@ class LazyContainers:
     async def check(self) -> str | None:
         """What the engine is, by a round trip to it; None where no deployment needs one, nor the
         settings name one. Raises as `ContainerEngine.check`."""
-        try:
-            if not self._enabled or not (self._engine_url or await self.any()):
-                return None
-        except HubError:
-            # The database has a check of its own.
+        if not self._enabled or not (self._engine_url or await self._are_any_known()):
             return None
         engine = choose_engine(self._engine_url)
         try:
             return await engine.check()
         finally:
             await engine.close()
+
+    async def _are_any_known(self) -> bool:
+        # Whether the database answers is a check of its own.
+        with anyio.move_on_after(_CHECK_S), suppress(HubError):
+            return await self.any()
+        return False
 
     @asynccontextmanager
     async def providing(self) -> AsyncIterator[None]:

@@ -341,9 +341,10 @@ async def test_a_call_in_flight_is_answered_and_new_ones_are_refused(
 
 
 async def _refuses(served: Served) -> bool:
+    """Whether it takes no further connection, or drops one that came as it stopped to."""
     try:
         await ready(served)
-    except httpx2.ConnectError:
+    except httpx2.TransportError:
         return True
     return False
 

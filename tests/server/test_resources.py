@@ -83,7 +83,7 @@ async def test_telemetry_is_read_and_investigated(client: Client, hub: Hub) -> N
         ("datasets://flower", "Did you mean 'flowers'?"),
         ("models://nothing", "There are no models"),
         ("models://nothing/versions/first", "models://nothing"),
-        ("training://jobs/job_nothing", "There are no jobs"),
+        ("training://jobs/job_nothing", "training_list() tells"),
         ("training://job/1", "Did you mean 'training://jobs/{job_id}'?"),
         ("nonsense", "hub://health"),
         ("datasets://../../etc/passwd", "Existing resources"),

@@ -166,10 +166,8 @@ async def test_no_more_than_so_many_of_one_submitter_are_queued(
 async def test_a_job_cannot_wait_for_one_that_does_not_exist_and_so_not_for_itself(
     submit: Submit,
 ) -> None:
-    job_id = await submit()
-    with pytest.raises(NotFound, match="no job 'job_unborn'") as caught:
+    with pytest.raises(NotFound, match="no job 'job_unborn'"):
         await submit(depends_on=["job_unborn"])
-    assert job_id in (caught.value.hint or "")
 
 
 async def test_failure_goes_down_a_long_line_of_descendants_with_its_cause(
