@@ -1,6 +1,7 @@
 """Fixtures for every test: the embedded adapters on a fresh folder, and a watch on the loop."""
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
@@ -24,6 +25,12 @@ from .engine import add_python, locked, shared_engine
 from .loop_watch import LoopWatch
 from .servers import Server
 from .spawning import Processes
+
+
+def pytest_collection_finish() -> None:
+    # What the collection imported and made stays: no later collection of garbage need look at it.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,18 @@ async def test_lets_a_coroutine_wait_and_compute_in_turns(watch: LoopWatch) -> N
     with anyio.move_on_after(0.2):
         await anyio.sleep_forever()
     assert watch.blocked == []
+
+
+async def test_lets_garbage_be_collected(watch: LoopWatch) -> None:
+    garbage = [[] for _ in range(5_000_000)]  # type: ignore[var-annotated]
+    watch.blocked.clear()
+    await anyio.lowlevel.checkpoint()
+    before = time.thread_time()
+    gc.collect()
+    assert time.thread_time() - before > 0.1
+    await anyio.lowlevel.checkpoint()
+    assert watch.blocked == []
+    assert garbage
 
 
 async def test_lets_threads_take_their_time(watch: LoopWatch) -> None:
