@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
 from sqlalchemy import Connection
 
 from mcp_hub.adapters.bus.port import Bus
@@ -18,6 +17,7 @@ from mcp_hub.services.containers import store
 from mcp_hub.services.containers.announcing import announce
 from mcp_hub.services.containers.specs import ContainerSpec
 from mcp_hub.services.containers.store import Deployment
+from mcp_hub.services.containers.templates import parsed
 from mcp_hub.services.containers.views import Approved
 from mcp_hub.services.containers.wire.messages import METHOD_NOT_FOUND, RpcError
 
@@ -229,10 +229,8 @@ def check_readable(deployment: Deployment, uri: str) -> None:
 
 
 def _gives(template: str, uri: str) -> bool:
-    try:
-        return UriTemplate.parse(template).match(uri) is not None
-    except InvalidUriTemplate:
-        return False
+    found = parsed(template)
+    return found is not None and found.match(uri) is not None
 
 
 class Catalogs:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from urllib.parse import quote, unquote
 
-from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
-
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.remembering import Remembered
 from mcp_hub.services.containers import catalog, store
 from mcp_hub.services.containers.store import Deployment
+from mcp_hub.services.containers.templates import parsed
 
 SEPARATOR = "__"
 """Between a deployment's name, which has no underscore, and what it offers."""
@@ -79,10 +78,9 @@ def own_uri(deployment: Deployment, uri: str) -> str | None:
     if any(meant == offer.name for offer in catalog.offers(deployment, "resources")):
         return meant
     for offer in catalog.offers(deployment, "resourceTemplates"):
-        try:
-            template = UriTemplate.parse(offer.name)
-            shown = UriTemplate.parse(exposed_template(deployment.name, offer.name))
-        except InvalidUriTemplate:
+        template = parsed(offer.name)
+        shown = parsed(exposed_template(deployment.name, offer.name))
+        if template is None or shown is None:
             continue
         values = shown.match(uri)
         if values is not None:
