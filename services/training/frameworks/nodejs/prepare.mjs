@@ -51,11 +51,14 @@ export function outputs({ classes, shift, scale }, values) {
 }
 
 function addNumbers(numbers, kinds, row, matrix, start) {
-  const { names, medians, indicated, means, spreads } = numbers
+  const { names, medians, kept, indicated, means, spreads } = numbers
   const values = names.flatMap((name) => partsOf(row[name], kinds.get(name)))
   const missing = values.map(Number.isNaN)
   const filled = values.map((value, column) => (missing[column] ? medians[column] : value))
-  const features = [...filled, ...indicated.map((column) => Number(missing[column]))]
+  const features = [
+    ...kept.map((column) => filled[column]),
+    ...indicated.map((column) => Number(missing[column])),
+  ]
   features.forEach((value, column) => {
     const centred = Math.fround(Math.fround(value) - Math.fround(means[column]))
     matrix[start + column] = centred / Math.fround(spreads[column])

@@ -35,6 +35,8 @@ NO_TOKEN = "#"
 """Fills up the rows with fewer tokens; no word has this character."""
 
 _INDICATED_SHARE = 0.05
+_DAY, _WEEKDAY = 2, 3
+"""Where they are in what `datetime_parts` gives."""
 _DENSE_CELLS = 20_000_000
 _DENSE_WIDTH = 1_000
 _TINY = 1e-30
@@ -51,11 +53,19 @@ class Encoded:
 class NumberFeatures:
     """Numbers, booleans and the parts of dates, the median standing in for a missing one.
 
-    Where at least one row in twenty lacks a value, a column more says which rows do.
+    Where at least one row in twenty lacks a value, a column more says which rows do. What is the
+    same in all rows is left out, and the weekdays of dates that are all of one day of the month:
+    those of yearly or monthly figures say nothing, and trees would split by them all the same.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = list(names)
+    def __init__(self, inputs: Sequence[InputField]) -> None:
+        self.names = [field.name for field in inputs]
+        widths = [field.shape[1] or 1 for field in inputs]
+        begins = np.cumsum([0, *widths[:-1]])
+        self._dates = [
+            int(begin) for field, begin in zip(inputs, begins, strict=True)
+            if field.kind == "datetime"
+        ]  # fmt: skip
 
     def fit(self, arrays: Arrays) -> NDArray[np.float32]:
         """Learn from the rows; their features."""
@@ -66,6 +76,7 @@ class NumberFeatures:
         if known.any():
             self.medians[known] = np.nanmedian(table[:, known], axis=0)
         self.indicated = np.flatnonzero(known & (missing.mean(axis=0) >= _INDICATED_SHARE))
+        self.kept = self._telling(np.where(missing, self.medians, table))
         features = self._features(table)
         wide = features.astype(np.float64)
         self.means = wide.mean(axis=0).astype(np.float32)
@@ -88,6 +99,8 @@ class NumberFeatures:
         table = graph.concat(self.names)
         missing = graph.apply("IsNaN", table)
         value = graph.apply("Where", missing, graph.constant(self.medians[None]), table)
+        if len(self.kept) < len(self.medians):
+            value = graph.apply("Gather", value, graph.constant(self.kept), axis=1)
         if len(self.indicated):
             which = graph.constant(self.indicated.astype(np.int64))
             flags = graph.apply("Gather", missing, which, axis=1)
@@ -102,6 +115,7 @@ class NumberFeatures:
         return {
             "names": self.names,
             "medians": self.medians.tolist(),
+            "kept": self.kept.tolist(),
             "indicated": self.indicated.tolist(),
             "means": self.means.tolist(),
             "spreads": self.spreads.tolist(),
@@ -112,8 +126,15 @@ class NumberFeatures:
 
     def _features(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
         missing = np.isnan(table)
-        filled = np.where(missing, self.medians, table)
+        filled = np.where(missing, self.medians, table)[:, self.kept]
         return np.concatenate([filled, missing[:, self.indicated]], axis=1, dtype=np.float32)
+
+    def _telling(self, filled: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Which columns of a table to keep: all, where none of them says anything."""
+        varies = filled.min(axis=0) != filled.max(axis=0)
+        for begin in self._dates:
+            varies[begin + _WEEKDAY] &= varies[begin + _DAY]
+        return np.flatnonzero(varies if varies.any() else ~varies)
 
 
 class CategoryFeatures:
@@ -226,7 +247,7 @@ class Features:
 
     def __init__(self, inputs: Sequence[InputField], max_text_features: int) -> None:
         self.inputs = list(inputs)
-        of_numbers = [f.name for f in inputs if f.kind in ("number", "boolean", "datetime")]
+        of_numbers = [f for f in inputs if f.kind in ("number", "boolean", "datetime")]
         self._numbers = NumberFeatures(of_numbers) if of_numbers else None
         self._rest: list[CategoryFeatures | TextFeatures] = [
             *(CategoryFeatures(f.name) for f in inputs if f.kind == "category"),
