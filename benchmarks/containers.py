@@ -2,7 +2,8 @@
 
 The server is `tests/containers/servers/echo.py`, and the client the SDK's own, over stdio. It is
 called in turn by itself, behind a proxy that passes calls on and does nothing else
-(`bare_proxy.py`), and through the hub, after a warm-up. Then first calls, in rounds: of a server
+(`bare_proxy.py`), in a container behind the least that a hub can be (`bare_relay.py`), and through
+the hub, after a warm-up; then so often in a row. Then first calls, in rounds: of a server
 whose container is started by the call, of one from the pool, and of one by `docker run` per call.
 What has rested is slower than what is called in a row, whoever calls it: so the first call is
 compared with a later call of the same server after the same rest, and calls in a row are shown
@@ -37,9 +38,18 @@ from tests.engine import add_python, shared_engine
 
 RATIO_LIMIT, OVERHEAD_LIMIT_MS, PREWARMED_LIMIT = 1.5, 3.0, 1.3
 SERVER = ["python3", "/servers/echo.py"]
-PROXY = [sys.executable, str(Path(__file__).with_name("bare_proxy.py"))]
+PROXY, RELAY = (
+    [sys.executable, str(Path(__file__).with_name(name))]
+    for name in ("bare_proxy.py", "bare_relay.py")
+)
 BARE = [sys.executable, str(SERVERS / "echo.py")]
 ARGUMENTS = {"text": "x" * 32}
+NAMES = {
+    "bare": "bare server over stdio",
+    "proxy": "the same behind a bare proxy",
+    "relay": "in a container, bare relay",
+    "hub": "container_call, warm",
+}
 _READY_S = 30.0
 _REST_S = 1.0
 
@@ -64,27 +74,35 @@ def in_container(name: str) -> dict[str, Any]:
     return {"name": name, "tool": "echo", "arguments": ARGUMENTS}
 
 
-async def warm_calls(
-    bare: Client, proxy: Client, hub: Client, calls: int, warm_up: int
-) -> dict[str, Any]:
+async def warm_calls(clients: Mapping[str, Client], calls: int, warm_up: int) -> dict[str, Any]:
+    """Calls of each in turn, and then of each in a row; the last client is the hub's."""
+
+    async def call(name: str) -> float:
+        if name == "hub":
+            return await timed(clients[name], "container_call", in_container("warm"))
+        return await timed(clients[name], "echo", ARGUMENTS)
+
     times: defaultdict[str, list[float]] = defaultdict(list)
     for number in range(warm_up + calls):
-        took = {
-            "bare": await timed(bare, "echo", ARGUMENTS),
-            "proxy": await timed(proxy, "echo", ARGUMENTS),
-            "hub": await timed(hub, "container_call", in_container("warm")),
-        }
-        if number >= warm_up:
-            for name, ms in took.items():
+        for name in clients:
+            ms = await call(name)
+            if number >= warm_up:
                 times[name].append(ms)
+    in_a_row = {name: median([await call(name) for _ in range(calls)]) for name in clients}
     middle = {name: median(some) for name, some in times.items()}
     return {
         "ratio": middle["hub"] / middle["bare"],
-        "proxy_ratio": middle["proxy"] / middle["bare"],
         "overhead_ms": middle["hub"] - middle["bare"],
-        **{f"{name}_ms": ms for name, ms in middle.items()},
-        **{f"{name}_p99_ms": quantiles(some, n=100)[98] for name, some in times.items()},
         "calls": calls,
+        "clients": {
+            name: {
+                "p50_ms": middle[name],
+                "p99_ms": quantiles(times[name], n=100)[98],
+                "ratio": middle[name] / middle["bare"],
+                "in_a_row_ms": in_a_row[name],
+            }
+            for name in clients
+        },
     }
 
 
@@ -145,10 +163,13 @@ def parameters(command: Sequence[str], **variables: str) -> StdioServerParameter
 
 async def measure(engine: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        bare, proxy = [
-            await stack.enter_async_context(Client(parameters(command)))
-            for command in (BARE, [*PROXY, *BARE])
-        ]
+        commands = {
+            "bare": BARE, "proxy": [*PROXY, *BARE], "relay": [*RELAY, engine, PYTHON, *SERVER],
+        }  # fmt: skip
+        clients = {
+            name: await stack.enter_async_context(Client(parameters(command)))
+            for name, command in commands.items()
+        }
         hub = await stack.enter_async_context(
             Client(parameters(hub_command(folder), MCP_HUB_CONTAINERS__ENGINE_URL=engine))
         )
@@ -156,26 +177,26 @@ async def measure(engine: str, folder: Path, options: argparse.Namespace) -> dic
         for name, strategy in (("warm", "always_on"), ("cold", "on_demand"), ("pool", "prewarmed")):
             deployed = {"name": name, "strategy": strategy, **common}
             await called(hub, "container_deploy", deployed)
-        result = {"warm": await warm_calls(bare, proxy, hub, options.calls, options.warm_up)}
+        clients["hub"] = hub
+        result = {"warm": await warm_calls(clients, options.calls, options.warm_up)}
         if options.rounds:
             result["first"] = await first_calls(hub, engine, options.rounds)
         for name in ("warm", "cold", "pool"):
             await called(hub, "container_remove", {"name": name})
-
         return result
 
 
 def shown(result: Mapping[str, Any]) -> str:
     warm = result["warm"]
-    lines = [
-        f"one call, of {warm['calls']} interleaved calls       p50       p99",
-        f"  bare server over stdio         {warm['bare_ms']:6.2f} ms {warm['bare_p99_ms']:6.2f} ms",
-        f"  the same behind a bare proxy   {warm['proxy_ms']:6.2f} ms "
-        f"{warm['proxy_p99_ms']:6.2f} ms, {warm['proxy_ratio']:.2f} times bare",
-        f"  container_call, warm           {warm['hub_ms']:6.2f} ms {warm['hub_p99_ms']:6.2f} ms",
-        f"  ratio                          {warm['ratio']:6.2f}     (at most {RATIO_LIMIT})",
-        f"  more                           {warm['overhead_ms']:6.2f} ms  "
-        f"(at most {OVERHEAD_LIMIT_MS:g} ms)",
+    lines = [f"one call, of {warm['calls']} in turn          p50       p99   times bare   in a row"]
+    lines += [
+        f"  {NAMES[name]:28} {found['p50_ms']:6.2f} ms {found['p99_ms']:6.2f} ms "
+        f"{found['ratio']:8.2f}    {found['in_a_row_ms']:8.2f} ms"
+        for name, found in warm["clients"].items()
+    ]
+    lines += [
+        f"  through the hub: {warm['ratio']:.2f} times bare (at most {RATIO_LIMIT}), "
+        f"{warm['overhead_ms']:.2f} ms more (at most {OVERHEAD_LIMIT_MS:g} ms)",
     ]
     if first := result.get("first"):
         lines += [

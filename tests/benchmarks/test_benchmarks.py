@@ -72,7 +72,10 @@ def test_calls_in_containers_are_timed_beside_a_bare_server(
 ) -> None:
     options = ["--engine", engine_url, "--calls", "5", "--warm-up", "1", "--rounds", "1"]
     result = json.loads(run("containers.py", *options, "--json"))
-    assert result["warm"]["hub_ms"] > result["warm"]["bare_ms"] > 0
+    clients = result["warm"]["clients"]
+    assert list(clients) == ["bare", "proxy", "relay", "hub"]
+    assert all(found["p99_ms"] >= found["p50_ms"] > 0 for found in clients.values())
+    assert result["warm"]["ratio"] == clients["hub"]["ratio"] > clients["bare"]["ratio"] == 1
     assert result["first"]["cold"] > result["first"]["pool"] > 0
     assert result["first"]["docker run"] > result["first"]["bare"] > 0
 
