@@ -34,9 +34,12 @@ NAMES_SHOWN = 100
 Rows = Sequence[dict[str, Any]]
 Usage = tuple[float, float, int]
 """Of one container: MB, CPUs and processes."""
+Looks = dict[str, tuple[Stats, float]]
+"""By container, what it had used by an instant of the monotonic clock."""
 
 _MB = 1024 * 1024
 _MEASURE_S = 0.2
+_RECENT_S = 10.0
 _MEASURED = 64
 
 
@@ -48,6 +51,7 @@ class Showing:
         self._database = database
         self._engine = engine
         self._hub = hub
+        self._looks: Looks = {}
 
     async def list(self, limit: int = 20, cursor: str | None = None) -> Page[ContainerSummary]:
         """Deployments by name.
@@ -155,19 +159,28 @@ class Showing:
             return None
 
     async def _used(self, there: Sequence[Container]) -> dict[str, Usage]:
-        """What those that run use now, by the engine's id, measured for a fifth of a second."""
+        """What those that run use, by the engine's id: since they were looked at some seconds ago,
+        or for a fifth of a second. Of older engines a look takes up to a second."""
         ids = [one.id for one in there if one.status == "running"][:_MEASURED]
-        first = await self._stats(ids)
-        if first:
+        now = monotonic()
+        first = {
+            id_: look for id_, look in self._looks.items()
+            if id_ in ids and _MEASURE_S <= now - look[1] <= _RECENT_S
+        }  # fmt: skip
+        if new := await self._look([id_ for id_ in ids if id_ not in first]):
             await anyio.sleep(_MEASURE_S)
-        second = await self._stats(list(first))
+        first |= new
+        second = await self._look(list(first))
+        self._looks = {
+            id_: look for id_, look in (self._looks | second).items() if look[1] >= now - _RECENT_S
+        }  # fmt: skip
         return {
-            id_: (now[0].memory / _MB, cpus(first[id_], now), now[0].pids)
-            for id_, now in second.items()
+            id_: (look[0].memory / _MB, cpus(first[id_], look), look[0].pids)
+            for id_, look in second.items()
         }
 
-    async def _stats(self, ids: Sequence[str]) -> dict[str, tuple[Stats, float]]:
-        found: dict[str, tuple[Stats, float]] = {}
+    async def _look(self, ids: Sequence[str]) -> Looks:
+        found: Looks = {}
 
         async def ask(id_: str) -> None:
             with suppress(HubError):  # it has just ended

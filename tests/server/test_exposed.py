@@ -289,6 +289,8 @@ async def test_what_a_server_uses_and_how_long_its_tools_take_is_telemetry(
         assert 1 < one["memory_mb"] < 512
         assert one["pids"] >= 1
         assert 0 <= one["cpus"] < 4
+        again = await call(client, "container_get", name="echo")
+        assert 0 <= again["instances"][0]["cpus"] < 4
 
         async def measured() -> bool:
             found = await call(
