@@ -111,7 +111,8 @@ class Search:
         """The candidate, or up to three to vote, to fit on that many rows.
 
         Best is the mean over the folds, and among equals the log loss; of one estimator's settings
-        the first within one standard error of its best. Candidates of other estimators within one
+        the first that its best leads by no more than the standard error of that lead, which folds
+        that are hard for both leave alone. Candidates of other estimators within one
         standard error of the best vote with it, unless that is worse by half of one: the mean of
         near equals varies less from one draw of rows to the next. What cannot be expected to be
         fitted in the time left is passed over.
@@ -134,7 +135,8 @@ class Search:
                 "Give a larger budget_s.",
             )
         able = self._plainest(able)
-        best, error = self._key(able[:1])[0], self._error(able[0])
+        best = self._key(able[:1])[0]
+        error = _standard_error(self._standings[able[0]].scores)
         chosen = able[:1]
         for name in able[1:]:
             fits = sum(needs[member] for member in [*chosen, name]) <= allowed_s
@@ -145,26 +147,19 @@ class Search:
         return chosen
 
     def _plainest(self, ranked: Sequence[str]) -> list[str]:
-        """One candidate of each estimator: the first tried that its best is not clearly above."""
+        """One candidate of each estimator: the first tried that its best does not clearly lead."""
         chosen = []
         for estimator in dict.fromkeys(estimator_of(name) for name in ranked):
-            best = next(name for name in ranked if estimator_of(name) == estimator)
-            least = self._key([best])[0] - self._error(best)
-            chosen.append(
-                next(
-                    name
-                    for name in self._standings
-                    if name in ranked
-                    and estimator_of(name) == estimator
-                    and self._key([name])[0] >= least
-                )
-            )
+            own = [name for name in ranked if estimator_of(name) == estimator]
+            tried = [name for name in self._standings if name in own]
+            chosen.append(next(name for name in tried if not self._clearly_leads(own[0], name)))
         return sorted(chosen, key=lambda name: self._key([name]), reverse=True)
 
-    def _error(self, name: str) -> float:
-        """The standard error of a candidate's mean score."""
-        scores = self._standings[name].scores
-        return float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
+    def _clearly_leads(self, name: str, other: str) -> bool:
+        """Whether it is better by more than a standard error of the folds' differences."""
+        pairs = zip(self._standings[name].scores, self._standings[other].scores, strict=True)
+        leads = [gain(self._metric, score, other_score) for score, other_score in pairs]
+        return float(np.mean(leads)) > _standard_error(leads)
 
     def report(self, chosen: Sequence[str]) -> None:
         """The chosen mean, those of the best three, and the head of the leaderboard."""
@@ -312,6 +307,11 @@ class Search:
             "Select by another metric, or give more rows"
             + (" of the rare classes." if self._classes else "."),
         )
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Of their mean."""
+    return float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def _fit_folds(
