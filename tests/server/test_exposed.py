@@ -168,8 +168,15 @@ async def test_questions_and_progress_reach_who_calls_an_exposed_tool(
         )
         await eventually(lambda: 1.0 in told)
 
-        with anyio.move_on_after(3):
-            await client.call_tool("slow__work", {"seconds": 600, "steps": 6000})
+        with anyio.CancelScope() as scope:
+
+            async def begun(progress: float, total: float | None, message: str | None) -> None:
+                scope.cancel()
+
+            await client.call_tool(
+                "slow__work", {"seconds": 600, "steps": 6000}, progress_callback=begun
+            )
+        assert scope.cancelled_caught
 
         async def cancelled() -> bool:
             return '"cancelled":1' in text(await client.call_tool("slow__outcomes", {})).replace(
