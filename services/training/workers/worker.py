@@ -19,6 +19,7 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.port import Claim, Queue, SharedQueue
+from mcp_hub.services.memory import give_back
 from mcp_hub.services.telemetry.own import tracing
 from mcp_hub.services.telemetry.own.own import SILENT, OwnTelemetry
 from mcp_hub.services.training import jobs
@@ -380,6 +381,7 @@ class Worker:
                 await remove_expired(self._database, self._blobs)
             except Unavailable as error:
                 logger.warning("Lost jobs cannot be looked for: %s", error)
+            await to_thread.run_sync(give_back)
             await anyio.sleep(self._options.lease_s / 2)
 
     def _take_over(self, connection: Connection) -> list[str]:
