@@ -112,10 +112,10 @@ class Search:
 
         Best is the mean over the folds, and among equals the log loss; of one estimator's settings
         the first that its best leads by no more than the standard error of that lead, which folds
-        that are hard for both leave alone. Candidates of other estimators within one
-        standard error of the best vote with it, unless that is worse by half of one: the mean of
-        near equals varies less from one draw of rows to the next. What cannot be expected to be
-        fitted in the time left is passed over.
+        that are hard for both leave alone. The next best of other estimators vote with it, unless
+        the mean of them is worse than the best by more than its standard error: a mean varies less
+        from one draw of rows to the next. What cannot be expected to be fitted in the time left is
+        passed over.
 
         Raises:
             LimitExceeded: the budget was too short for any candidate.
@@ -139,11 +139,10 @@ class Search:
         error = _standard_error(self._standings[able[0]].scores)
         chosen = able[:1]
         for name in able[1:]:
-            fits = sum(needs[member] for member in [*chosen, name]) <= allowed_s
-            if len(chosen) < _MAX_VOTERS and fits:
-                is_near = self._key([name])[0] >= best - error
-                if is_near and self._key([*chosen, name])[0] >= best - error / 2:
-                    chosen = [*chosen, name]
+            together = [*chosen, name]
+            fit = len(together) <= _MAX_VOTERS and sum(needs[one] for one in together) <= allowed_s
+            if fit and self._key(together)[0] >= best - error:
+                chosen = together
         return chosen
 
     def _plainest(self, ranked: Sequence[str]) -> list[str]:
