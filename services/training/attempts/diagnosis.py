@@ -245,12 +245,18 @@ def _exit_status(ending: Ending) -> str | None:
     return f"It ended with status {ending.exit_status} by itself; {said}."
 
 
-_RAISED = re.compile(r"[A-Za-z_][\w.]*\w(?:Error|Exception|Interrupt|Warning)(?::|$)")
+_RAISED = re.compile(
+    r"(?:[A-Za-z_][\w.]*\w(?:Error|Interrupt|Warning)|[A-Za-z_][\w.]*Exception|Exception)(?::|$)"
+)
+_TRACEBACK = "Traceback (most recent call last):"
+_ANY_NAME = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
+"""What a traceback ends with, whatever the exception is called."""
 
 
 def _exception(ending: Ending) -> str | None:
     last = next((line for line in reversed(ending.lines) if line.strip()), "")
-    if ending.exit_status == 1 and not ending.reported and _RAISED.match(last):
+    name = _ANY_NAME if _TRACEBACK in ending.lines else _RAISED
+    if ending.exit_status == 1 and not ending.reported and name.match(last):
         return f"The program raised {last[:_LINE_CHARACTERS]}"
     # A framework's own error says itself what would help.
     if not ending.reported or ending.error is None or ending.error.code != "internal":

@@ -1,5 +1,6 @@
 """The reports of a job's process, parsed from the lines of its events file."""
 
+import errno
 import json
 import math
 import os
@@ -28,6 +29,8 @@ READ_BYTES = 1 << 20
 MAX_KEYS = 1_000
 """Different metrics, params, tags and artifacts that an attempt may report, of each kind."""
 _SHOWN = 80
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EACCES)
+"""What opening says where an attempt put something else in a file's place."""
 """Characters of a line that is no event."""
 
 
@@ -350,8 +353,9 @@ class FileTail:
         except FileNotFoundError:
             self.is_lost |= self._offset > 0
             return b""
-        except OSError:
-            self.is_lost = True
+        except OSError as error:
+            # What else may be wrong, such as too many open files, passes.
+            self.is_lost |= error.errno in _NO_FILE
             return b""
         if not stat.S_ISREG(os.fstat(file).st_mode):
             self.is_lost = True

@@ -90,7 +90,7 @@ def load_ready(name: str, place: Place) -> Framework:
     if missing is not None:
         raise Conflict(
             f"{name} cannot run on this worker. {missing}",
-            "Install what is missing where the worker runs, then training_retry.",
+            "Mend that where the worker runs, then training_retry.",
         )
     return framework
 

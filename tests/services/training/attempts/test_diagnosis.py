@@ -121,6 +121,17 @@ MACHINE = 16_000_000_000
             "exception", "The program raised KeyError: 'x'",
         ),
         (
+            Ending("failed", exit_status=1, lines=["Exception: boom"]),
+            "exception", "The program raised Exception: boom",
+        ),
+        (
+            Ending(
+                "failed", exit_status=1,
+                lines=["Traceback (most recent call last):", "zipfile.BadZipFile: no zip"],
+            ),
+            "exception", "The program raised zipfile.BadZipFile: no zip",
+        ),
+        (
             Ending("failed", exit_status=1, lines=["Error: wrong usage"]),
             "exit_status", "with status 1 by itself",
         ),
