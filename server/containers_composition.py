@@ -73,7 +73,8 @@ class LazyContainers:
         try:
             return await engine.check()
         finally:
-            await engine.close()
+            with anyio.CancelScope(shield=True):
+                await engine.close()
 
     async def _are_any_known(self) -> bool:
         # Whether the database answers is a check of its own.

@@ -26,7 +26,8 @@ from mcp_hub.services.telemetry.intake.ingest import RETRY_AFTER_S
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
-_DOCUMENT = "/api/openapi.json"
+DOCUMENT = "/api/openapi.json"
+"""Where everything that is served is described."""
 
 Answer = Callable[[Request], Awaitable[Response]]
 Refuse = Callable[[Request, int, HubError], Response]
@@ -81,7 +82,7 @@ def refuse_json(_request: Request, status: int, error: HubError) -> Response:
 async def refuse_unknown(request: Request, error: Exception) -> Response:
     """What a path or method that no route has is answered: as the routes refuse."""
     assert isinstance(error, HTTPException)
-    refused: HubError = NotFound(f"There is nothing at {request.url.path}.", f"See {_DOCUMENT}.")
+    refused: HubError = NotFound(f"There is nothing at {request.url.path}.", f"See {DOCUMENT}.")
     if allowed := (error.headers or {}).get("Allow"):
         refused = InvalidArgument(f"{request.url.path} takes {allowed}, not {request.method}.")
     response = refuse_json(request, error.status_code, refused)

@@ -30,7 +30,7 @@ from mcp_hub.server import openapi
 from mcp_hub.server.app import CreateServer, create_server
 from mcp_hub.server.auth import RequireWriting, StaticTokens
 from mcp_hub.server.container_routes import ContainerRoutes
-from mcp_hub.server.endpoints import refuse_unknown
+from mcp_hub.server.endpoints import DOCUMENT, refuse_unknown
 from mcp_hub.server.hub_server import HubServer
 from mcp_hub.server.lazy_hub import LazyHub, lazy_hub
 from mcp_hub.server.observing import HttpSpans
@@ -182,7 +182,7 @@ def _rest(settings: Settings, hub: LazyHub) -> list[Route]:
     summary = "This document"
     operations = [
         *ContainerRoutes(hub).operations(),
-        Operation("GET", openapi.PATH, "describe", summary, dict, describe),
+        Operation("GET", DOCUMENT, "describe", summary, dict, describe),
     ]
     rest = Rest(read_only=settings.read_only, drain_s=DRAIN_S)
     return [

@@ -13,8 +13,6 @@ from mcp_hub.server.rest import EVENTS, Operation
 from mcp_hub.server.telemetry_routes import DOCUMENTED
 from mcp_hub.services.views import Error
 
-PATH = "/api/openapi.json"
-
 Json = dict[str, Any]
 
 

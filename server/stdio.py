@@ -57,6 +57,8 @@ def _wire() -> Iterator[tuple[int, int]]:
     error. So it stays: what is in somebody's buffer at the end must not follow the protocol.
     """
     source, sink = os.dup(0), os.dup(1)
+    # Waiting for them makes them non-blocking, for whoever else has the same terminal too.
+    blocking = {descriptor: os.get_blocking(descriptor) for descriptor in (source, sink)}
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -64,15 +66,16 @@ def _wire() -> Iterator[tuple[int, int]]:
     try:
         yield source, sink
     finally:
-        os.close(source)
-        os.close(sink)
+        for descriptor, was in blocking.items():
+            os.set_blocking(descriptor, was)
+            os.close(descriptor)
 
 
 class _Stream:
     """What the SDK wants of a stream besides its messages; the descriptor is somebody else's."""
 
     async def aclose(self) -> None:
-        """Nothing is held back."""
+        """Nothing is to be closed."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,6 +154,8 @@ class Outgoing(_Stream):
 
         If this is cancelled, the next message comes after what is left of this one.
         """
+        if self._broken:
+            return
         line = item.message.model_dump_json(by_alias=True, exclude_unset=True)
         async with self._turn:
             self._rest += line.encode() + b"\n"

@@ -162,7 +162,8 @@ async def made(
     """
     client = HubClient(ctx, name)
     whose = session_of(ctx, session)
-    if whose is not None:
+    # Of a client of 2026-07-28 over HTTP each request is a connection, which ends no session.
+    if whose is not None and (ctx.headers is None or not client.asks_back):
         _follow(ctx, containers.sessions, whose, is_named=session is not None)
     calling = partial(calling, session=whose, meta=client.meta)
     if not client.asks_back:

@@ -143,7 +143,9 @@ class Deploying:
             self._own.event("container.disabled", {"mcp_hub.container.name": name})
         await self._publish(name, exposed=await self._is_exposed(name))
         ended = await self._ended(name)
-        note = None if ended else "Its containers end once the calls in flight are answered."
+        note = (
+            None if ended else "Its last containers end once they have answered what is in flight."
+        )
         return (await self._switched(name)).model_copy(update={"note": note})
 
     async def remove(self, name: str) -> Removed:

@@ -2,7 +2,8 @@
 itself."""
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,9 +15,14 @@ logger = logging.getLogger(__name__)
 _END_S = 4.0
 
 
+class End(Protocol):
+    async def __call__(self, sessions: Collection[str], *, is_last: bool = False) -> None:
+        """Remove what sessions had to themselves. Raises HubErrors."""
+        ...
+
+
 class Sessions:
-    def __init__(self, tasks: TaskGroup, end: Callable[[Collection[str]], Awaitable[None]]) -> None:
-        """`end` removes what sessions had to themselves."""
+    def __init__(self, tasks: TaskGroup, end: End) -> None:
         self._tasks = tasks
         self._end = end
         self._open: set[str] = set()
@@ -43,7 +49,7 @@ class Sessions:
         if not sessions:
             return
         try:
-            await self._end(sessions)
+            await self._end(sessions, is_last=self._is_closing)
         except HubError as error:
             logger.warning("What sessions had to themselves is left until it is idle: %s", error)
         self._open.difference_update(sessions)

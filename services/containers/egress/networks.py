@@ -98,7 +98,8 @@ class Egress:
         for name, revision in unused:
             with suppress(Conflict):
                 await self.remove(name, revision)
-        if unused and unused == set(found):
+        # Only what is found now tells: one may be made meanwhile, its network first.
+        if unused and not await self.revisions():
             with suppress(Conflict):
                 await self._engine.remove_network(self._out)
 

@@ -41,7 +41,8 @@ RENEW_S = 3.0
 _RESTING_LEASE_S = 60.0
 _RESTING_RENEW_S = 20.0
 _CLOSE_S = 4.0
-_LAST_GRACE_S = 1.0
+LAST_GRACE_S = 1.0
+"""What a server has to end by itself where nobody waits for longer."""
 _DRAIN_S = 2.0
 
 
@@ -242,9 +243,10 @@ class Holder:
     def _begin(self, instance: Instance, revision: Revision, *, is_trial: bool = False) -> Running:
         assert self._means is not None
         assert self._me is not None
+        tasks = self.tasks
         running = Running(self._means, self._me.id, instance, revision, is_trial=is_trial)
         self.running[instance.id] = running
-        self.tasks.start_soon(self._live, running)
+        tasks.start_soon(self._live, running)
         # The next renewal is due sooner than that of one that holds nothing.
         self.wake()
         return running
@@ -268,13 +270,13 @@ class Holder:
         if revision is not None:
             self._begin(instance, revision)
         else:
-            self._clearing.add(instance.id)
             self.tasks.start_soon(self._clear, instance)
+            self._clearing.add(instance.id)
 
     async def _clear(self, instance: Instance) -> None:
         assert self._means is not None
         assert self._me is not None
-        grace_s = _LAST_GRACE_S if instance.state == "ready" else None
+        grace_s = LAST_GRACE_S if instance.state == "ready" else None
         try:
             await clear_away(self._means, self._me.id, instance.id, grace_s=grace_s)
         except Exception:  # the job ends here, and is done again when the row is found
@@ -360,7 +362,7 @@ class Holder:
         has_others = await self._has_others(me)
         left, stopped = self._parted(has_others)
         for running in stopped:
-            running.stop("its hub process ended", grace_s=_LAST_GRACE_S)
+            running.stop("its hub process ended", grace_s=LAST_GRACE_S)
         for running in left:
             running.answering.is_closing = True
         with anyio.move_on_after(_DRAIN_S):

@@ -283,8 +283,12 @@ def add(
 def mark_ready(
     connection: Connection, id_: str, holder: str, engine_id: str, server: Mapping[str, Any]
 ) -> bool:
-    """Whether it is still this holder's; likewise the functions below. One statement."""
-    return _change(connection, id_, holder, state="ready", engine_id=engine_id, server=dict(server))
+    """Whether it is still this holder's; likewise the functions below. One statement.
+
+    One that is to stop by now stays so: nobody else is to be led to it.
+    """
+    state = case((instances.c.state == "stopping", "stopping"), else_="ready")
+    return _change(connection, id_, holder, state=state, engine_id=engine_id, server=dict(server))
 
 
 def mark_stopping(connection: Connection, id_: str, holder: str) -> bool:

@@ -1,5 +1,7 @@
 """Requests to deployments, whichever hub process holds the container that answers."""
 
+import logging
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,7 +26,7 @@ from mcp_hub.adapters.errors import (
 from mcp_hub.services.background import in_background
 from mcp_hub.services.containers.instances import labels, rows
 from mcp_hub.services.containers.instances.answering import Gone
-from mcp_hub.services.containers.instances.holding import Holder, Ports
+from mcp_hub.services.containers.instances.holding import LAST_GRACE_S, Holder, Ports
 from mcp_hub.services.containers.instances.reaching import PING, Peers
 from mcp_hub.services.containers.instances.reconciling import LEADER_LEASE_S, Reconciler
 from mcp_hub.services.containers.instances.revisions import Revisions
@@ -37,6 +39,8 @@ from mcp_hub.services.containers.wire.peers.client import PeerGone, PeerLost
 from mcp_hub.services.containers.wire.peers.serving import PeerRequest
 from mcp_hub.services.containers.wire.sessions import ServerInfo
 from mcp_hub.services.telemetry.own.tracing import current, parse_traceparent, within
+
+logger = logging.getLogger(__name__)
 
 _REQUEST, _READY, _STOP = "request", "ready", "stop"
 _GONE = {"gone": True}
@@ -159,17 +163,22 @@ class Instances:
         found = await self._ask(name, session, _READY, {}, None, _MARGIN_S, repeatable=True)
         return ServerInfo.from_dict(found)
 
-    async def end_sessions(self, sessions: Collection[str]) -> None:
-        """Remove what sessions had to themselves. Raises Unavailable."""
-        for instance in await self._database.read(rows.of_sessions, one_statement=True):
+    async def end_sessions(self, sessions: Collection[str], *, is_last: bool = False) -> None:
+        """Remove what sessions had to themselves; servers have less time to end by themselves where
+        this is the last that the process does. Raises Unavailable."""
+        found = await self._database.read(rows.of_sessions, one_statement=True)
+        own = self._holder.running
+        for instance in sorted(found, key=lambda one: one.id not in own):
             if instance.session not in sessions:
                 continue
-            if instance.holder is None:
-                await self._holder.take_over(instance, None)
-            elif instance.id in self._holder.running:
-                self._holder.running[instance.id].stop("its session ended")
-            else:
-                await self._stop_elsewhere(instance)
+            if instance.id in own:
+                grace_s = LAST_GRACE_S if is_last else math.inf
+                own[instance.id].stop("its session ended", grace_s=grace_s)
+                continue
+            try:
+                await self._end_elsewhere(instance)
+            except HubError as error:
+                logger.warning("%s is left until it is idle: %s", instance.id, error)
 
     async def describe(self, name: str) -> list[InstanceStatus]:
         """The instances of a name, oldest first, each as the engine sees it now.
@@ -203,7 +212,7 @@ class Instances:
         except Gone:
             raise Unavailable("The server that was tried has ended.", "Try again.") from None
         finally:
-            running.stop("it was only tried")
+            running.stop("it was only tried", grace_s=LAST_GRACE_S)
             with anyio.CancelScope(shield=True):
                 await running.removed.wait()
 
@@ -362,8 +371,10 @@ class Instances:
         except Gone:
             return _GONE
 
-    async def _stop_elsewhere(self, instance: Instance) -> None:
-        assert instance.holder is not None
+    async def _end_elsewhere(self, instance: Instance) -> None:
+        if instance.holder is None:
+            await self._holder.take_over(instance, None)
+            return
         try:
             await self._peers.request(
                 instance.holder, _STOP, {"instance": instance.id}, timeout_s=_STOP_S

@@ -87,7 +87,7 @@ class Similar:
     ) -> Findings:
         """The templates and names nearest to `text`, with how often each came in `window`; with
         `only_seen`, those alone that came. The hub's own are found where `text` names `mcp-hub`, or
-        where there is nothing else.
+        where nothing else was ever recorded.
 
         Raises:
             InvalidArgument: `text` is empty or too long, or there is no such kind.

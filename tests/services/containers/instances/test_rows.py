@@ -127,6 +127,7 @@ class Processes(RuleBasedStateMachine):
         who = data.draw(st.sampled_from(sorted(self.alive)))
         id_ = data.draw(st.sampled_from([one.id for one in found]))
         is_mine = id_ in self.mine(who)
+        stops = any(one.id == id_ and one.state == "stopping" for one in found)
         if to == "ready":
             done = rows.mark_ready(self.connection, id_, who, "engine", {"name": "x"})
         elif to == "stopping":
@@ -134,6 +135,8 @@ class Processes(RuleBasedStateMachine):
         else:
             done = rows.forget(self.connection, id_, who)
         assert done == is_mine
+        if stops and to == "ready":
+            assert next(one for one in self.found() if one.id == id_).state == "stopping"
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
