@@ -17,8 +17,9 @@ demo: install  ## Run the main job through a real MCP client
 
 install: $(VENV)/.installed  ## Make .venv and install mcp-hub into it
 
+# A test waits for servers about as long as it computes: three at a time keep two cores busy.
 test: $(VENV)/.installed-dev  ## Run the tests
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist worksteal --durations=30 --durations-min=5
+	$(BIN)/python -m pytest -m "not soak" -n 3 --dist worksteal --durations=30 --durations-min=5
 
 soak: $(VENV)/.installed-dev  ## Run the long, seeded tests
 	$(BIN)/python -m pytest -m soak -s
