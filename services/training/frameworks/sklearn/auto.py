@@ -1,7 +1,8 @@
 """`auto=true`: the portfolio cross-validated within a budget, each candidate in a child process.
 
-A candidate that overruns is killed, in whatever library it is. Which candidates are reached
-depends on the machine; what each scores, and what is chosen among them, only on the seed.
+A candidate that overruns is killed, in whatever library it is. Which candidates are reached, and
+whether there is time to try them on other folds too, depends on the machine; what each scores, and
+what is chosen among them, only on the seed.
 """
 
 import warnings
@@ -32,6 +33,8 @@ _SEARCH = 0.65
 """The share of the budget for the search; the last fit, importances and export have the rest."""
 _ONE = 0.4
 """What one candidate may take of the time that the search has left."""
+_AGAIN = 0.8
+"""What trying all again may be expected to take of it."""
 _REFIT = 0.6
 """What the last fit may be expected to take of the time left."""
 _MAX_VOTERS = 3
@@ -59,6 +62,12 @@ class Standing:
     fit_s: list[float] = field(default_factory=list)
     skipped: str | None = None
 
+    def extend(self, other: "Standing") -> None:
+        """Add what it did on further folds."""
+        self.scores += other.scores
+        self.predicted += other.predicted
+        self.fit_s += other.fit_s
+
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
@@ -85,11 +94,13 @@ class Search:
         self._standings: dict[str, Standing] = {}
         self._folds: list[_Prepared] = []
         self._classes = 0
+        self._took_s = 0.0
 
     def cross_validate(
         self, candidates: Mapping[str, EstimatorType], data: Data, folds: Sequence[Fold]
     ) -> None:
         """Try the candidates in their order; reports the best mean so far as `cv_METRIC`."""
+        began = monotonic()
         self._classes = data.classes
         self._folds = self._prepared(data, folds)
         best: float | None = None
@@ -106,6 +117,33 @@ class Search:
             )
             best = mean if best is None or gain(self._metric, mean, best) > 0 else best
             self._run.metric(f"cv_{self._metric}", best, step=number)
+        self._took_s = monotonic() - began
+
+    def repeat(
+        self, candidates: Mapping[str, EstimatorType], data: Data, folds: Sequence[Fold]
+    ) -> None:
+        """Try those that have scores again, on other folds, if the budget has time for all: the
+        choice then hangs less on where the rows fell."""
+        done = self._ranked()
+        planned = len(candidates) * len(folds)
+        if not done or self._took_s > self._budget.left(_SEARCH) * _AGAIN:
+            self._steps.advance(planned)
+            return
+        before, self._folds = self._folds, self._prepared(data, folds)
+        again: dict[str, Standing] = {}
+        for name in done:
+            self._try(candidates[name], again.setdefault(name, Standing()))
+            if again[name].skipped:
+                break
+        self._steps.advance(planned - sum(len(standing.scores) for standing in again.values()))
+        if any(standing.skipped for standing in again.values()):
+            # Only what was judged by the same folds can be compared.
+            self._folds = before
+            return
+        self._folds = before + self._folds
+        for name, standing in again.items():
+            self._standings[name].extend(standing)
+        self._run.log(f"Tried again on other folds, {len(self._folds)} in all.")
 
     def choose(self, rows: int) -> list[str]:
         """The candidate, or up to three to vote, to fit on that many rows.

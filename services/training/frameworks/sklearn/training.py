@@ -116,9 +116,12 @@ class _Job:
         """The best of the portfolio within the budget, fitted."""
         compared = portfolio(shape_of(learned), self._config)
         looked_at, folds = self._folds(learned)
-        steps = Steps(self._run, len(compared) * len(folds) + 4)
+        again = {"seed": self._config.seed + 1}
+        other_folds = make_folds(looked_at.target, self._config.model_copy(update=again))
+        steps = Steps(self._run, len(compared) * (len(folds) + len(other_folds)) + 4)
         search = Search(self._config, self._metric, self._run, steps, self._budget)
         search.cross_validate(compared, looked_at, folds)
+        search.repeat(compared, looked_at, other_folds)
         chosen = search.choose(len(learned))
         leaderboard = search.leaderboard(chosen)
         write_artifact(self._task, self._run, "leaderboard.json", leaderboard)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,20 @@ class Sleeper(LogisticRegression):
         return self
 
 
+class Tiring(LogisticRegression):
+    """Takes far longer than any budget at its sixth fit, and is always wrong, so that it is never
+    chosen. Each fit is a byte of `fits`."""
+
+    fits = Path()
+
+    def fit(self, x: Any, y: Any) -> "Tiring":
+        with self.fits.open("ab") as file:
+            file.write(b".")
+        if self.fits.stat().st_size == 6:
+            time.sleep(600)
+        return super().fit(x, 1 - y)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A portfolio of three that fit at once."""
@@ -43,7 +58,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_leaderboard_and_what_is_told(train: Train, numbers: Numbers) -> None:
     result = train(numbers(120), auto=True, budget_s=60)
     board = result.artifact("leaderboard.json")
-    assert (board["metric"], board["folds"], board["budget_s"]) == ("accuracy", 5, 60)
+    assert (board["metric"], board["folds"], board["budget_s"]) == ("accuracy", 10, 60)
     singles = [row for row in board["candidates"] if "+" not in row["candidate"]]
     assert {row["candidate"] for row in singles} == {
         "logistic_regression", "decision_tree(max_depth=1)", "svm",
@@ -121,6 +136,18 @@ def test_a_candidate_that_overruns_is_killed(
     assert result.params["candidates_skipped"] >= 1
 
 
+@pytest.mark.usefixtures("quick")
+def test_all_are_judged_by_the_same_folds(
+    train: Train, numbers: Numbers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Tiring, "fits", tmp_path / "fits")
+    monkeypatch.setitem(portfolio.CLASSIFIERS, "svm", EstimatorType(Tiring))
+    result = train(numbers(), auto=True, budget_s=8)
+    board = result.artifact("leaderboard.json")
+    assert board["folds"] == 5
+    assert all(row["score"] is not None for row in board["candidates"])
+
+
 def test_a_budget_too_short_for_anything_says_so(
     train: Train, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +176,7 @@ def test_of_twelve_rows_each_fold_has_enough_to_score(train: Train, numbers: Num
     frame = numbers(12).with_columns(y=pl.col("a") * 3)
     result = train(frame, type="regression", auto=True)
     board = result.artifact("leaderboard.json")
-    assert (board["folds"], board["metric"]) == (4, "r2")
+    assert (board["folds"], board["metric"]) == (8, "r2")
     assert all(row["score"] is not None for row in board["candidates"])
 
 
