@@ -81,7 +81,7 @@ def parse_gates(gates: Gates | Mapping[str, Any] | None) -> Gates:
 _LOWER_IS_BETTER = re.compile(
     r"(^|_)(mae|mse|rmse|rmsle|msle|mape|smape|medae|brier|perplexity|wer|cer|eer|fpr|fnr|"
     r"logloss|loss|error|errors|deviance|distance|latency|duration|seconds|ms|time|bytes|"
-    r"entropy|nll|aic|bic|inertia|residual|residuals)($|_)"
+    r"entropy|nll|aic|bic|inertia|residual|residuals|davies_bouldin)($|_)"
 )
 
 

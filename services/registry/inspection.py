@@ -1,6 +1,6 @@
 """Reading the signature out of an ONNX file. Imports onnx and onnxruntime: import at first use."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -82,24 +82,48 @@ def read_signature(model: bytes) -> Signature:
 
 
 def check_signature(model: bytes, signature: Signature) -> None:
-    """Refuse a model that does not load, or whose inputs and outputs are not the declared ones.
+    """Refuse a model that is not whole, does not load, or has not the declared inputs and outputs.
+
+    Those agree in names and types; inputs also in shape, where both fix a size.
 
     Raises:
         InvalidArgument: says which.
     """
+    parsed = _parse(model)
+    _check_whole(parsed, list(_nodes(parsed)))
     try:
         session = open_session(model, 1)
     except OnnxError as error:
         raise InvalidArgument(f"The reported model is no ONNX that loads: {error}.") from error
-    for what, there, declared in (
-        ("inputs", session.get_inputs(), [field.name for field in signature.inputs]),
-        ("outputs", session.get_outputs(), [field.name for field in signature.outputs]),
-    ):
-        names = [field.name for field in there]
-        if sorted(names) != sorted(declared):
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    _check_same("inputs", inputs, signature.inputs)
+    _check_same("outputs", outputs, signature.outputs)
+    shapes = {field.name: _sizes(field.shape) for field in inputs}
+    for declared in signature.inputs:
+        there = shapes[declared.name]
+        pairs = zip(there, declared.shape, strict=False)
+        if len(there) != len(declared.shape) or any(a != b and a and b for a, b in pairs):
             raise InvalidArgument(
-                f"The reported model has the {what} {', '.join(names)}, "
-                f"its signature {', '.join(declared)}."
+                f"The reported model's input {declared.name!r} has the shape {there}, its "
+                f"signature {declared.shape}."
+            )
+
+
+def _check_same(
+    what: str, there: Sequence[Any], declared: Sequence[InputField | OutputField]
+) -> None:
+    names, said = {field.name for field in there}, {field.name for field in declared}
+    if names != said:
+        raise InvalidArgument(
+            f"The reported model has the {what} {', '.join(sorted(names))}, "
+            f"its signature {', '.join(sorted(said))}."
+        )
+    dtypes = {field.name: _tensor_dtype(field.type) or field.type for field in there}
+    for field in declared:
+        if dtypes[field.name] != field.dtype:
+            raise InvalidArgument(
+                f"The reported model has {field.name!r} in its {what} as {dtypes[field.name]}, "
+                f"its signature as {field.dtype}."
             )
 
 

@@ -7,19 +7,17 @@ named in `MCP_HUB_EVENTS`. Without that variable (run by hand) the lines go to s
 import json
 import math
 import os
-import threading
 import time
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from mcp_hub.services.registry.views import Signature
 
 
 class Run:
-    """Reports of one attempt. Each method writes one whole line; safe in threads and forks."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    """Reports of one attempt. Each method appends one whole line, by one write to a file that is
+    opened for it: threads and forked processes may report at the same time."""
 
     def metric(self, key: str, value: float, step: int | None = None) -> None:
         """Report a metric, at a `step` (epoch, fold, …) where there is one.
@@ -102,14 +100,16 @@ class Run:
         self._write({"type": "error", "code": code, "message": message, "hint": hint})
 
     def _write(self, event: dict[str, Any]) -> None:
-        line = json.dumps(event, default=str) + "\n"
-        with self._lock, _events_file() as file:
-            file.write(line)
+        line = (json.dumps(event, default=str) + "\n").encode()
+        with _events_file() as file:
+            while line:
+                line = line[file.write(line) :]
 
 
-def _events_file() -> TextIO:
+def _events_file() -> FileIO:
+    """Unbuffered."""
     path = os.environ.get("MCP_HUB_EVENTS")
-    return Path(path).open("a", encoding="utf-8") if path else os.fdopen(os.dup(2), "w")
+    return FileIO(path, "a") if path else FileIO(os.dup(2), "a")
 
 
 run = Run()

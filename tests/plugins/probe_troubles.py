@@ -73,6 +73,18 @@ def print_a_gigabyte(flag: str) -> None:
         os.write(1, line * 1024)
 
 
+def print_on_both(flag: str) -> None:
+    """150 kB on each stream."""
+    for stream in (1, 2):
+        os.write(stream, (b"x" * 999 + b"\n") * 150)
+
+
+def print_half_a_line(flag: str) -> None:
+    print("batch 17…", end="", flush=True)
+    Path(flag).write_text("printed")
+    time.sleep(600)
+
+
 def print_huge_line(flag: str) -> None:
     print("y" * 50_000)
 
@@ -118,6 +130,15 @@ def claim_link_alone(flag: str) -> None:
 
 def claim_climbing_path(flag: str) -> None:
     _report('{"type": "artifact", "path": "../../../../../../etc/hostname", "name": "stolen"}')
+
+
+def claim_endless_name(flag: str) -> None:
+    _report(f'{{"type": "artifact", "path": "{"x" * 300}", "name": "endless"}}')
+
+
+def claim_loop_of_links(flag: str) -> None:
+    Path("loop").symlink_to("loop")
+    _report('{"type": "artifact", "path": "loop", "name": "loop"}')
 
 
 def hide_reports(flag: str) -> None:
@@ -227,6 +248,10 @@ def leave_last_line_open(flag: str) -> None:
     os._exit(0)
 
 
+def report_many_metrics(flag: str) -> None:
+    _report("\n".join(f'{{"type":"metric","key":"m{n}","value":{n},"step":0}}' for n in range(999)))
+
+
 def report_too_many_names(flag: str) -> None:
     _report("\n".join(f'{{"type": "tag", "key": "{n}", "value": ""}}' for n in range(1001)))
     time.sleep(600)
@@ -293,7 +318,9 @@ TROUBLES: dict[str, Callable[[str], None]] = {
     for action in (
         leave_hidden_daemon, leave_daemons_and_hang, fork_without_end, kill_keeper, stop_keeper,
         kill_zygote, print_a_gigabyte, print_huge_line, print_in_turn, fill_folder, fill_elsewhere,
-        claim_link, claim_link_alone, claim_climbing_path, hide_reports, remove_reports,
+        claim_link, claim_link_alone, claim_climbing_path, claim_endless_name,
+        claim_loop_of_links, print_on_both, print_half_a_line, report_many_metrics,
+        hide_reports, remove_reports,
         write_reports_anew, hold_memory_in_children, fill_disk,
         share_memory_with_children, raise_memory_error, import_missing, import_missing_in_script,
         name_bad_column, find_no_key, report_nan, report_rubbish,

@@ -15,7 +15,6 @@ from mcp_hub.services.containers.labels import ROLE
 _ASK_S = 60.0
 _OLDEST_GLIBC = 5
 """Of the manylinux tags: 2.5."""
-_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 
 # The names of PEP 508's environment markers.
 _ASK_PYTHON = """

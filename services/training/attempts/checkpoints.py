@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
-from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select
+from sqlalchemy import Connection, Row, Text, and_, cast, delete, exists, func, or_, select
 
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.database.checkpoints_schema import job_checkpoints
@@ -147,15 +147,13 @@ async def _remove_blob(
 
 
 def _is_named(connection: Connection, sha256: str, but: Any | None) -> bool:
-    """Whether another row has the blob: a job may report its checkpoint as an artifact, too."""
+    """Whether another row has the blob: anybody's model or data may have the same bytes."""
     same = select(job_checkpoints.c.job_id).where(job_checkpoints.c.sha256 == sha256)
     others = same if but is None else same.where(~but)
     data = select(datasets.c.id).where(datasets.c.sha256 == sha256)
-    if connection.scalar(select(or_(exists(others), exists(data)))):
-        return True
-    of_its_jobs = model_versions.c.job_id.in_(same)
-    rows = connection.execute(select(model_versions.c.artifacts).where(of_its_jobs)).scalars()
-    return any(artifact["sha256"] == sha256 for artifacts in rows for artifact in artifacts)
+    kept = cast(model_versions.c.artifacts, Text).contains(sha256)
+    models = select(model_versions.c.name).where(kept)
+    return bool(connection.scalar(select(or_(exists(others), exists(data), exists(models)))))
 
 
 def _newest(connection: Connection, job_id: str) -> Row[Any] | None:

@@ -1,5 +1,6 @@
 """What an attempt leaves: the model that it reported, and the files that go with it."""
 
+import os
 from pathlib import Path
 
 from anyio import to_thread
@@ -11,6 +12,9 @@ from mcp_hub.services.registry.views import SERVED_MODEL, Artifact, Signature
 from mcp_hub.services.training.attempts.events import Report
 from mcp_hub.services.training.attempts.patience import patiently
 from mcp_hub.services.training.jobs import Job
+
+_SHOWN = 200
+"""Characters of a path that is none."""
 
 
 async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> NewVersion | None:
@@ -57,12 +61,19 @@ async def store(folder: Path, blobs: BlobStore, path: str) -> Blob:
 
 def inside(folder: Path, path: str) -> Path:
     """The file `path` of an attempt in `folder`. Raises Denied or InvalidArgument if it is none."""
+    shown = repr(path[:_SHOWN])
     folder = folder.resolve()
-    file = (folder / path).resolve()
+    try:
+        file = (folder / path).resolve()
+        there = file.is_file() and os.access(file, os.R_OK)
+    except (OSError, RuntimeError) as error:  # RuntimeError is a loop of links
+        raise InvalidArgument(
+            f"The job reported {shown}, which cannot be looked at: {error}."[:1_000]
+        ) from error
     if not file.is_relative_to(folder):
-        raise Denied(f"The job reported {path!r}, a file outside its own folder.")
-    if not file.is_file():
-        raise InvalidArgument(f"The job reported {path!r}, but there is no such file.")
+        raise Denied(f"The job reported {shown}, a file outside its own folder.")
+    if not there:
+        raise InvalidArgument(f"The job reported {shown}, but there is no such file to read.")
     return file
 
 

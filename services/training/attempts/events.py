@@ -29,9 +29,9 @@ READ_BYTES = 1 << 20
 MAX_KEYS = 1_000
 """Different metrics, params, tags and artifacts that an attempt may report, of each kind."""
 _SHOWN = 80
+"""Characters of a line that is no event."""
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EACCES)
 """What opening says where an attempt put something else in a file's place."""
-"""Characters of a line that is no event."""
 
 
 def _without_nul(text: str) -> str:
@@ -321,7 +321,12 @@ class LineTail:
 
         A line over `MAX_LINE_BYTES` is cut there and goes on as the next line.
         """
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        lines = [
+            line[at : at + MAX_LINE_BYTES]
+            for line in whole
+            for at in range(0, max(1, len(line)), MAX_LINE_BYTES)
+        ]
         while len(self._rest) > MAX_LINE_BYTES:
             lines.append(self._rest[:MAX_LINE_BYTES])
             self._rest = self._rest[MAX_LINE_BYTES:]

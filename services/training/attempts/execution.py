@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -51,8 +51,6 @@ from mcp_hub.services.training.views import Cause, JobStatus
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 _POLL_S = 0.2
 _MB = 1024 * 1024
 
@@ -64,6 +62,14 @@ class Outcome:
     status: JobStatus
     error: HubError | None = None
     cause: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What an attempt leaves: a version to register, and what writes down the job's result."""
+
+    version: NewVersion | None = None
+    result: Callable[[Connection], dict[str, str]] | None = None
 
 
 class Execution:
@@ -87,6 +93,7 @@ class Execution:
         self.job = job
         self.outcome: Outcome | None = None
         self.version: int | None = None
+        self._made = _Made()
         self._folder = folder
         self._database = database
         self._blobs = blobs
@@ -120,15 +127,7 @@ class Execution:
         That is `running` if the job was taken from this worker meanwhile: then nothing is
         recorded, and another worker's attempt is what counts.
         """
-        try:
-            outcome = await self._attempt()
-        except Unavailable as error:
-            outcome = await self._given_up(error)
-        except HubError as error:
-            outcome = Outcome("failed", error)
-        except Exception as error:  # the attempt ends here
-            logger.exception("Attempt %s of %s failed in the worker", self.job.attempt, self.job.id)
-            outcome = Outcome("failed", Internal(f"The worker failed: {error}"))
+        outcome = await self._outcome_of(self._attempt())
         try:
             return await self._finish(outcome)
         finally:
@@ -240,9 +239,7 @@ class Execution:
 
     async def _read(self, *, final: bool = False) -> None:
         """Take in what the attempt wrote since the last time; what is at fault ends the attempt."""
-        fault = await self._transcript.read(
-            final=final and self._interrupted is None, failed=bool(self._exit_status)
-        )
+        fault = await self._transcript.read(final=final, failed=bool(self._exit_status))
         if fault is not None:
             self.interrupt(Outcome("failed", fault.error, fault.cause))
 
@@ -274,6 +271,18 @@ class Execution:
         if self._process is not None:
             await self._process.stop()
         await to_thread.run_sync(make_room, self._folder, FILES)
+
+    async def _outcome_of(self, work: Awaitable[Outcome]) -> Outcome:
+        """What `work` says; what it raises fails this attempt, and not its neighbours'."""
+        try:
+            return await work
+        except Unavailable as error:
+            return await self._given_up(error)
+        except HubError as error:
+            return Outcome("failed", error)
+        except Exception as error:  # the attempt ends here
+            logger.exception("Attempt %s of %s failed in the worker", self.job.attempt, self.job.id)
+            return Outcome("failed", Internal(f"The worker failed: {error}"))
 
     async def _given_up(self, error: Unavailable) -> Outcome:
         """What the hub stands on failed: not the job, unless it has filled the disk."""
@@ -320,49 +329,23 @@ class Execution:
         )
 
     async def _finish(self, outcome: Outcome) -> JobStatus:
-        """Register the model of an attempt that succeeded; record the end, once."""
-        report = self._transcript.report
-        new: NewVersion | None = None
-        made: Callable[[Connection], dict[str, str]] | None = None
+        """Keep what an attempt that succeeded has made; record the end, once."""
         if outcome.status == "succeeded":
-            try:
-                new = await collect(self.job, self._folder, report, self._blobs)
-                if report.artifacts and report.model is None:
-                    await self._transcript.note(
-                        "Artifacts are kept with a model, and the job reported none. Not kept: "
-                        f"{', '.join(report.artifacts)[:1000]}."
-                    )
-                made = await product(self.job, report, partial(store, self._folder, self._blobs))
-            except Unavailable as error:
-                outcome = await self._given_up(error)
-            except HubError as error:
-                outcome = Outcome("failed", error)
+            outcome = await self._outcome_of(self._collect())
+        made = self._made
         # Before the end is written down, for which there may be no room otherwise.
         await to_thread.run_sync(remove_attempt, self._folder)
         self.outcome = outcome
-        diagnosis = await to_thread.run_sync(self._diagnosis, outcome)
-        peak_mb = self._usage.peak_memory // _MB if self._usage else 0
-        values: dict[str, Any] = {
-            "failures": self.job.failures + (outcome.status == "failed"),
-            "diagnosis": asdict(diagnosis) if diagnosis else None,
-            # One that was over before it was looked at has none.
-            "peak_memory_mb": peak_mb or None,
-        }
-        status = outcome.status
-        if status == "failed" and self._may_retry(outcome.error):
-            status = "queued"
-        elif status == "queued" and outcome.error is not None:
-            values["losses"] = self.job.losses + 1
-            if values["losses"] >= jobs.MAX_LOSSES:
-                status = "failed"
+        status, values = await to_thread.run_sync(self._ending, outcome)
         await self._transcript.note(_last_line(self.job.attempt, outcome, status))
 
         def end(connection: Connection) -> tuple[JobStatus | None, int | None]:
             if not jobs.holds(connection, self.job):
                 return None, None
+            new = made.version
             model = (new.name, add_version(connection, new)) if new is not None else None
-            if made is not None and status == "succeeded":
-                values["result"] = made(connection)
+            if made.result is not None and status == "succeeded":
+                values["result"] = made.result(connection)
             ended = jobs.end_attempt(
                 connection,
                 self.job,
@@ -381,6 +364,38 @@ class Execution:
             with suppress(Unavailable):
                 await self._checkpoints.remove()
         return ended or "running"
+
+    async def _collect(self) -> Outcome:
+        """Store what it has made. Raises as `collect` and `product`."""
+        report = self._transcript.report
+        version = await collect(self.job, self._folder, report, self._blobs)
+        if report.artifacts and report.model is None:
+            await self._transcript.note(
+                "Artifacts are kept with a model, and the job reported none. Not kept: "
+                f"{', '.join(report.artifacts)[:1000]}."
+            )
+        result = await product(self.job, report, partial(store, self._folder, self._blobs))
+        self._made = _Made(version, result)
+        return Outcome("succeeded")
+
+    def _ending(self, outcome: Outcome) -> tuple[JobStatus, dict[str, Any]]:
+        """The status of the job after an attempt that ended so, and what is recorded with it."""
+        diagnosis = self._diagnosis(outcome)
+        peak_mb = self._usage.peak_memory // _MB if self._usage else 0
+        values: dict[str, Any] = {
+            "failures": self.job.failures + (outcome.status == "failed"),
+            "diagnosis": asdict(diagnosis) if diagnosis else None,
+            # One that was over before it was looked at has none.
+            "peak_memory_mb": peak_mb or None,
+        }
+        status = outcome.status
+        if status == "failed" and self._may_retry(outcome.error):
+            status = "queued"
+        elif status == "queued" and outcome.error is not None:
+            values["losses"] = self.job.losses + 1
+            if values["losses"] >= jobs.MAX_LOSSES:
+                status = "failed"
+        return status, values
 
     def _may_retry(self, error: HubError | None) -> bool:
         # What is wrong with the request stays wrong.

@@ -1,10 +1,10 @@
 """What an attempt reports, written down: metrics, progress and log lines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import job_logs, job_metrics, jobs
@@ -65,19 +65,8 @@ def _write_metrics(
         }
         for metric in metrics
     }  # fmt: skip
-    first_steps: dict[str, int] = {}
-    for key, step in rows:
-        first_steps[key] = min(step or 0, first_steps.get(key, step or 0))
-    # An earlier attempt's steps from here on were never reached in the run that counts.
-    stale = [
-        and_(job_metrics.c.key == key, job_metrics.c.step >= step)
-        for key, step in first_steps.items()
-    ]
-    connection.execute(
-        delete(job_metrics).where(
-            job_metrics.c.job_id == job.id, job_metrics.c.attempt < job.attempt, or_(*stale)
-        )
-    )
+    if job.attempt > 1:
+        _forget_later_steps(connection, job, rows)
     insert = insert_for(connection, job_metrics)
     connection.execute(
         insert.on_conflict_do_update(
@@ -86,6 +75,25 @@ def _write_metrics(
             where=job_metrics.c.attempt <= insert.excluded.attempt,
         ),
         list(rows.values()),
+    )
+
+
+def _forget_later_steps(
+    connection: Connection, job: Job, reached: Iterable[tuple[str, int | None]]
+) -> None:
+    """Of each metric, an earlier attempt's steps from the first reached one on: in the run that
+    counts they were not reached."""
+    first_steps: dict[str, int] = {}
+    for key, step in reached:
+        first_steps[key] = min(step or 0, first_steps.get(key, step or 0))
+    connection.execute(
+        delete(job_metrics).where(
+            job_metrics.c.job_id == job.id,
+            job_metrics.c.attempt < job.attempt,
+            job_metrics.c.key == bindparam("of_key"),
+            job_metrics.c.step >= bindparam("from_step"),
+        ),
+        [{"of_key": key, "from_step": step} for key, step in first_steps.items()],
     )
 
 

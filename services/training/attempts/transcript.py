@@ -58,6 +58,7 @@ class Transcript:
         self._database = database
         self._most_log_bytes = log_bytes
         self._log_bytes = 0
+        self._reported_bytes = 0
         self._announce = announce
         self._remedy = remedy
         self._seq = 1
@@ -72,20 +73,17 @@ class Transcript:
         Raises:
             Unavailable: the database does not answer, for long.
         """
-        too_much: Fault | None = None
         more = True
         while more:
             record, checkpoints = Record(), list[CheckpointEvent]()
             chunks = await to_thread.run_sync(
                 lambda: {name: tail.read() for name, tail in self._tails.items()}
             )
-            too_much = self._too_much()
             unread = any(len(chunk) == READ_BYTES for chunk in chunks.values())
-            more = final and unread and too_much is None
             for name, chunk in chunks.items():
                 tail = self._tails[name].lines
                 lines = tail.feed(chunk)
-                rest = tail.end() if final and not more else b""
+                rest = tail.end() if final and not unread else b""
                 if rest and not (name == EVENTS_FILE and failed and not is_event(rest)):
                     lines.append(rest)
                 if name == EVENTS_FILE:
@@ -105,8 +103,9 @@ class Transcript:
             # Behind their steps' metrics, which the next attempt does not report again.
             if checkpoints:
                 await self._offer_checkpoint(checkpoints)
+            more = final and unread and self._too_much() is None
         lost = LOST_EVENTS if self._tails[EVENTS_FILE].is_lost else None
-        return too_much or self.report.fault or lost
+        return self._too_much() or self.report.fault or lost
 
     async def note(self, text: str) -> None:
         """Add a line of the hub's own to the log."""
@@ -137,24 +136,29 @@ class Transcript:
             await self.note(f"A checkpoint is not kept: {error.message}")
 
     def _too_much(self) -> Fault | None:
-        limits = (
-            (EVENTS_FILE, _MAX_EVENT_BYTES, "events", "Report less, such as a metric an epoch."),
-            (STDOUT_FILE, self._most_log_bytes, "output", _PRINT_LESS),
-            (STDERR_FILE, self._most_log_bytes, "output", _PRINT_LESS),
+        output = self._reported_bytes + sum(
+            self._tails[name].size for name in (STDOUT_FILE, STDERR_FILE)
         )
-        for name, limit, what, hint in limits:
-            if self._tails[name].size > limit:
+        events = self._tails[EVENTS_FILE].size
+        for size, limit, what, hint in (
+            (events, _MAX_EVENT_BYTES, "events", "Report less, such as a metric an epoch."),
+            (output, self._most_log_bytes, "output", _PRINT_LESS),
+        ):
+            if size > limit:
                 error = LimitExceeded(f"It wrote over {limit:,} bytes of {what}.", hint)
                 return Fault(error, "too_much_output")
         return None
 
     def _within_limits(self, record: Record) -> Record:
+        """Without the lines that are past what an attempt may write: `_too_much` tells of them."""
         kept: list[tuple[str, str]] = []
         for stream, text in record.log:
-            self._log_bytes += len(text) + 1
-            if self._log_bytes > self._most_log_bytes:
-                break
-            kept.append((stream, text))
+            size = len(text) + 1
+            self._log_bytes += size
+            if stream == "hub":
+                self._reported_bytes += size
+            if self._log_bytes <= self._most_log_bytes:
+                kept.append((stream, text))
         record.log = kept
         return record
 

@@ -54,14 +54,15 @@ def to_prune(
     direction: str,
     seen: Sequence[Seen],
     number: int,
-    min_steps: int,
+    least: int,
 ) -> bool:
-    """Whether the trial at that place is worse than the median of the others at its step."""
+    """Whether the trial at that place is worse than the median of the others at its step, and has
+    reported `least` values or more."""
+    if len(seen[number].points) < least:
+        return False
     optuna = _optuna()
     study = _study(sweep_id, space, direction, seen)
-    pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=_FULL_TRIALS, n_warmup_steps=min_steps - 1
-    )
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_FULL_TRIALS)
     return bool(pruner.prune(study, study.trials[number]))
 
 

@@ -15,6 +15,7 @@ from mcp_hub.adapters.errors import Conflict, InvalidArgument
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
+from mcp_hub.services.registry.gates import lower_is_better
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.announcing import sweep_topic
 from mcp_hub.services.training.frameworks.registry import load_framework
@@ -39,7 +40,6 @@ from mcp_hub.services.views import Error, Page, iso
 MAX_TRIALS = 1_000
 MAX_PARALLEL = 100
 MAX_METRIC = 128
-_LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "perplexity")
 _SAME_REQUEST = (
     "submission", "space", "metric", "direction", "trials", "parallel", "prune", "timeout_s"
 )  # fmt: skip
@@ -101,9 +101,10 @@ class SweepService:
             "dataset": trial.dataset, "target": trial.target, "config": dict(sweep.job.config),
             "priority": trial.priority,
         }  # fmt: skip
+        found: Direction = "minimize" if lower_is_better(sweep.metric) else "maximize"
         values = {
             "id": new_id("sweep"), "submission": submission, "space": space,
-            "metric": sweep.metric, "direction": sweep.direction or _direction(sweep.metric),
+            "metric": sweep.metric, "direction": sweep.direction or found,
             "trials": sweep.trials, "parallel": sweep.parallel, "prune": sweep.prune,
             "timeout_s": sweep.timeout_s, "idempotency_key": sweep.idempotency_key,
             "submitted_by": submitted_by,
@@ -243,11 +244,6 @@ def _trial_view(trial: TrialRow) -> TrialView:
         number=trial.number, job_id=trial.job_id, status=trial.status, value=trial.value,
         params=trial.params, reason=trial.reason,
     )  # fmt: skip
-
-
-def _direction(metric: str) -> Direction:
-    parts = metric.lower().replace(".", "_").split("_")
-    return "minimize" if any(part in _LOWER_IS_BETTER for part in parts) else "maximize"
 
 
 def _check_numbers(sweep: Sweep) -> None:

@@ -33,6 +33,7 @@ def judge(
         "rmse", "mae", "mse", "test_rmse", "RMSE", "loss", "val_loss", "valLoss", "log_loss",
         "logLoss", "mean_absolute_error", "max_error", "brier_score_loss", "val/loss", "mape",
         "perplexity", "latency_ms", "fit_seconds", "cross_entropy", "MeanSquaredError",
+        "davies_bouldin", "cv_davies_bouldin",
     ],
 )  # fmt: skip
 def test_less_of_these_is_better(metric: str) -> None:

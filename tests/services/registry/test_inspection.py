@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mcp_hub.adapters.blobs.files import FileBlobStore
 from mcp_hub.adapters.errors import Denied, HubError, InvalidArgument, LimitExceeded, NotFound
-from mcp_hub.services.registry.inspection import read_signature
+from mcp_hub.services.registry.inspection import check_signature, read_signature
 from mcp_hub.services.registry.service import RegistryService
 from mcp_hub.services.registry.views import InputField, OutputField
 from tests.services import onnx_models
@@ -260,3 +261,28 @@ async def test_a_huge_file_is_refused(
 async def nothing_was_written(registry: RegistryService, folder: Path) -> None:
     assert (await registry.list()).items == []
     assert not (folder / "blobs").exists()
+
+
+def test_a_model_that_has_what_was_declared_is_taken() -> None:
+    for trained in (onnx_models.iris(), onnx_models.diabetes()):
+        check_signature(trained.onnx, trained.signature)
+    open_ended = read_signature(identity(TensorProto.FLOAT, ["n", 4]))
+    check_signature(identity(TensorProto.FLOAT, ["n", "m"]), open_ended)
+
+
+@pytest.mark.parametrize(
+    ("file", "declared", "message"),
+    [
+        (identity(TensorProto.DOUBLE, ["n", 1]), ["n", 1], "'x' in its inputs as float64"),
+        (identity(TensorProto.FLOAT, ["n", 4]), ["n", 1], "'x' has the shape [None, 4]"),
+        (identity(TensorProto.FLOAT, ["n"]), ["n", 1], "'x' has the shape [None]"),
+        (external_initializer(), ["n", 1], "keeps weights in another file"),
+        (b"a,b\n1,2\n", ["n", 1], "is not an ONNX model"),
+    ],
+)
+def test_a_model_that_is_not_as_declared_is_refused(
+    file: bytes, declared: list[Any], message: str
+) -> None:
+    signature = read_signature(identity(TensorProto.FLOAT, declared))
+    with pytest.raises(InvalidArgument, match=re.escape(message)):
+        check_signature(file, signature)

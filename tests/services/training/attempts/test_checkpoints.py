@@ -13,6 +13,8 @@ from mcp_hub.adapters.database.checkpoints_schema import job_checkpoints
 from mcp_hub.adapters.database.schema import job_metrics, jobs, model_versions
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded
+from mcp_hub.services.registry.store import NewVersion, add_version
+from mcp_hub.services.registry.views import Artifact, Signature
 from mcp_hub.services.training.attempts import checkpoints
 from mcp_hub.services.training.attempts.checkpoints import Checkpoints, remove_expired
 from mcp_hub.services.training.jobs import get_job, start_attempt
@@ -67,6 +69,25 @@ async def test_a_job_that_failed_is_retried_from_its_checkpoint_for_a_week(
     await remove_expired(database, blobs)
     assert await kept(database) == []
     assert not await blobs.exists(left.sha256)
+
+
+async def test_a_checkpoint_goes_and_a_model_of_the_same_bytes_stays(
+    worker: WorkerFactory, submit: Submit, finish: Finish, database: SqliteDatabase,
+    blobs: FileBlobStore,
+) -> None:  # fmt: skip
+    async with worker():
+        assert (await finish(await submit("keep_checkpoints"))).status == "failed"
+    (left,) = await kept(database)
+    registered = NewVersion(
+        name="other", flavor="onnx", signature=Signature(inputs=[], outputs=[]), created_by="me",
+        artifacts=[Artifact(name="model.onnx", sha256=left.sha256, bytes=left.size)],
+    )  # fmt: skip
+    await database.write(lambda c: add_version(c, registered))
+    week_ago = jobs.c.finished_at - 8 * 24 * 3600 * 1000
+    await database.write(lambda c: c.execute(update(jobs).values(finished_at=week_ago)).close())
+    await remove_expired(database, blobs)
+    assert await kept(database) == []
+    assert await blobs.exists(left.sha256)
 
 
 async def _has_ended(training: TrainingService, job_id: str, status: str) -> bool:

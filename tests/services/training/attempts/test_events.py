@@ -1,7 +1,9 @@
 """Parsing what a job's process reports."""
 
 import json
+import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,39 @@ def test_what_has_no_end_of_line_is_given_at_the_end() -> None:
     tail = LineTail()
     assert tail.feed(b"one\r\n\ntwo") == [b"one", b""]
     assert (tail.end(), tail.end()) == (b"two", b"")
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_no_line_is_longer_than_allowed_whole_or_not(end: bytes) -> None:
+    tail = LineTail()
+    content = bytes(range(48, 58)) * (MAX_LINE_BYTES // 5) + b"rest"
+    lines = tail.feed(content + end)
+    rest = tail.end()
+    assert b"".join([*lines, rest]) == content
+    assert [len(line) for line in [*lines, rest] if line] == [MAX_LINE_BYTES, MAX_LINE_BYTES, 4]
+
+
+def test_threads_and_forks_report_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.jsonl"
+    monkeypatch.setenv("MCP_HUB_EVENTS", str(path))
+    run, text = Run(), "x" * 20_000
+
+    def report() -> None:
+        for _ in range(25):
+            run.log(text)
+
+    fork = multiprocessing.get_context("fork")
+    reporters = [fork.Process(target=report) for _ in range(2)]
+    reporters += [threading.Thread(target=report) for _ in range(2)]
+    for reporter in reporters:
+        reporter.start()
+    for reporter in reporters:
+        reporter.join()
+    lines = path.read_text().splitlines()
+    assert len(lines) == 100
+    assert all(json.loads(line) == {"type": "log", "text": text} for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,35 @@ async def test_a_gigabyte_of_output_ends_the_attempt_and_not_the_disk(
     assert 100_000 < kept < 210_000
 
 
+async def test_all_output_together_is_what_is_limited(
+    training: TrainingService, worker: WorkerFactory, submit: Submit, finish: Finish
+) -> None:
+    async with worker(limits=Limits(log_bytes=200_000)):
+        job = await finish(await submit("print_on_both"))
+    assert (job.status, job.cause) == ("failed", "too_much_output")
+
+
+async def test_the_last_words_of_a_cancelled_attempt_are_kept(
+    training: TrainingService, worker: WorkerFactory, submit: Submit, finish: Finish, tmp_path: Path
+) -> None:
+    flag = tmp_path / "printed"
+    async with worker():
+        job_id = await submit("print_half_a_line", flag=str(flag))
+        await eventually(lambda: _is_written(flag))
+        await training.cancel(job_id)
+        assert (await finish(job_id)).status == "cancelled"
+    assert "batch 17…" in [line.text for line in (await training.logs(job_id)).lines]
+
+
+async def test_as_many_metrics_as_allowed_are_taken_at_once(
+    training: TrainingService, worker: WorkerFactory, submit: Submit, finish: Finish
+) -> None:
+    async with worker():
+        job = await finish(await submit("report_many_metrics"))
+    assert job.status == "succeeded"
+    assert len(job.metrics) == 1_000
+
+
 async def test_a_huge_line_is_cut_and_that_is_said(
     training: TrainingService, worker: WorkerFactory, submit: Submit, finish: Finish
 ) -> None:
@@ -145,6 +174,19 @@ async def test_an_artifact_outside_the_folder_is_refused(
     assert job.error is not None
     assert (job.status, job.error.code) == ("failed", "denied")
     assert "a file outside its own folder" in job.error.message
+
+
+@pytest.mark.parametrize("action", ["claim_endless_name", "claim_loop_of_links"])
+async def test_a_path_that_cannot_be_looked_at_fails_its_attempt_alone(
+    worker: WorkerFactory, submit: Submit, finish: Finish, action: str
+) -> None:
+    async with worker():
+        job = await finish(await submit(action))
+        assert (await finish(await submit("succeed"))).status == "succeeded"
+    assert job.error is not None
+    assert (job.status, job.error.code) == ("failed", "invalid_argument")
+    assert "cannot be looked at" in job.error.message
+    assert job.attempt == 1
 
 
 async def test_artifacts_without_a_model_are_checked_and_told_to_be_left_out(

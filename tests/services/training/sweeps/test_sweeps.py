@@ -490,7 +490,8 @@ async def test_the_direction_follows_from_the_metric(
     sweeps: SweepService, training: TrainingService
 ) -> None:
     for metric, direction in (
-        ("cv_accuracy", "maximize"), ("rmse", "minimize"), ("cv_log_loss", "minimize")
+        ("cv_accuracy", "maximize"), ("rmse", "minimize"), ("cv_log_loss", "minimize"),
+        ("cv_mape", "minimize"), ("neg_mean_absolute_error", "maximize"),
     ):  # fmt: skip
         submitted = await sweeps.submit(probe(metric=metric), submitted_by="me")
         assert (await sweeps.status(submitted.sweep_id)).direction == direction
@@ -503,6 +504,21 @@ async def test_without_optuna_it_says_what_to_install(
     with pytest.raises(Unavailable) as raised:
         await sweeps.submit(probe(), submitted_by="me")
     assert raised.value.hint == 'Install it: pip install "mcp-hub[sweep]".'
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 100])
+def test_a_trial_is_judged_by_so_many_values_whatever_their_steps(first_step: int) -> None:
+    def seen(status: str, value: float, values: int) -> sampling.Seen:
+        points = {first_step * (n + 1) + n: value for n in range(values)}
+        return sampling.Seen(status, {"value": value}, value, points)
+
+    space = {"value": {"type": "float", "low": 0.0, "high": 1.0, "log": False, "step": None}}
+    others = [seen("complete", 0.9, 5) for _ in range(5)]
+    pruned = [
+        sampling.to_prune("sweep_a", space, "maximize", [*others, seen("running", 0.1, n)], 5, 3)
+        for n in range(1, 5)
+    ]
+    assert pruned == [False, False, True, True]
 
 
 def test_the_same_trials_give_the_same_next_settings(capfd: pytest.CaptureFixture[str]) -> None:
