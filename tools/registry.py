@@ -66,10 +66,14 @@ class RegistryTools(Toolset):
         limit: Annotated[
             int, Field(description="Most inputs to list of a wide signature", ge=1)
         ] = _INPUTS_SHOWN,
+        artifact: Annotated[
+            str | None,
+            Field(description="Also the content of this artifact, e.g. leaderboard.json"),
+        ] = None,
     ) -> ModelView:
-        """A model version: metrics, aliases, tags, params, source job and data set, and its
-        signature: the columns that `predict` takes and the outputs it gives."""
-        return _cut(await (await self.hub()).registry.get(model), limit)
+        """A model version: metrics, aliases, tags, params, artifacts, source job and data set, and
+        its signature: the columns that `predict` takes and the outputs it gives."""
+        return _cut(await (await self.hub()).registry.get(model, artifact), limit)
 
     @tool(title="Register an ONNX model")
     async def model_register(

@@ -107,6 +107,8 @@ class Candidate:
     evaluated_on: str | None = None
     """The data set, as name:version, of the evaluation that counts; its metrics are `metrics`
     where the gate names a data set."""
+    scored_on: str | None = None
+    """The data set, as name:version, that `metrics` are of, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,8 @@ def evaluate(
     if gates.same_signature:
         results.append(_same_signature(alias, candidate, current))
     if gates.human_approval:
-        results.append(_approved(candidate, approval))
+        others_passed = all(result.passed for result in results)
+        results.append(_approved(candidate, approval, others_passed))
     return results
 
 
@@ -190,6 +193,11 @@ def _better(metric: str, alias: str, candidate: Candidate, current: Candidate | 
         lower = lower_is_better(metric)
         passed = actual < standing if lower else actual > standing
         note = f"{'lower' if lower else 'higher'} is better; {alias!r} is version {current.version}"
+        if candidate.scored_on != current.scored_on:
+            note += (
+                f"; mind that they were scored on {candidate.scored_on or 'unknown data'} and "
+                f"{current.scored_on or 'unknown data'}: evaluated=DATASET judges both on one"
+            )
     return GateResult(
         gate=f"better_than_current.{metric}",
         passed=passed,
@@ -217,10 +225,11 @@ def _same_signature(alias: str, candidate: Candidate, current: Candidate | None)
     )
 
 
-def _approved(candidate: Candidate, approval: Approval | None) -> GateResult:
+def _approved(candidate: Candidate, approval: Approval | None, others_passed: bool) -> GateResult:
     note: str | None
     if approval is None:
-        passed, note = False, "nobody was asked: another gate failed, or the client cannot ask"
+        why = "this client cannot ask anybody" if others_passed else "another gate failed"
+        passed, note = False, f"nobody was asked: {why}"
     elif approval.version != candidate.version:
         passed, note = False, f"the answer was about version {approval.version}"
     else:

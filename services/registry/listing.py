@@ -117,7 +117,9 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _metric_row(metric: str, views: Sequence[ModelView]) -> MetricRow:
     values = {view.model: view.metrics[metric] for view in views if metric in view.metrics}
     best = (min if lower_is_better(metric) else max)(values.values())
-    winners = [model for model, value in values.items() if value == best]
+    # What a constant, or chance, would have is nobody's merit.
+    counts = not metric.startswith("baseline_")
+    winners = [model for model, value in values.items() if counts and value == best]
     return MetricRow(
         metric=metric,
         values=[values.get(view.model) for view in views],

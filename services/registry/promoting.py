@@ -119,12 +119,12 @@ def _candidate(connection: Connection, view: ModelView, evaluated: bool | str) -
     """The version as the gates look at it, its metrics those of its newest evaluation on the data
     set `evaluated` where that names one."""
     if evaluated is False:
-        return Candidate(view.version, view.metrics, view.signature)
+        return Candidate(view.version, view.metrics, view.signature, scored_on=view.dataset)
     dataset = None if evaluated is True else evaluated
     found = newest_evaluation(connection, view.name, view.version, dataset)
     metrics = view.metrics if dataset is None else found.metrics if found else {}
     on = found.dataset if found else None
-    return Candidate(view.version, metrics, view.signature, on)
+    return Candidate(view.version, metrics, view.signature, on, on if dataset else view.dataset)
 
 
 def _point(connection: Connection, name: str, alias: str, version: int) -> None:

@@ -14,6 +14,7 @@ from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
 from mcp_hub.services.registry import deleting, listing
+from mcp_hub.services.registry.artifacts import read_artifact
 from mcp_hub.services.registry.gates import Approval, Gates, parse_gates
 from mcp_hub.services.registry.labels import (
     LONGEST_DESCRIPTION,
@@ -76,9 +77,16 @@ class RegistryService:
         self._roots = Roots(roots)
         self._versions = VersionReader(database)
 
-    async def get(self, reference: str) -> ModelView:
-        """The version that `reference` names."""
-        return await self._versions.get(reference)
+    async def get(self, reference: str, artifact: str | None = None) -> ModelView:
+        """The version that `reference` names, with the content of one artifact where asked for.
+
+        Raises as `read_artifact`.
+        """
+        view = await self._versions.get(reference)
+        if artifact is None:
+            return view
+        content = await read_artifact(view, artifact, self._blobs)
+        return view.model_copy(update={"content": content})
 
     async def list(
         self,

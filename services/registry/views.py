@@ -72,6 +72,7 @@ class ModelView(View):
     params: dict[str, Any]
     tags: dict[str, str]
     artifacts: list[Artifact]
+    content: Any = Field(default=None, description="Of the artifact that was asked for")
     job_id: str | None
     dataset: str | None
     created_by: str

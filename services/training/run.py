@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,17 @@ class Run:
         self._write({"type": "artifact", "path": str(path), "name": name or Path(path).name})
 
     def model(
-        self, path: str | Path, signature: Signature | None = None, flavor: str = "onnx"
+        self,
+        path: str | Path,
+        signature: Signature | None = None,
+        flavor: str = "onnx",
+        metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Register the file `path`, inside the job's folder, as the job's model when it ends.
 
         Without a `signature` it has the one that is read from the file, as `model_register` does.
+        Its metrics are the newest reported, but for those that `metrics` gives: of a model that is
+        not the last one trained, such as that of the best epoch.
         """
         self._write(
             {
@@ -63,6 +70,7 @@ class Run:
                 "path": str(path),
                 "flavor": flavor,
                 "signature": signature.model_dump(mode="json") if signature else None,
+                "metrics": dict(metrics or {}),
             }
         )
 

@@ -55,6 +55,7 @@ class JobView(View):
     framework: str
     dataset: str
     target: str | None
+    config: dict[str, Any]
     attempt: int
     progress: Progress
     metrics: dict[str, float]
@@ -80,7 +81,9 @@ class JobSummary(View):
     job_id: str
     status: JobStatus
     name: str
+    type: str
     framework: str
+    dataset: str
     attempt: int
     model: str | None
     error: str | None

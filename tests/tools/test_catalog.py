@@ -13,7 +13,7 @@ SEEN_BY_AGENTS = 46_000
 """Bytes of names, descriptions and input schemas: what a model reads before its first call."""
 PASSED_ON = {"container_call"}
 """Tools whose result is another server's, of no schema of the hub's."""
-WHOLE_LIST = 112_000
+WHOLE_LIST = 115_000
 
 
 def _tools() -> list[BoundTool]:

@@ -42,7 +42,7 @@ async def collect(job: Job, folder: Path, report: Report, blobs: BlobStore) -> N
         name=job.name,
         flavor=report.model.flavor,
         signature=signature,
-        metrics=report.metrics,
+        metrics=report.metrics | report.model.metrics,
         params={"framework": job.framework, "config": job.config, **report.params},
         tags=report.tags,
         artifacts=artifacts,

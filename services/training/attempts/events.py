@@ -100,6 +100,7 @@ class ModelEvent(BaseModel):
     path: _Text
     flavor: Literal["onnx"] = "onnx"
     signature: Signature | None = None
+    metrics: dict[_Key, _Finite] = {}
 
 
 class CheckpointEvent(BaseModel):

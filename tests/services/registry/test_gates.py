@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_many_differences_are_cut() -> None:
 @pytest.mark.parametrize(
     ("approval", "passed", "actual", "note"),
     [
-        (None, False, None, "nobody was asked"),
+        (None, False, None, "nobody was asked: this client cannot ask anybody"),
         (Approval(2, True, "fine"), True, True, "fine"),
         (Approval(2, True), True, True, ""),
         (Approval(2, False, "not yet"), False, False, "not yet"),
@@ -217,3 +218,19 @@ def test_a_person_approves_one_version(
     [result] = evaluate(Gates(human_approval=True), "champion", candidate(2), None, approval)
     assert (result.gate, result.passed, result.actual) == ("human_approval", passed, actual)
     assert note in (result.note or "")
+
+
+def test_nobody_is_asked_where_another_gate_failed() -> None:
+    gates = Gates(human_approval=True, min_metric={"f1": 0.9})
+    results = evaluate(gates, "champion", candidate(2, f1=0.5), None)
+    assert results[-1].note == "nobody was asked: another gate failed"
+
+
+def test_scores_on_different_data_are_compared_and_that_is_said() -> None:
+    new = replace(candidate(2, f1=0.9), scored_on="easy:1")
+    current = replace(candidate(1, f1=0.5), scored_on="hard:1")
+    [result] = judge({"better_than_current": "f1"}, new, current)
+    assert result.passed
+    assert "scored on easy:1 and hard:1: evaluated=DATASET" in (result.note or "")
+    [alike] = judge({"better_than_current": "f1"}, new, replace(current, scored_on="easy:1"))
+    assert "mind" not in (alike.note or "")

@@ -72,7 +72,7 @@ async function fit(network) {
   const learned = matrices('fit', spec.fit_rows)
   const aside = spec.validation_rows ? matrices('validation', spec.validation_rows) : null
   const watched = aside ? 'val_loss' : 'loss'
-  const result = { epochs: 0, best_epoch: 0, diverged: null, tfjs: tf.version.tfjs }
+  const result = { epochs: 0, best_epoch: 0, best_losses: {}, diverged: null, tfjs: tf.version.tfjs }
   let best = { loss: Infinity, weights: [] }
   await network.fit(learned.inputs, learned.targets, {
     epochs: spec.epochs,
@@ -89,13 +89,16 @@ async function fit(network) {
           network.stopTraining = true
           return
         }
-        report({ type: 'metric', key: 'train_loss', value: logs.loss, step: epoch })
-        if (aside) report({ type: 'metric', key: 'validation_loss', value: loss, step: epoch })
+        const losses = { train_loss: logs.loss, ...(aside && { validation_loss: loss }) }
+        for (const [key, value] of Object.entries(losses)) {
+          report({ type: 'metric', key, value, step: epoch })
+        }
         report({ type: 'progress', done: epoch + 1, total: spec.epochs + spec.later_steps })
         if (loss < best.loss) {
           tf.dispose(best.weights)
           best = { loss, weights: network.getWeights().map((weight) => weight.clone()) }
           result.best_epoch = epoch
+          result.best_losses = losses
         } else if (epoch - result.best_epoch >= spec.patience) {
           network.stopTraining = true
         }

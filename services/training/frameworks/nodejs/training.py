@@ -10,13 +10,18 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mcp_hub.adapters.errors import InvalidArgument, Unavailable
+from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.frameworks.base import Place, TrainingTask
 from mcp_hub.services.training.frameworks.nodejs import NodejsConfig
 from mcp_hub.services.training.frameworks.nodejs.exporting import export
 from mcp_hub.services.training.frameworks.nodejs.finding import Node, find_node
 from mcp_hub.services.training.frameworks.nodejs.installing import installed
 from mcp_hub.services.training.frameworks.nodejs.preparing import Prepared, prepare
-from mcp_hub.services.training.frameworks.tabular.agreement import OF_NETWORKS, check_agreement
+from mcp_hub.services.training.frameworks.tabular.agreement import (
+    OF_NETWORKS,
+    Agreement,
+    check_agreement,
+)
 from mcp_hub.services.training.frameworks.tabular.registering import (
     MODEL_FILE,
     register,
@@ -60,7 +65,11 @@ def train(task: TrainingTask, run: Run, place: Place) -> None:
         predicted = _predicted(folder, prepared)
         report_scores(task, run, prepared.held_out, predicted)
         run.progress(config.epochs + 1, config.epochs + _LATER_STEPS)
-        _export(folder, task.folder / MODEL_FILE, prepared, predicted, config, run)
+        path = task.folder / MODEL_FILE
+        signature, agreement = _export(folder, path, prepared, predicted, config)
+        for name in _FOR_BROWSERS:
+            run.artifact(folder / name)
+        register(run, path, signature, agreement, "TensorFlow.js", fitted["best_losses"])
         run.progress(config.epochs + _LATER_STEPS, config.epochs + _LATER_STEPS)
 
 
@@ -155,11 +164,8 @@ def _export(
     prepared: Prepared,
     predicted: Predicted,
     config: NodejsConfig,
-    run: Run,
-) -> None:
+) -> tuple[Signature, Agreement]:
     signature = export(folder, prepared, config.activation, path)
     held_out, spread = prepared.held_out, float(prepared.learned.target.values.std())
     agreement = check_agreement(path, signature, held_out.arrays, predicted, spread, OF_NETWORKS)
-    for name in _FOR_BROWSERS:
-        run.artifact(folder / name)
-    register(run, path, signature, agreement, "TensorFlow.js")
+    return signature, agreement

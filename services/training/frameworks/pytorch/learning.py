@@ -22,7 +22,7 @@ from mcp_hub.services.training.frameworks.pytorch import PytorchConfig
 from mcp_hub.services.training.frameworks.pytorch.group import Group
 from mcp_hub.services.training.run import Run
 
-_FORMAT = 1
+_FORMAT = 2
 """Of the checkpoints: greater when they hold something else."""
 
 _MANY_ROWS = 10_000
@@ -67,6 +67,8 @@ class Learner:
     ) -> None:
         self.epoch = 0
         self.best_epoch = 0
+        self.best_losses: dict[str, float] = {}
+        """Of the best epoch, by the names of their metrics."""
         self._best_loss = float("inf")
         self._network = network.to(group.device)
         self._best = self._weights()
@@ -110,12 +112,14 @@ class Learner:
                     f"The training diverged: the loss of epoch {self.epoch} is not finite.",
                     f"Lower config.learning_rate, which is {self._config.learning_rate:g}.",
                 )
-            if watched < self._best_loss:
-                self._best_loss, self.best_epoch = watched, self.epoch
-                self._best = self._weights()
-            run.metric("train_loss", train_loss, step=self.epoch)
+            losses = {"train_loss": train_loss}
             if self._watched is not None:
-                run.metric("validation_loss", watched, step=self.epoch)
+                losses["validation_loss"] = watched
+            if watched < self._best_loss:
+                self._best_loss, self.best_epoch, self.best_losses = watched, self.epoch, losses
+                self._best = self._weights()
+            for name, loss in losses.items():
+                run.metric(name, loss, step=self.epoch)
             run.progress(self.epoch, self._config.epochs)
             if self._group.leads:
                 self._save(checkpoint)
@@ -132,6 +136,7 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._best = {name: value.to(self._group.device) for name, value in state["best"].items()}
         self._best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
+        self.best_losses = state["best_losses"]
         self.epoch = state["epoch"]
         return True
 
@@ -143,6 +148,7 @@ class Learner:
             "epoch": self.epoch,
             "best": self._best,
             "best_loss": self._best_loss,
+            "best_losses": self.best_losses,
             "best_epoch": self.best_epoch,
             # Two jobs never have the same checkpoint, so that neither removes the other's.
             "job": os.environ.get("MCP_HUB_JOB_ID", ""),

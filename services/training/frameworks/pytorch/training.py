@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mcp_hub.adapters.errors import InvalidArgument
+from mcp_hub.services.registry.views import Signature
 from mcp_hub.services.training.frameworks.base import TrainingTask
 from mcp_hub.services.training.frameworks.pytorch import PytorchConfig
 from mcp_hub.services.training.frameworks.pytorch.elastic import launch
 from mcp_hub.services.training.frameworks.pytorch.group import Group, is_rank, open_group
 from mcp_hub.services.training.frameworks.pytorch.learning import Learner, Rows, outputs_of
 from mcp_hub.services.training.frameworks.pytorch.network import build_network, export
-from mcp_hub.services.training.frameworks.tabular.agreement import OF_NETWORKS, check_agreement
+from mcp_hub.services.training.frameworks.tabular.agreement import (
+    OF_NETWORKS,
+    Agreement,
+    check_agreement,
+)
 from mcp_hub.services.training.frameworks.tabular.features import Features
 from mcp_hub.services.training.frameworks.tabular.registering import (
     MODEL_FILE,
@@ -97,7 +102,10 @@ class _Job:
         if self._group.leads:
             predicted = self._predict(network, self._rows(held_out, features), data.classes)
             report_scores(self._task, self._run, held_out, predicted)
-            self._export(network, features, held_out, predicted, float(data.target.values.std()))
+            path, signature, agreement = self._export(
+                network, features, held_out, predicted, float(data.target.values.std())
+            )
+            register(self._run, path, signature, agreement, "the network", learner.best_losses)
 
     def _split(self, learned: Data) -> tuple[Data, Data | None]:
         """The rows to fit, and those that early stopping looks at."""
@@ -172,11 +180,11 @@ class _Job:
         held_out: Data,
         predicted: Predicted,
         spread: float,
-    ) -> None:
+    ) -> tuple[Path, Signature, Agreement]:
         path = self._task.folder / MODEL_FILE
         signature = export(network, features, held_out, self._shift, self._scale, path)
         agreement = check_agreement(
             path, signature, held_out.arrays, predicted, spread, OF_NETWORKS
         )
         self._run.param("versions", versions_of(_LIBRARIES))
-        register(self._run, path, signature, agreement, "the network")
+        return path, signature, agreement

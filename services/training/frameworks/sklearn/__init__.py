@@ -57,8 +57,9 @@ class SklearnConfig(TableConfig):
 
     estimator: EstimatorName = Field(
         default="auto",
-        description="auto compares a few by cross-validation and takes the best; kmeans or "
-        "gaussian_mixture for clustering, the last three for anomaly",
+        description="auto compares a few by cross-validation and takes the plainest within a "
+        "standard error of the best; kmeans or gaussian_mixture for clustering, the last three for "
+        "anomaly",
     )
     params: dict[str, Any] = Field(
         default={},

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx.checker import ValidationError
@@ -29,8 +28,6 @@ from mcp_hub.services.training.frameworks.tabular.features import Features
 from mcp_hub.services.training.frameworks.tabular.graph import ML_DOMAIN, ML_OPSET, OPSET, Graph
 from mcp_hub.services.training.frameworks.tabular.outputs import free_name
 
-_TRAITS = 3
-_LEAST_TRAIT = 0.3
 _ALL = 10**9
 
 
@@ -209,57 +206,3 @@ def _cluster_outputs(
             role="score" if by_distance else "probabilities", classes=classes,
         ),
     ]  # fmt: skip
-
-
-def profiles(
-    frame: pl.DataFrame, inputs: list[InputField], labels: NDArray[Any]
-) -> list[dict[str, Any]]:
-    """What sets each cluster apart: `{cluster, rows, share, traits, summary}`.
-
-    A trait is a column with the cluster's mean, or the frequency of a value, and the same of all
-    rows; the most telling come first.
-    """
-    told = []
-    for cluster in np.unique(labels).tolist():
-        mask = labels == cluster
-        part = frame.filter(pl.Series(mask))
-        traits = [
-            trait
-            for one in inputs
-            if (trait := _trait(one, frame[one.name], part[one.name])) is not None
-        ]
-        traits.sort(key=lambda trait: -trait.pop("weight"))
-        shown = "; ".join(trait.pop("words") for trait in traits[:_TRAITS])
-        told.append(
-            {
-                "cluster": cluster, "rows": int(mask.sum()), "share": round(float(mask.mean()), 4),
-                "traits": [{k: v for k, v in one.items() if k != "words"} for one in traits[:10]],
-                "summary": shown or "close to the average in every column",
-            }
-        )  # fmt: skip
-    return told
-
-
-def _trait(one: InputField, everywhere: pl.Series, here: pl.Series) -> dict[str, Any] | None:
-    """How a column differs in a cluster; None where it hardly does, or cannot be told shortly."""
-    if one.kind == "number":
-        values = everywhere.cast(pl.Float64, strict=False).drop_nulls()
-        mine = here.cast(pl.Float64, strict=False).drop_nulls()
-        if not len(mine) or not (spread := float(values.to_numpy().std())):
-            return None
-        mean, usual = float(mine.to_numpy().mean()), float(values.to_numpy().mean())
-        weight = abs(mean - usual) / spread
-        words = f"{one.name} {'high' if mean > usual else 'low'} ({mean:.4g}, all {usual:.4g})"
-        trait: dict[str, Any] = {"column": one.name, "mean": mean, "all": usual}
-    elif one.kind in ("category", "boolean"):
-        texts, mine = everywhere.cast(pl.String), here.cast(pl.String)
-        if not len(drop := mine.drop_nulls()):
-            return None
-        value = str(drop.mode().sort()[0])
-        share, usual = float((mine == value).mean() or 0), float((texts == value).mean() or 0)  # type: ignore[arg-type]
-        weight = 2 * abs(share - usual)
-        words = f"{one.name} {value!r} {share:.0%} (all {usual:.0%})"
-        trait = {"column": one.name, "value": value, "share": share, "all": usual}
-    else:
-        return None
-    return None if weight < _LEAST_TRAIT else trait | {"weight": weight, "words": words}

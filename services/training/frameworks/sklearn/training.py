@@ -32,9 +32,7 @@ from mcp_hub.services.training.frameworks.tabular.registering import (
     register,
     versions_of,
 )
-from mcp_hub.services.training.frameworks.tabular.reports import (
-    Predicted,
-)
+from mcp_hub.services.training.frameworks.tabular.reports import Predicted, better
 from mcp_hub.services.training.frameworks.tabular.rows import Data, split_rows
 from mcp_hub.services.training.frameworks.tabular.table import (
     read_table,
@@ -156,6 +154,10 @@ class _Job:
             f"Mean {self._metric} over the folds: "
             + ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
         )
+        if any(better(comparison.metric, mean, means[best]) for mean in means.values()):
+            self._run.log(
+                f"Taken: {best}, the plainest that is within one standard error of the best."
+            )
 
     def _fit(self, kind: EstimatorType, learned: Data, steps: Steps) -> Model:
         features = Features(learned.inputs, self._config.max_text_features)

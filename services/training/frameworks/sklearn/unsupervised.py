@@ -31,8 +31,8 @@ from mcp_hub.services.training.frameworks.sklearn.grouping import (
     Kind,
     build,
     export,
-    profiles,
 )
+from mcp_hub.services.training.frameworks.sklearn.profiles import profiles
 from mcp_hub.services.training.frameworks.sklearn.training import LIBRARIES
 from mcp_hub.services.training.frameworks.tabular.features import Features, take
 from mcp_hub.services.training.frameworks.tabular.registering import (

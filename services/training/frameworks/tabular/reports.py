@@ -69,6 +69,38 @@ def evaluate(expected: NDArray[Any], predicted: Predicted) -> dict[str, float]:
     return {name: score for name, score in scores.items() if score is not None}
 
 
+def baseline_accuracy(expected: NDArray[Any]) -> float:
+    """The accuracy of always saying the most frequent class."""
+    return float(np.bincount(expected).max() / len(expected))
+
+
+def doubts(expected: NDArray[Any], predicted: NDArray[Any], classes: list[Scalar]) -> list[str]:
+    """What an accuracy does not show: that a constant does as well, and what was not learned or
+    not tried."""
+    counts = np.bincount(expected, minlength=len(classes))
+    taken = np.bincount(predicted, minlength=len(classes))
+    told = []
+    frequent = int(counts.argmax())
+    accuracy, baseline = float((expected == predicted).mean()), baseline_accuracy(expected)
+    if accuracy <= baseline:
+        told.append(
+            f"it is right in {accuracy:.4f} of the rows, and always saying {classes[frequent]!r} "
+            f"in {baseline:.4f}."
+        )
+    missed = [
+        f"{classes[code]!r} ({n} rows)" for code, n in enumerate(counts) if n > taken[code] == 0
+    ]
+    if missed:
+        told.append(
+            f"never predicted: {', '.join(missed[:_LOGGED_CLASSES])}. More rows of them may help, "
+            "or weights of the classes."
+        )
+    absent = [repr(classes[code]) for code, n in enumerate(counts) if not n]
+    if absent:
+        told.append(f"not among the held-out rows: {', '.join(absent[:_LOGGED_CLASSES])}.")
+    return told
+
+
 def confusion_matrix(
     expected: NDArray[Any], predicted: NDArray[Any], classes: list[Scalar]
 ) -> dict[str, Any]:

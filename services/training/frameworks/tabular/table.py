@@ -27,8 +27,10 @@ from mcp_hub.services.training.frameworks.tabular.columns import (
 from mcp_hub.services.training.frameworks.tabular.features import MAX_CATEGORIES, width_of
 from mcp_hub.services.training.frameworks.tabular.reports import (
     Predicted,
+    baseline_accuracy,
     confusion_lines,
     confusion_matrix,
+    doubts,
     evaluate,
     residual_summary,
 )
@@ -101,7 +103,12 @@ def report_scores(task: TrainingTask, run: Run, held_out: Data, predicted: Predi
         write_artifact(task, run, "confusion_matrix.json", confusion)
         for line in confusion_lines(confusion):
             run.log(line)
+        run.metric("baseline_accuracy", baseline_accuracy(expected))
+        for doubt in doubts(expected, predicted.values, held_out.target.classes):
+            run.log(f"Warning: {doubt}")
     else:
+        if scores.get("r2", 1.0) <= 0:
+            run.log("Warning: always saying the mean of these rows is as good (R² is not above 0).")
         residuals = residual_summary(expected, predicted.values)
         write_artifact(task, run, "residuals.json", residuals)
         run.param("residuals", residuals["quantiles"])

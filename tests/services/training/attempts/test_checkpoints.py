@@ -45,6 +45,7 @@ async def test_a_killed_job_goes_on_from_its_newest_checkpoint(
     assert [tuple(row) for row in rows] == [(1, 101), (2, 102), (3, 203), (4, 204)]
     assert await kept(database) == []
     version = await database.read(lambda c: c.execute(select(model_versions)).one())
+    assert version.metrics == {"score": 204.0, "of_the_best": 7.0}
     (artifact,) = [one for one in version.artifacts if one["name"] == "state"]
     # The last checkpoint is an artifact, too: as that it stays.
     assert await blobs.get(artifact["sha256"]) == f"4 {job.job_id}".encode()

@@ -147,6 +147,7 @@ def test_it_stops_when_the_loss_falls_no_more(train: Train, penguins: pl.DataFra
     assert run - 1 - best == 2
     watched = dict(trained.series("validation_loss"))
     assert watched[best] == min(watched.values())
+    assert trained.of("model")[-1]["metrics"]["validation_loss"] == watched[best]
 
 
 def test_few_rows_are_all_learned_from(train: Train) -> None:

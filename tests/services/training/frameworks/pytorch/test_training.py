@@ -101,6 +101,10 @@ def test_each_epoch_is_reported_and_the_best_one_is_kept(train: Train) -> None:
     assert [step for step, _ in result.series("train_loss")] == list(losses)
     assert losses[best] == min(losses.values())
     assert epochs == best + 3
+    # The model is that of the best epoch, and so are its losses.
+    assert result.of("model")[-1]["metrics"] == {
+        "train_loss": dict(result.series("train_loss"))[best], "validation_loss": losses[best]
+    }  # fmt: skip
     assert [event["step"] for event in result.of("checkpoint")] == list(losses)
     assert result.of("progress")[-1]["done"] == result.of("progress")[-1]["total"] == 200
 
