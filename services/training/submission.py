@@ -8,16 +8,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mcp_hub.adapters.errors import InvalidArgument, Unavailable, names_hint
+from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import DatasetView
-from mcp_hub.services.training.frameworks.base import (
-    Checking,
-    Framework,
-    FrameworkConfig,
-    Place,
+from mcp_hub.services.training.frameworks.base import Framework, FrameworkConfig, Place
+from mcp_hub.services.training.frameworks.registry import (
+    check_with,
+    frameworks_with,
+    guarded,
+    load_runner,
 )
-from mcp_hub.services.training.frameworks.registry import frameworks_with, load_runner
 from mcp_hub.services.training.views import JobLimits
 
 MAX_TIMEOUT_S = 7 * 24 * 3600
@@ -69,9 +69,9 @@ def check_submission(
     seconds_until(submission.start_at)
     _check_target(submission, dataset)
     config = check_config(submission.config, framework)
-    if isinstance(framework, Checking):
-        framework.check(config, submission.type)
-    return config.model_dump(mode="json")
+    check_with(framework, config, submission.type)
+    with guarded(framework.name, "write its config down"):
+        return config.model_dump(mode="json")
 
 
 def check_again(framework: str, type: str, config: Mapping[str, Any], place: Place) -> None:
@@ -81,8 +81,7 @@ def check_again(framework: str, type: str, config: Mapping[str, Any], place: Pla
         HubError: the framework refuses it, or is there no more.
     """
     loaded = load_runner(framework, place)
-    if isinstance(loaded, Checking):
-        loaded.check(check_config(config, loaded), type)
+    check_with(loaded, check_config(config, loaded), type)
 
 
 def seconds_until(start_at: str | float | None) -> float:
@@ -150,30 +149,35 @@ def _check_target(submission: Submission, dataset: DatasetView) -> None:
 
 
 def check_config(config: Mapping[str, Any], framework: Framework) -> FrameworkConfig:
-    """A framework's config as its model. Raises InvalidArgument as above."""
-    try:
-        return framework.Config.model_validate(dict(config))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        known = sorted(framework.Config.model_fields)
-        if first["type"] == "extra_forbidden":
-            close = get_close_matches(key, known, n=1)
-            nearest = f"Did you mean {close[0]!r}? " if close else ""
-            if not close and (others := frameworks_with(key)):
-                nearest = f"It is a key of {' and '.join(others)}: name one as the framework. "
-            raise InvalidArgument(
-                f"{framework.name} has no config key {key!r}.",
-                f"{nearest}Its keys: {', '.join(known)}. See training_frameworks().",
-            ) from None
-        where = f"config.{key}" if key else "config"
-        complaint = first["msg"].removeprefix("Value error, ").rstrip(".")
-        raise InvalidArgument(
-            f"{where}: {complaint} (given: {str(first['input'])[:80]}).",
-            f"{framework.name}'s config keys: {', '.join(known)}. See training_frameworks().",
-        ) from None
-    except Exception as error:  # a plug-in's code: whatever it raises ends this call only
-        raise Unavailable(
-            f"{framework.name} cannot check its config: {type(error).__name__}: {error}",
-            "Repair the package that provides it.",
-        ) from error
+    """A framework's config as its model.
+
+    Raises:
+        InvalidArgument: names the key that will not do, and what would.
+        FrameworkUnavailable: the framework cannot check it.
+    """
+    with guarded(framework.name, "check its config"):
+        try:
+            return framework.Config.model_validate(dict(config))
+        except ValidationError as error:
+            raise _complaint(error, framework) from None
+
+
+def _complaint(error: ValidationError, framework: Framework) -> InvalidArgument:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    known = sorted(framework.Config.model_fields)
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(key, known, n=1)
+        nearest = f"Did you mean {close[0]!r}? " if close else ""
+        if not close and (others := frameworks_with(key)):
+            nearest = f"It is a key of {' and '.join(others)}: name one as the framework. "
+        return InvalidArgument(
+            f"{framework.name} has no config key {key!r}.",
+            f"{nearest}Its keys: {', '.join(known)}. See training_frameworks().",
+        )
+    where = f"config.{key}" if key else "config"
+    complaint = first["msg"].removeprefix("Value error, ").rstrip(".")
+    return InvalidArgument(
+        f"{where}: {complaint} (given: {str(first['input'])[:80]}).",
+        f"{framework.name}'s config keys: {', '.join(known)}. See training_frameworks().",
+    )

@@ -3,8 +3,10 @@
 Most of the code behind them is other people's: whatever it raises ends one call, and is told.
 """
 
+import inspect
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -14,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from mcp_hub.adapters.errors import Conflict, HubError, NotFound, Unavailable, names_hint
 from mcp_hub.services.training.frameworks.base import (
     NOWHERE,
+    Checking,
     Framework,
     FrameworkConfig,
     Place,
@@ -37,6 +40,31 @@ OWN_WORK = frozenset(_WORK)
 """The names of that, as a job's framework: only the hub's workers can do it."""
 
 
+class FrameworkUnavailable(Unavailable):
+    """A framework that cannot be used: only its jobs are in trouble, not what the hub stands on."""
+
+
+@contextmanager
+def guarded(name: str, what: str) -> Iterator[None]:
+    """Run the code of the framework `name`, which is to do `what`.
+
+    Raises:
+        FrameworkUnavailable: it raises something else than the errors it may tell.
+    """
+    try:
+        yield
+    except Unavailable as error:
+        raise FrameworkUnavailable(error.message, error.hint) from error
+    except HubError:
+        raise
+    except (Exception, SystemExit) as error:  # a plug-in's code, which may even want to exit
+        logger.exception("Framework %s cannot %s", name, what)
+        raise FrameworkUnavailable(
+            f"{name} cannot {what}: {type(error).__name__}: {error}",
+            "Repair the package that provides it.",
+        ) from error
+
+
 def framework_names() -> list[str]:
     """The names that `training_submit` takes, sorted."""
     return sorted(_entry_points())
@@ -47,7 +75,7 @@ def load_framework(name: str, place: Place = NOWHERE) -> Framework:
 
     Raises:
         NotFound: no installed package provides it.
-        Unavailable: its module cannot be imported, or what it provides is no framework.
+        FrameworkUnavailable: its module cannot be imported, or what it provides is no framework.
     """
     entry = _entry_points().get(name)
     if entry is None:
@@ -55,7 +83,29 @@ def load_framework(name: str, place: Place = NOWHERE) -> Framework:
             f"There is no framework {name!r}.", names_hint(name, framework_names(), "frameworks")
         )
     framework = _load(entry)
-    return framework.at(place) if isinstance(framework, Situated) else framework
+    with guarded(name, "be set up here"):
+        return framework.at(place) if isinstance(framework, Situated) else framework
+
+
+def check_with(framework: Framework, config: FrameworkConfig, type: str) -> None:
+    """Have the framework refuse a job that cannot work, if it checks that. It blocks.
+
+    Raises:
+        HubError: the framework refuses it, or cannot check it.
+    """
+    with guarded(framework.name, "check a job"):
+        if isinstance(framework, Checking):
+            _check_signature(framework)
+            framework.check(config, type)
+
+
+def _check_signature(framework: Checking) -> None:
+    signature = inspect.signature(framework.check)
+    try:
+        signature.bind(None, "")
+    except TypeError:
+        taken = ", ".join(signature.parameters)
+        raise TypeError(f"its check takes ({taken}); it must take (config, type)") from None
 
 
 def frameworks_with(key: str) -> list[str]:
@@ -147,7 +197,7 @@ def _load(entry: EntryPoint) -> Framework:
         _check(entry.name, framework)
     except (Exception, SystemExit) as error:  # a plug-in's code, which may even want to exit
         logger.exception("Framework %s cannot be loaded", entry.name)
-        raise Unavailable(
+        raise FrameworkUnavailable(
             f"Framework {entry.name!r} cannot be loaded: {type(error).__name__}: {error}",
             f"It comes from {_package(entry)} ({entry.value}); repair or uninstall that package.",
         ) from error

@@ -4,21 +4,25 @@ Such a message means: see to this job, and answer when it has ended. It is answe
 worker gets it last; who ran the job, under which message, does not matter.
 """
 
+import logging
 from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import jobs as table
-from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable
+from mcp_hub.adapters.errors import HubError, Internal, InvalidArgument, Unavailable
 from mcp_hub.adapters.queue.port import Claim, SharedQueue
 from mcp_hub.services.training import jobs
+from mcp_hub.services.training.frameworks.registry import FrameworkUnavailable
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.orders import submission_of
 from mcp_hub.services.training.reports import model_reference
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.submission import Submission
+
+logger = logging.getLogger(__name__)
 
 SUBMITTED_BY = "bullmq"
 _LOOK_AGAIN_MOST_S = 10.0
@@ -39,13 +43,11 @@ class Adoption:
         job_id = claim.message_id
         job = await self._start(job_id, worker_id, lease_ms, free_gpus)
         if job is None and _is_foreign(claim) and await self._find(job_id) is None:
-            try:
-                job_id = await self._adopt(claim)
-            except Unavailable:
-                raise
-            except HubError as error:
-                await self._queue.fail(claim, f"{error.message} {error.hint or ''}".strip())
+            adopted = await self._adopt(claim)
+            if isinstance(adopted, HubError):
+                await self._queue.fail(claim, f"{adopted.message} {adopted.hint or ''}".strip())
                 return None
+            job_id = adopted
             job = await self._start(job_id, worker_id, lease_ms, free_gpus)
         if job is None:
             await self.settle(claim, job_id)
@@ -65,10 +67,23 @@ class Adoption:
         else:
             await self._queue.retry(claim, delay_s=min(claim.delivery, _LOOK_AGAIN_MOST_S))
 
-    async def _adopt(self, claim: Claim) -> str:
-        """The job of another program's message: a new one, or the one that it was before."""
-        submission = _submission(claim)
-        job, _ = await self._training.record(submission, submitted_by=SUBMITTED_BY)
+    async def _adopt(self, claim: Claim) -> str | HubError:
+        """The job of another program's message: a new one, or the one that it was before.
+
+        Or why it can be none: then the message is done with, so that it troubles no worker again.
+        """
+        try:
+            submission = _submission(claim)
+            job, _ = await self._training.record(submission, submitted_by=SUBMITTED_BY)
+        except FrameworkUnavailable as error:
+            return error
+        except Unavailable:
+            raise
+        except HubError as error:
+            return error
+        except Exception:
+            logger.exception("The message %s cannot be taken on", claim.message_id)
+            return Internal("The hub failed to take this job on; its log says why.")
         job_id: str = job.id
         return job_id
 
