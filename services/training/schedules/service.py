@@ -15,9 +15,10 @@ from sqlalchemy import Connection, delete, select, update
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schedules_schema import schedules as table
-from mcp_hub.adapters.errors import HubError, InvalidArgument, Unavailable
+from mcp_hub.adapters.errors import HubError, Internal, InvalidArgument, Unavailable
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.services.pages import check_limit, decode_cursor, encode_cursor
+from mcp_hub.services.training.frameworks.registry import FrameworkUnavailable
 from mcp_hub.services.training.orders import submission_of
 from mcp_hub.services.training.schedules import rows
 from mcp_hub.services.training.schedules.rows import Schedule
@@ -128,24 +129,26 @@ class ScheduleService:
     async def fire_due(self) -> int:
         """Submit the jobs of the schedules whose time has come; how many there are.
 
+        A schedule that gives no job holds up none of the others.
+
         Raises:
             Unavailable: the database does not answer.
         """
         fired = 0
         for schedule in await self._database.read(rows.due):
-            fired += await self._fire(schedule)
+            try:
+                fired += await self._fire(schedule)
+            except Unavailable:
+                raise
+            except Exception:
+                # Such as a time zone that this machine does not know: another worker may.
+                logger.exception("%s cannot be moved on", schedule.id)
         return fired
 
     async def _fire(self, schedule: Schedule) -> bool:
-        job: dict[str, Any] | HubError
-        try:
-            submission = _repeated(schedule.job)
-            job = await self._training.prepare(submission, submitted_by=schedule.created_by)
-        except Unavailable:
-            raise
-        except HubError as error:
-            logger.warning("%s gives no job: %s", schedule.id, error)
-            job = error
+        job = await self._job_of(schedule)
+        if isinstance(job, HubError):
+            logger.warning("%s gives no job: %s", schedule.id, job)
         next_at = _timing(schedule).next_after(schedule.now, schedule.next_at)
         fire = partial(rows.fire, schedule=schedule, next_at=next_at, job=job, limits=self._limits)
         added = await self._database.write(fire)
@@ -154,6 +157,25 @@ class ScheduleService:
         logger.info("%s submitted %s", schedule.id, added.id)
         await self._training.announce(added)
         return True
+
+    async def _job_of(self, schedule: Schedule) -> dict[str, Any] | HubError:
+        """The columns of the schedule's next job, or why there is none.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        try:
+            submission = _repeated(schedule.job)
+            return await self._training.prepare(submission, submitted_by=schedule.created_by)
+        except FrameworkUnavailable as error:
+            return error
+        except Unavailable:
+            raise
+        except HubError as error:
+            return error
+        except Exception:
+            logger.exception("The job of %s cannot be made", schedule.id)
+            return Internal("The hub failed to make this job; the worker's log says why.")
 
     async def _change(self, schedule_id: str, *, paused: bool) -> ScheduleView:
         def change(connection: Connection) -> Schedule:

@@ -12,11 +12,12 @@ from sqlalchemy import update
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schedules_schema import schedules as table
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
-from mcp_hub.adapters.errors import HubError, InvalidArgument, NotFound
+from mcp_hub.adapters.errors import HubError, InvalidArgument, NotFound, Unavailable
 from mcp_hub.services.training.schedules.service import ScheduleService
 from mcp_hub.services.training.schedules.timing import Timing, timing_of
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submitting import QueueLimits
+from tests.services.training.broken_frameworks import NAME, provide
 from tests.services.training.conftest import Finish, WorkerFactory
 from tests.waiting import eventually
 
@@ -120,6 +121,70 @@ async def test_why_a_time_gave_no_job_is_told(
     await make_due(database, other.schedule_id)
     assert await schedules.fire_due() == 1
     assert (await schedules.get(other.schedule_id)).error is None
+
+
+@pytest.mark.parametrize(
+    ("broken_framework", "told"),
+    [
+        ("NoneOfThese", "cannot be loaded: AttributeError"),
+        ("RaisesInCheck", "second_probe cannot check a job: ValueError: it has a fault"),
+        ("ExitsInCheck", "second_probe cannot check a job: SystemExit: 3"),
+        ("ChecksTheConfigAlone", "its check takes (config); it must take (config, type)"),
+        ("RaisesInAt", "second_probe cannot be set up here: ZeroDivisionError"),
+        ("RaisesInConfig", "second_probe cannot check its config: KeyError: 3"),
+    ],
+)  # fmt: skip
+async def test_a_broken_framework_holds_up_no_other_schedule(
+    database: SqliteDatabase, schedules: ScheduleService, monkeypatch: pytest.MonkeyPatch,
+    broken_framework: str, told: str,
+) -> None:  # fmt: skip
+    broken, sound = [
+        await schedules.create(JOB | {"framework": name}, every_s=60, created_by="x")
+        for name in (NAME, "probe")
+    ]
+    provide(monkeypatch, broken_framework)
+    await make_due(database, broken.schedule_id, ago_s=1)
+    await make_due(database, sound.schedule_id)
+    assert await schedules.fire_due() == 1
+    view = await schedules.get(broken.schedule_id)
+    assert view.error is not None
+    assert told in view.error.message
+    assert await schedules.fire_due() == 0
+    monkeypatch.undo()
+    await make_due(database, broken.schedule_id)
+    assert await schedules.fire_due() == 1
+    assert (await schedules.get(broken.schedule_id)).error is None
+
+
+async def test_a_time_zone_that_only_other_machines_know_holds_up_no_other_schedule(
+    database: SqliteDatabase, schedules: ScheduleService
+) -> None:
+    strange, sound = [
+        await schedules.create(JOB, cron="* * * * *", created_by="x") for _ in range(2)
+    ]
+    rename = update(table).where(table.c.id == strange.schedule_id).values(timezone="Mars/Olympus")
+    await database.write(lambda c: c.execute(rename).close())
+    await make_due(database, strange.schedule_id, ago_s=1)
+    await make_due(database, sound.schedule_id)
+    assert await schedules.fire_due() == 1
+
+
+async def test_a_schedule_stays_due_while_the_database_is_away(
+    database: SqliteDatabase, schedules: ScheduleService, training: TrainingService,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    created = await schedules.create(JOB, every_s=60, created_by="x")
+    await make_due(database, created.schedule_id)
+
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("The database does not answer.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "prepare", away)
+        with pytest.raises(Unavailable):
+            await schedules.fire_due()
+    assert await schedules.fire_due() == 1
+    assert (await schedules.get(created.schedule_id)).error is None
 
 
 async def test_a_paused_schedule_waits_and_makes_nothing_up(
