@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import anyio
-from sqlalchemy import delete, update
+from sqlalchemy import Connection, delete
 
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import workers
+from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.services.training.liveness import this_host
 
@@ -25,6 +26,9 @@ class Registration:
         self._worker_id = worker_id
         self._concurrency = concurrency
         self._gpus = gpus
+        self._is_listed = False
+        # A beat that was on its way must not enter again what has just left.
+        self._changing = anyio.Lock()
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -39,20 +43,27 @@ class Registration:
             logger.info("%s ended", self._worker_id)
 
     async def enter(self) -> None:
-        """Enter the list."""
-        row = workers.insert().values(
-            id=self._worker_id, host=this_host(), pid=os.getpid(), concurrency=self._concurrency,
-            gpus=self._gpus or None, started_at=now_ms(), heartbeat_at=now_ms(),
-        )  # fmt: skip
-        await self._database.write(lambda c: c.execute(row).close())
+        """Enter the list; where that fails, the next beat does."""
+        self._is_listed = True
+        await self.beat()
 
     async def beat(self) -> None:
-        """Say that the worker is alive."""
-        alive = update(workers).where(workers.c.id == self._worker_id)
-        statement = alive.values(heartbeat_at=now_ms())
-        await self._database.write(lambda c: c.execute(statement).close(), one_statement=True)
+        """Say that the worker is alive, also to those who took it for gone and forgot it."""
+        async with self._changing:
+            if self._is_listed:
+                await self._database.write(self._write_beat, one_statement=True)
 
     async def leave(self) -> None:
         """Leave the list."""
         gone = delete(workers).where(workers.c.id == self._worker_id)
-        await self._database.write(lambda c: c.execute(gone).close())
+        async with self._changing:
+            await self._database.write(lambda c: c.execute(gone).close())
+            self._is_listed = False
+
+    def _write_beat(self, connection: Connection) -> None:
+        row = insert_for(connection, workers).values(
+            id=self._worker_id, host=this_host(), pid=os.getpid(), concurrency=self._concurrency,
+            gpus=self._gpus or None, started_at=now_ms(), heartbeat_at=now_ms(),
+        )  # fmt: skip
+        alive = row.on_conflict_do_update(index_elements=["id"], set_={"heartbeat_at": now_ms()})
+        connection.execute(alive)

@@ -1,13 +1,29 @@
-"""A queue that other programs share, as BullMQ's own library sees it."""
+"""Either database; and a queue that other programs share, as BullMQ's own library sees it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import bullmq
 import pytest
 
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.postgresql import PostgresDatabase
+from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.ids import new_id
 from mcp_hub.adapters.queue.bullmq import BullQueue
 from tests.servers import Server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    return request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+
+
+@pytest.fixture
+async def either_database(database_url: str | None, sqlite_path: Path) -> AsyncIterator[Database]:
+    database = PostgresDatabase(database_url) if database_url else SqliteDatabase(sqlite_path)
+    yield database
+    await database.close()
 
 
 @pytest.fixture
