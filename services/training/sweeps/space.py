@@ -1,16 +1,18 @@
 """The space that a sweep searches: checked against the framework's config before anything runs."""
 
-import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.numbers import is_finite
 from mcp_hub.services.training.frameworks.base import Framework
 from mcp_hub.services.training.submission import check_config
 
 MAX_KEYS = 30
 MAX_CHOICES = 100
+_MOST_STEPS = 2**53
+"""A float counts no further."""
 _Kind = Literal["float", "int", "categorical"]
 _KINDS = get_args(_Kind)
 _FIELDS = {
@@ -102,6 +104,10 @@ def _check_choices(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
                 f"space.{key}.choices holds {str(choice)[:60]!r}; each must be a string, a number, "
                 "true, false or null."
             )
+        if isinstance(choice, int | float) and not is_finite(choice):
+            raise InvalidArgument(
+                f"space.{key}.choices holds {repr(choice)[:60]}, which no float can hold."
+            )
     return {"type": "categorical", "choices": choices}
 
 
@@ -112,13 +118,20 @@ def _check_range(key: str, kind: str, given: Mapping[str, Any]) -> dict[str, Any
         if value is None and field == "step":
             continue
         sound = isinstance(value, int | float) and not isinstance(value, bool)
-        if not sound or not isinstance(value, number) or not math.isfinite(value):
+        if not sound or not isinstance(value, number) or not is_finite(value):
             word = "a whole number" if kind == "int" else "a number"
-            raise InvalidArgument(f"space.{key}.{field} is {value!r}; it must be {word}.")
+            shown = repr(value)[:60]
+            raise InvalidArgument(
+                f"space.{key}.{field} is {shown}; it must be {word} that a float can hold."
+            )
     low, high, log = given["low"], given["high"], given.get("log", False)
     step = given.get("step", 1 if kind == "int" else None)
     if low > high:
         raise InvalidArgument(f"space.{key}: low ({low}) is above high ({high}); swap them.")
+    if not is_finite(high - low):
+        raise InvalidArgument(
+            f"space.{key}: from low to high it is more than a float can hold; narrow it."
+        )
     if not isinstance(log, bool):
         raise InvalidArgument(f"space.{key}.log is {log!r}; it must be true or false.")
     if log and low <= 0:
@@ -130,6 +143,10 @@ def _check_range(key: str, kind: str, given: Mapping[str, Any]) -> dict[str, Any
     if step is not None:
         if step <= 0:
             raise InvalidArgument(f"space.{key}.step is {step}; it must be above 0.")
+        if kind == "float" and high - low > step * _MOST_STEPS:
+            raise InvalidArgument(
+                f"space.{key}.step is {step}, too small for a range from {low} to {high}."
+            )
         high = _last_step(low, high, step)
     return {"type": kind, "low": low, "high": high, "log": log, "step": step}
 
