@@ -194,7 +194,7 @@ class BullQueue:
                 answers = await pipeline.execute()
         names = (name or token for name, token in zip(answers[::2], answers[1::2], strict=True))
         return [
-            replace(event, by=(next(names) or b"unknown").decode()) if event.kind == "taken"
+            replace(event, by=_text(next(names) or b"unknown")) if event.kind == "taken"
             else event
             for event in events
         ]  # fmt: skip
@@ -241,7 +241,7 @@ class BullQueue:
 
 def _event(entry: bytes, fields: Mapping[bytes, bytes]) -> MessageEvent | None:
     """The event that BullMQ wrote as `fields`; None for one that says nothing to a hub."""
-    values = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+    values = {_text(name): _text(value) for name, value in fields.items()}
     kind = _EVENT_KINDS.get(values["event"])
     if kind is None or scripts.BY_A_HUB in values:
         return None
@@ -270,6 +270,11 @@ def _position(entry: bytes) -> int:
     return (int(milliseconds) << _SEQUENCE_BITS) + int(number)
 
 
+def _text(written: bytes) -> str:
+    """What another program wrote, without what a database cannot keep."""
+    return written.decode(errors="replace").replace("\0", "\ufffd")
+
+
 def _payload(data: bytes) -> Mapping[str, Any] | None:
     value = _parsed(data)
     return value if isinstance(value, dict) else None
@@ -278,7 +283,7 @@ def _payload(data: bytes) -> Mapping[str, Any] | None:
 def _parsed(text: bytes | str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -39,19 +39,24 @@ class Adoption:
     async def start(
         self, claim: Claim, worker_id: str, lease_ms: int, free_gpus: int
     ) -> Job | None:
-        """The attempt that `claim` leads to; None if there is none now, and it is settled."""
-        job_id = claim.message_id
-        job = await self._start(job_id, worker_id, lease_ms, free_gpus)
-        if job is None and _is_foreign(claim) and await self._find(job_id) is None:
-            adopted = await self._adopt(claim)
-            if isinstance(adopted, HubError):
-                await self._queue.fail(claim, f"{adopted.message} {adopted.hint or ''}".strip())
-                return None
-            job_id = adopted
-            job = await self._start(job_id, worker_id, lease_ms, free_gpus)
-        if job is None:
-            await self.settle(claim, job_id)
-        return job
+        """The attempt that `claim` leads to; None if there is none now, and it is settled.
+
+        What can be no job is answered with the reason, so that it troubles no worker again.
+        """
+        reason: HubError
+        try:
+            return await self._begin(claim, worker_id, lease_ms, free_gpus)
+        except FrameworkUnavailable as error:
+            reason = error
+        except Unavailable:
+            raise
+        except HubError as error:
+            reason = error
+        except Exception:
+            logger.exception("The message %r cannot be taken on", claim.message_id)
+            reason = Internal("The hub failed to take this job on; its log says why.")
+        await self._queue.fail(claim, f"{reason.message} {reason.hint or ''}".strip())
+        return None
 
     async def settle(self, claim: Claim, job_id: str) -> None:
         """Answer for a job that has ended; give the message of one that has not back."""
@@ -67,23 +72,22 @@ class Adoption:
         else:
             await self._queue.retry(claim, delay_s=min(claim.delivery, _LOOK_AGAIN_MOST_S))
 
-    async def _adopt(self, claim: Claim) -> str | HubError:
-        """The job of another program's message: a new one, or the one that it was before.
+    async def _begin(
+        self, claim: Claim, worker_id: str, lease_ms: int, free_gpus: int
+    ) -> Job | None:
+        job_id = claim.message_id
+        job = await self._start(job_id, worker_id, lease_ms, free_gpus)
+        if job is None and _is_foreign(claim) and await self._find(job_id) is None:
+            job_id = await self._adopt(claim)
+            job = await self._start(job_id, worker_id, lease_ms, free_gpus)
+        if job is None:
+            await self.settle(claim, job_id)
+        return job
 
-        Or why it can be none: then the message is done with, so that it troubles no worker again.
-        """
-        try:
-            submission = _submission(claim)
-            job, _ = await self._training.record(submission, submitted_by=SUBMITTED_BY)
-        except FrameworkUnavailable as error:
-            return error
-        except Unavailable:
-            raise
-        except HubError as error:
-            return error
-        except Exception:
-            logger.exception("The message %s cannot be taken on", claim.message_id)
-            return Internal("The hub failed to take this job on; its log says why.")
+    async def _adopt(self, claim: Claim) -> str:
+        """The job of another program's message: a new one, or the one that it was before."""
+        submission = _submission(claim)
+        job, _ = await self._training.record(submission, submitted_by=SUBMITTED_BY)
         job_id: str = job.id
         return job_id
 

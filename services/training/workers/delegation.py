@@ -7,12 +7,13 @@ lease that is renewed while the queue says that it is held.
 """
 
 import logging
-import math
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 import anyio
+from pydantic import ValidationError
 from sqlalchemy import Connection, select, update
 
 from mcp_hub.adapters.bus.port import Bus
@@ -23,6 +24,7 @@ from mcp_hub.adapters.database.schema import queue_positions
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import HubError, TimedOut, Unavailable
 from mcp_hub.adapters.queue.port import MessageEvent, SharedQueue
+from mcp_hub.services.numbers import is_finite
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.announcing import enqueue_ready, job_topic
 from mcp_hub.services.training.attempts.events import MetricEvent
@@ -87,14 +89,32 @@ class Delegation:
         events, position = await self._queue.events(self._position)
         relevant = await self._relevant(events)
         if relevant:
-            apply = partial(_apply, relevant, int(self._lease_s * 1000))
-            for job, status in await self._database.write(apply):
+            for job, status in await self._write_down(relevant):
                 logger.info("%s is %s by what %s did", job.id, status, job.worker_id)
                 await self._bus.publish(job_topic(job.id))
             await enqueue_ready(self._database, self._queue)
         moved = position != self._position
         self._position = position
         return moved
+
+    async def _write_down(self, events: Sequence[MessageEvent]) -> list[Change]:
+        """What the events made of jobs; one that cannot be written down is passed over.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        apply = partial(_apply, lease_ms=int(self._lease_s * 1000))
+        try:
+            return await self._database.write(lambda c: apply(c, events))
+        except Unavailable:
+            raise
+        except Exception:
+            if len(events) > 1:
+                return [change for event in events for change in await self._write_down([event])]
+            [bad] = events
+            logger.exception("What %r says of %s is passed over", bad.kind, bad.message_id)
+            await self._database.write(lambda c: _new_of(c, events))
+            return []
 
     async def _relevant(self, events: Sequence[MessageEvent]) -> list[MessageEvent]:
         """The events that are about jobs which others take or hold."""
@@ -126,18 +146,24 @@ def _position(connection: Connection) -> int:
     return connection.execute(query).scalar() or 0
 
 
-def _apply(events: Sequence[MessageEvent], lease_ms: int, connection: Connection) -> list[Change]:
+def _apply(connection: Connection, events: Sequence[MessageEvent], lease_ms: int) -> list[Change]:
     """Write down the events that nobody has yet, and how far they go."""
+    new = _new_of(connection, events)
+    changes = [_apply_one(connection, event, lease_ms) for event in new]
+    return [change for change in changes if change is not None]
+
+
+def _new_of(connection: Connection, events: Sequence[MessageEvent]) -> list[MessageEvent]:
+    """The events that nobody has seen to yet; from here on, they count as seen to."""
     row = insert_for(connection, queue_positions).values(queue=_QUEUE, position=0)
     connection.execute(row.on_conflict_do_nothing())
     mine = queue_positions.c.queue == _QUEUE
     query = select(queue_positions.c.position).where(mine).with_for_update()
     reached = connection.execute(query).scalar_one()
     new = [event for event in events if event.position > reached]
-    changes = [_apply_one(connection, event, lease_ms) for event in new]
     if new:
         connection.execute(update(queue_positions).where(mine).values(position=new[-1].position))
-    return [change for change in changes if change is not None]
+    return new
 
 
 def _apply_one(connection: Connection, event: MessageEvent, lease_ms: int) -> Change | None:
@@ -177,7 +203,7 @@ def _end(
     status: JobStatus,
     error: HubError | None = None,
     *,
-    metrics: dict[str, float] | None = None,
+    metrics: Sequence[MetricEvent] = (),
     **values: Any,
 ) -> Change:
     reason = f": {error.message}" if error else "."
@@ -192,26 +218,25 @@ def _note(
     job: Job,
     seq: int,
     text: str,
-    metrics: dict[str, float] | None = None,
+    metrics: Sequence[MetricEvent] = (),
 ) -> None:
-    metrics = metrics or {}
-    events = [
-        MetricEvent(type="metric", key=key, value=value, step=0) for key, value in metrics.items()
-    ]
-    record = Record(metrics=events, log=[("hub", text)])
-    write_record(connection, job, record, newest=metrics, first_seq=seq)
+    record = Record(metrics=list(metrics), log=[("hub", text)])
+    newest = {metric.key: metric.value for metric in metrics}
+    write_record(connection, job, record, newest=newest, first_seq=seq)
 
 
-def _metrics(result: Any) -> dict[str, float]:
-    """The numbers of `{"metrics": {…}}`, which is what a job may come to outside the hub."""
-    metrics = result.get("metrics") if isinstance(result, dict) else None
-    if not isinstance(metrics, dict):
-        return {}
-    return {
-        key: float(value)
-        for key, value in metrics.items()
-        if 0 < len(key) <= 128 and isinstance(value, int | float) and math.isfinite(value)
-    }
+def _metrics(result: Any) -> list[MetricEvent]:
+    """The numbers of `{"metrics": {…}}`, which is what a job may come to outside the hub.
+
+    Without those that an attempt in the hub might not report either.
+    """
+    given = result.get("metrics") if isinstance(result, dict) else None
+    metrics = []
+    for key, value in given.items() if isinstance(given, dict) else ():
+        if isinstance(value, int | float) and is_finite(value):
+            with suppress(ValidationError):
+                metrics.append(MetricEvent(type="metric", key=key, value=value, step=0))
+    return metrics
 
 
 def _is_overdue(job: Job, now: int) -> bool:
