@@ -202,7 +202,7 @@ async def _check_hub(settings: Settings) -> list[Check]:
             ]
             checks += [await _check_source(hub.data.sources, n) for n in hub.data.sources.names]
             jobs = (await hub.health.counts()).jobs
-            silence_ms = int(settings.training.lease_s * 1000)
+            silence_ms = int(settings.training.worker_silence_s * 1000)
             alive, known = await adapters.database.read(lambda c: _count_workers(c, silence_ms))
             return [*checks, _check_workers(settings, jobs.get("queued", 0), alive, known)]
     except HubError as error:

@@ -99,6 +99,11 @@ class TrainingSettings(Section):
         None, description="The program of Node 20 or newer; looked for if unset"
     )
 
+    @property
+    def worker_silence_s(self) -> float:
+        """A worker silent for longer is not alive: one that is only busy may miss two beats."""
+        return self.heartbeat_s * 3
+
     @model_validator(mode="after")
     def _beats_within_lease(self) -> Self:
         if self.heartbeat_s * 2 > self.lease_s:

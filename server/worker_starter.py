@@ -46,8 +46,7 @@ class WorkerStarter:
         )
 
     def _is_alive(self, connection: Connection) -> bool:
-        # Two beats may be missed before a worker that is only busy counts as gone.
-        silence_ms = int(self._settings.training.heartbeat_s * 3000)
+        silence_ms = int(self._settings.training.worker_silence_s * 1000)
         return bool(live_workers(connection, silence_ms))
 
     def _start(self) -> subprocess.Popen[bytes]:

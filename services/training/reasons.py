@@ -11,24 +11,25 @@ from mcp_hub.services.training.liveness import live_workers
 from mcp_hub.services.training.views import Wait
 from mcp_hub.services.views import iso
 
-_SILENCE_MS = 60_000
-"""A worker silent for longer is no more."""
-
 
 def reason_to_wait(
-    connection: Connection, job: Job, parents: list[str], per_framework: Mapping[str, int]
+    connection: Connection,
+    job: Job,
+    parents: list[str],
+    per_framework: Mapping[str, int],
+    silence_ms: int,
 ) -> Wait:
     """What the queued job waits for; how many come before it is for the queue to say.
 
     `parents` are those that have not succeeded; `per_framework` is how many attempts one worker
-    runs at once.
+    runs at once. One that is silent for longer than `silence_ms` does not count.
     """
     if parents:
         return Wait(reason="parents")
     if job.not_before is not None and job.not_before > connection.scalar(select(now_ms())):
         reason = "back_off" if job.failures else "start_time"
         return Wait(reason=reason, until=iso(job.not_before))
-    workers = live_workers(connection, _SILENCE_MS)
+    workers = live_workers(connection, silence_ms)
     if not workers:
         return Wait(reason="worker")
     most = per_framework.get(job.framework)

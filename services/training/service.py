@@ -77,6 +77,7 @@ class TrainingService:
         data: DataService,
         *,
         default_timeout_s: float,
+        worker_silence_s: float,
         ensure_worker: WorkerStarter,
         limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
         allowed: Limits | None = None,
@@ -91,6 +92,7 @@ class TrainingService:
         self._bus = bus
         self._data = data
         self._default_timeout_s = default_timeout_s
+        self._silence_ms = int(worker_silence_s * 1000)
         self._ensure_worker = ensure_worker
         self._allowed = allowed
         self.waits = Waits(bus)
@@ -163,7 +165,7 @@ class TrainingService:
         if self._allowed is not None:
             check_limits(limits, self._allowed)
         if limits.gpus:
-            most = await self._database.read(most_gpus)
+            most = await self._database.read(lambda c: most_gpus(c, self._silence_ms))
             if most is not None and most < limits.gpus:
                 raise LimitExceeded(
                     f"limits.gpus is {limits.gpus}; no worker has more than {most}.",
@@ -316,7 +318,9 @@ class TrainingService:
 
     async def _view(self, job_id: str) -> JobView:
         per_framework = self._limits.per_framework
-        view = await self._database.read(lambda c: job_view(c, job_id, per_framework))
+        view = await self._database.read(
+            lambda c: job_view(c, job_id, per_framework, self._silence_ms)
+        )
         if view.wait is not None and view.wait.reason in ("framework", "worker", "queue"):
             # Worth a moment: a status is told without it where the queue is silent.
             with anyio.move_on_after(_POSITION_S), suppress(Unavailable):

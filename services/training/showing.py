@@ -11,16 +11,16 @@ from mcp_hub.services.training.reasons import reason_to_wait
 from mcp_hub.services.training.views import JobLimits, JobSummary, JobView, Progress
 from mcp_hub.services.views import Error, iso
 
-_SILENCE_MS = 60_000
 
-
-def job_view(connection: Connection, job_id: str, per_framework: Mapping[str, int]) -> JobView:
-    """The job's row as its users see it."""
+def job_view(
+    connection: Connection, job_id: str, per_framework: Mapping[str, int], silence_ms: int
+) -> JobView:
+    """The job's row as its users see it; a worker silent for longer than that is not alive."""
     job = jobs.get_job(connection, job_id)
     waiting, wait = [], None
     if job.status == "queued":
         waiting = jobs.unmet_parents(connection, job_id)
-        wait = reason_to_wait(connection, job, waiting, per_framework)
+        wait = reason_to_wait(connection, job, waiting, per_framework, silence_ms)
     return JobView(
         job_id=job.id,
         status=job.status,
@@ -37,7 +37,7 @@ def job_view(connection: Connection, job_id: str, per_framework: Mapping[str, in
         result=job.result,
         error=Error(**job.error) if job.error else None,
         cause=job.diagnosis["cause"] if job.diagnosis else None,
-        hint=job.diagnosis["hint"] if job.diagnosis else _gpu_hint(connection, job),
+        hint=job.diagnosis["hint"] if job.diagnosis else _gpu_hint(connection, job, silence_ms),
         limits=_limits(job),
         peak_memory_mb=job.peak_memory_mb,
         cancel_requested=job.cancel_requested,
@@ -55,16 +55,16 @@ def _limits(job: Job) -> JobLimits | None:
     return None if limits == JobLimits() else limits
 
 
-def most_gpus(connection: Connection) -> int | None:
+def most_gpus(connection: Connection, silence_ms: int) -> int | None:
     """The most GPUs that a living worker has; None if there is none."""
-    return max((worker.gpus or 0 for worker in live_workers(connection, _SILENCE_MS)), default=None)
+    return max((worker.gpus or 0 for worker in live_workers(connection, silence_ms)), default=None)
 
 
-def _gpu_hint(connection: Connection, job: Job) -> str | None:
+def _gpu_hint(connection: Connection, job: Job, silence_ms: int) -> str | None:
     """What a queued job lacks that needs GPUs."""
     if job.status != "queued" or not job.gpus:
         return None
-    most = most_gpus(connection)
+    most = most_gpus(connection, silence_ms)
     if most is None or most >= job.gpus:
         return f"It waits until {job.gpus} GPUs are free."
     return f"It needs {job.gpus} GPUs, and no worker has more than {most}."

@@ -88,6 +88,11 @@ def test_sections_merge_key_by_key(clean: Path, monkeypatch: pytest.MonkeyPatch)
     assert (training.idle_exit_s, training.lease_s) == (9, 99)
 
 
+def test_a_worker_may_miss_two_beats(clean: Path) -> None:
+    training = load_settings(training={"lease_s": 300, "heartbeat_s": 120}).training
+    assert training.worker_silence_s == 360
+
+
 def test_files_are_looked_for_in_order(
     clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

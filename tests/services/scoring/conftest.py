@@ -64,7 +64,13 @@ def training(
         pass
 
     return TrainingService(
-        database, queue, bus, data, default_timeout_s=60, ensure_worker=no_worker
+        database,
+        queue,
+        bus,
+        data,
+        default_timeout_s=60,
+        worker_silence_s=15,
+        ensure_worker=no_worker,
     )
 
 

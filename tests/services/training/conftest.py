@@ -27,6 +27,8 @@ from mcp_hub.services.training.workers.worker import Worker, WorkerOptions
 
 OPTIONS = WorkerOptions(concurrency=2, lease_s=2.0, heartbeat_s=0.3, poll_s=0.05, idle_exit_s=None)
 LIMITS = Limits(log_bytes=200_000)
+SILENCE_S = 360.0
+"""Not a round minute: what the settings say counts."""
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
@@ -74,6 +76,7 @@ async def training(
         bus,
         data,
         default_timeout_s=60,
+        worker_silence_s=SILENCE_S,
         ensure_worker=no_worker,
         place=place,
         limits=queue_limits,

@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
+from mcp_hub.adapters.database.metadata import now_ms
+from mcp_hub.adapters.database.schema import workers
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, NotFound
 from mcp_hub.services.training.jobs import back_off_s, take_unannounced
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.submission import seconds_until
 from mcp_hub.services.training.submitting import QueueLimits
+from mcp_hub.services.training.views import JobLimits
 from tests.adapters.queue.test_database import _executed, _plan
-from tests.services.training.conftest import OPTIONS, Finish, Submit, WorkerFactory
+from tests.services.training.conftest import OPTIONS, SILENCE_S, Finish, Submit, WorkerFactory
 from tests.waiting import eventually
 
 HOUR = timedelta(hours=1)
@@ -42,6 +46,30 @@ async def test_a_queued_job_says_what_it_waits_for(
         wait = (await training.status(job_id)).wait
         assert wait is not None
         assert (wait.reason, wait.behind) == ("worker", behind)
+
+
+async def test_how_long_a_worker_may_be_silent_is_for_the_settings_to_say(
+    training: TrainingService, submit: Submit, database: SqliteDatabase
+) -> None:
+    async def heard_of(ago_s: float) -> None:
+        heard = {"heartbeat_at": now_ms() - int(ago_s * 1000)}
+        await database.write(lambda c: c.execute(update(workers).values(heard)).close())
+
+    row = {"id": "w", "host": "elsewhere", "pid": 1, "concurrency": 1, "gpus": 1}
+    insert = workers.insert().values(row | {"started_at": 0, "heartbeat_at": 0})
+    await database.write(lambda c: c.execute(insert).close())
+    await heard_of(SILENCE_S / 2)
+    job_id = await submit(limits=JobLimits(gpus=1))
+    wait = (await training.status(job_id)).wait
+    assert wait is not None
+    assert wait.reason == "queue"
+    with pytest.raises(LimitExceeded, match="no worker has more than 1"):
+        await submit(limits=JobLimits(gpus=2))
+    await heard_of(SILENCE_S + 1)
+    wait = (await training.status(job_id)).wait
+    assert wait is not None
+    assert wait.reason == "worker"
+    await submit(limits=JobLimits(gpus=2))
 
 
 async def test_a_job_starts_when_its_time_has_come(
