@@ -80,7 +80,7 @@ async def test_logs_and_metrics_are_there_while_the_job_runs(
         ("fail_once", "internal", "the first attempt fails"),
         ("flood", "limit_exceeded", "200,000 bytes of output"),
         ("claim_foreign_file", "denied", "/etc/hostname"),
-        ("report_no_model", "invalid_argument", "is no ONNX that loads"),
+        ("report_no_model", "invalid_argument", "is not an ONNX model"),
         ("report_another_model", "invalid_argument", "has the inputs x, its signature z"),
     ],
 )
