@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Column, Connection, Row, Table, func, null, select, text, tuple_
 
+from mcp_hub.adapters.database.nul import without_nul
 from mcp_hub.adapters.database.schema import metadata
 from mcp_hub.adapters.database.telemetry_schema import JSON_TEXT
 from mcp_hub.adapters.database.upsert import insert_for
@@ -102,7 +103,7 @@ def _parsed(value: Any) -> Any:
     """The value of JSON, which is text in SQLite, without NUL."""
     if not isinstance(value, str):
         return value
-    return json.loads(value.replace("\\u0000", "\\ufffd"))
+    return json.loads(without_nul(value))
 
 
 def _comparable(column: Column[Any], value: Any) -> Any:

@@ -25,9 +25,11 @@ from mcp_hub.adapters.database.schema import (
     workers,
 )
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.database.telemetry_schema import telemetry_resources
 
 _BATCH = 20_000
-_TEXTS = ["plain", "ÄÖÜ ß é e\u0301", "日本語 🚀", "' \" ; -- \\ %", "", "line\r\n\t", "NUL \0"]
+_TEXTS = ["plain", "ÄÖÜ ß é e\u0301", "日本語 🚀", "' \" ; -- \\ %", "", "line\r\n\t", "NUL \0",
+          r'{"of": "\u0000"}']  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -71,6 +73,7 @@ async def fill_hub(folder: Path, *, runs: int, metrics: int, blobs: int, blob_by
     await add(promotions, iter([_promotion()]))
     await add(queue_messages, iter([_message(_id(runs - 1))]))
     await add(workers, iter([_worker()]))
+    await add(telemetry_resources, (_resource(number) for number in range(len(_TEXTS))))
     await database.close()
 
 
@@ -153,6 +156,10 @@ def _promotion() -> Row:
 
 def _message(job_id: str) -> Row:
     return {"queue": "mcp-hub-jobs", "id": job_id, "rank": 0, "due_at": 0, "delivery": 0}
+
+
+def _resource(number: int) -> Row:
+    return {"resource": number, "attributes": json.dumps({"text": _TEXTS[number]})}
 
 
 def _worker() -> Row:

@@ -20,6 +20,7 @@ from mcp_hub.adapters.database.postgresql import PostgresDatabase
 from mcp_hub.adapters.database.provisioning import provision
 from mcp_hub.adapters.database.schema import changes, datasets, jobs, queue_messages, workers
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.database.telemetry_schema import telemetry_resources
 from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from mcp_hub.server.moving import copy_hub, settings_of_end
 from mcp_hub.server.settings import Settings
@@ -137,6 +138,11 @@ async def move_there_and_back(
     ends = await copy_hub(Settings(data_dir=first), Settings(data_dir=last), silently)
     assert ends.equal
     assert ends.rows == ends.blobs == 0
+    sent, came = [
+        [json.loads(row.attributes)["text"] for row in await rows_of(end, telemetry_resources)]
+        for end in (Settings(data_dir=first), Settings(data_dir=last))
+    ]
+    assert came == [text.replace("\0", "\ufffd") for text in sent]
     counts = {table.table: table.target_rows for table in ends.tables}
     assert (counts["jobs"], counts["job_metrics"]) == (runs, runs * metrics)
 

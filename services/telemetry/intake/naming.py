@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Table, func, select
 
+from mcp_hub.adapters.database.nul import without_nul
 from mcp_hub.adapters.database.telemetry_schema import (
     telemetry_attributes,
     telemetry_patterns,
@@ -283,8 +284,7 @@ def to_text(value: Any, *, sort: bool = False) -> str:
     if not value and value == {}:
         return "{}"
     encoder = _sorting_encoder if sort else _encoder
-    text = encoder.encode(value).decode("utf-8", "replace")
-    return text.replace("\\u0000", "\N{REPLACEMENT CHARACTER}") if "\\u0000" in text else text
+    return without_nul(encoder.encode(value).decode("utf-8", "replace"))
 
 
 def to_texts(values: Sequence[Attributes]) -> list[str]:
@@ -294,9 +294,7 @@ def to_texts(values: Sequence[Attributes]) -> list[str]:
         ValueError, TypeError, OverflowError, RecursionError: one of them cannot be encoded.
     """
     text = _encoder.encode_lines(values).decode("utf-8", "replace")
-    if "\\u0000" in text:
-        text = text.replace("\\u0000", "\N{REPLACEMENT CHARACTER}")
-    return text.split("\n")[:-1]
+    return without_nul(text).split("\n")[:-1]
 
 
 def _make_room(known: "dict[Any, Any] | set[Any]") -> None:

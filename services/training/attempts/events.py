@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
 )
 
+from mcp_hub.adapters.database.nul import without_nul
 from mcp_hub.adapters.errors import HubError, InvalidArgument, LimitExceeded
 from mcp_hub.services.data.views import ColumnSchema
 from mcp_hub.services.registry.views import Signature
@@ -43,7 +44,7 @@ def _without_nul(text: str) -> str:
 
 def _storable(value: Any) -> Any:
     text = json.dumps(value, allow_nan=False)
-    if "\\u0000" in text:
+    if without_nul(text) != text:
         raise ValueError("a text has a NUL character")
     return value
 

@@ -95,6 +95,17 @@ def both(record: dict[str, Any]) -> str:
     return f"{record['body']}\n{record['attributes']['tag']}"
 
 
+async def test_an_attribute_may_be_json_that_escapes_nul(store: Database, ingest: Ingest) -> None:
+    logged = r'{"text": "\u0000"}'
+    texts = [logged, "\0", r"\\u0000", "\\\0"]
+    await record(ingest, *({"name": "a", "attributes": {"msg": text}} for text in texts))
+    searching = Searching(store)
+    found = await searching.search(name="a")
+    kept = [text.replace("\0", "\ufffd") for text in texts]
+    assert sorted(one["msg"] for one in column(found, "attributes")) == sorted(kept)
+    assert len((await searching.search(where={"msg": logged})).rows) == 1
+
+
 async def test_the_hub_s_own_are_left_out_unless_they_are_meant(
     store: Database, ingest: Ingest
 ) -> None:

@@ -53,6 +53,14 @@ def test_however_the_file_is_cut_each_event_is_read_once(
     assert report.tags == {e["key"]: e["value"] for e in sent if e["type"] == "tag"}
 
 
+def test_a_param_may_be_json_that_escapes_nul() -> None:
+    value = r'{"stop": "\u0000"}'
+    report = Report()
+    report.take([json.dumps({"type": "param", "key": "a", "value": value}).encode()])
+    assert report.fault is None
+    assert report.params == {"a": value}
+
+
 @given(st.lists(st.binary(max_size=200), max_size=20))
 def test_the_first_line_of_rubbish_is_the_fault(contents: list[bytes]) -> None:
     tail, report = LineTail(), Report()
