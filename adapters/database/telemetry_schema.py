@@ -134,7 +134,8 @@ telemetry_hours = Table(
     metadata,
     # Hours since the epoch.
     Column("hour", Integer, primary_key=True, autoincrement=False),
-    # Grows with every transaction that adds records to an hour that may have been sealed.
+    # Grows with every transaction that adds records to an hour that may have been sealed, and
+    # whenever its sealing begins.
     Column("version", BigInteger, nullable=False),
     # The version that was sealed; NULL while it is not, or no longer, whole.
     Column("sealed_version", BigInteger),

@@ -2,7 +2,8 @@
 
 An hour is sealed while the version that was sealed is its version. Records that come late raise
 the version in the transaction that adds them, so that from this instant the hour is read from the
-table again, until it is sealed anew.
+table again, until it is sealed anew. Who begins to seal it raises the version too, which ends any
+sealing that was under way: of two that seal the same hour, the later one does.
 """
 
 import logging
@@ -186,17 +187,10 @@ class _Writing:
         return await self.database.write(work)
 
     def _is_as_it_was(self, connection: Connection) -> bool:
-        """Whether nothing came late, nor has another process sealed the hour."""
+        """Whether nothing came late, nor has another process begun to seal the hour."""
         table = telemetry_hours.c
-        return bool(
-            touch(
-                connection,
-                table.bytes,
-                table.hour == self.hour,
-                table.version == self.version,
-                table.sealed_version.is_(None),
-            )
-        )
+        own = (table.hour == self.hour, table.version == self.version)
+        return bool(touch(connection, table.bytes, *own))
 
 
 def _waiting(connection: Connection, looked_at: int, last: int) -> tuple[list[int], int]:
@@ -219,11 +213,15 @@ def _waiting(connection: Connection, looked_at: int, last: int) -> tuple[list[in
 
 
 def _begun(connection: Connection, hour: int) -> int:
-    """The version of the hour, which is not sealed from now on and has no parts."""
+    """The new version of the hour, which is not sealed from now on and has no parts."""
     table = telemetry_hours
     new = {"hour": hour, "version": 0, "records": 0, "bytes": 0}
     connection.execute(insert_for(connection, table).values(new).on_conflict_do_nothing())
-    connection.execute(update(table).where(table.c.hour == hour).values(sealed_version=None))
+    connection.execute(
+        update(table)
+        .where(table.c.hour == hour)
+        .values(version=table.c.version + 1, sealed_version=None)
+    )
     for kind in (ROLLUPS, *KINDS):
         connection.execute(
             delete(telemetry_segments).where(

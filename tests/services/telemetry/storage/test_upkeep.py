@@ -28,7 +28,7 @@ from mcp_hub.services.telemetry.intake.accepting import Batch
 from mcp_hub.services.telemetry.intake.ingest import HOUR_NS, Ingest
 from mcp_hub.services.telemetry.storage import frames
 from mcp_hub.services.telemetry.storage.retention import Kept, Retention
-from mcp_hub.services.telemetry.storage.sealing import Sealing, _Writing
+from mcp_hub.services.telemetry.storage.sealing import Sealing, _begun, _Writing
 from mcp_hub.services.telemetry.storage.upkeep import Upkeep
 from tests.waiting import eventually
 
@@ -162,6 +162,31 @@ async def test_two_that_seal_the_same_hour_make_it_whole(store: Database, ingest
     assert await Sealing(store).waiting() == []
     table = await Aggregating(store).aggregate(Aggregate(group_by=["severity"], since="-1d"))
     assert table.rows == [[None, 2 * 4 * 40]]
+
+
+async def test_one_that_begins_an_hour_anew_ends_the_sealing_before(
+    store: Database, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(ingest, records([4]))
+    add = _Writing.add
+    added = []
+
+    async def add_and_begin_anew(self: _Writing, kind: str, columns: Mapping[str, bytes]) -> None:
+        await add(self, kind, columns)
+        added.append(kind)
+        if len(added) == 2:
+            await store.write(lambda c: _begun(c, self.hour))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Writing, "add", add_and_begin_anew)
+        assert not await Sealing(store).seal(NOW_HOUR - 4)
+    assert len(added) == 3
+    assert await Sealing(store).waiting() == [NOW_HOUR - 4]
+    assert await Sealing(store).seal_due() == 1
+    for by in ("kind", "severity"):
+        asked = Aggregate(group_by=[by], since="-1d")
+        table = await Aggregating(store).aggregate(asked)
+        assert sum(count for _, count in table.rows) == 4 * 3
 
 
 async def test_large_hours_are_sealed_in_parts(
