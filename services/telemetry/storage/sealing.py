@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -59,10 +60,17 @@ class Sealing:
         self._looked_at = 0
 
     async def seal_due(self) -> int:
-        """Seal every hour that waits for it, oldest first; how many were."""
+        """Seal every hour that waits for it, oldest first; how many were.
+
+        An hour that fails is logged, and waits on: those after it are sealed all the same.
+        """
         done = 0
         for hour in await self.waiting():
-            done += await self.seal(hour)
+            try:
+                done += await self.seal(hour)
+            except Exception:  # the next round tries it again
+                since = datetime.fromtimestamp(hour * 3600, UTC)
+                logger.exception("The telemetry of %s was not sealed", f"{since:%Y-%m-%dT%H:%MZ}")
         return done
 
     async def waiting(self) -> list[int]:

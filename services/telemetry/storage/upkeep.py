@@ -59,13 +59,17 @@ class Upkeep:
 
     async def _work(self) -> None:
         while True:
+            # Each ends by itself, and the next round tries it again.
             try:
                 await self._sealing.seal_due()
+            except Exception:
+                logger.exception("Telemetry was not sealed")
+            try:
                 removed = await self._retention.remove_old()
                 if removed:
                     logger.info("Removed %d old telemetry records", removed)
-            except Exception:  # the round ends here, and the next one tries again
-                logger.exception("The upkeep of telemetry failed")
+            except Exception:
+                logger.exception("Old telemetry was not removed")
             await anyio.sleep(_EVERY_S)
 
 

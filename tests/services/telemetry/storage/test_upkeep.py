@@ -3,11 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, text, update
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import (
@@ -130,6 +132,39 @@ async def test_it_runs_in_the_background_of_one_process(store: Database, ingest:
     told = await upkeep.check()
     assert "no hour waits" in told
     assert "MB" in told
+
+
+@pytest.mark.parametrize("broken", ["hour", "sealing"])
+async def test_what_cannot_be_sealed_keeps_nothing_else_from_being_done(
+    store: Database, ingest: Ingest, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, broken: str,
+) -> None:  # fmt: skip
+    await recorded(ingest, records([60, 3, 2]))
+    sealing = Sealing(store)
+    if broken == "hour":
+        minute = telemetry_rollups.c.minute
+        damaged = update(telemetry_rollups).where(minute == (NOW_HOUR - 3) * 60)
+        await store.write(lambda c: c.execute(damaged.values(sketch=b"odd")).close())
+    else:
+        monkeypatch.setattr(sealing, "seal_due", partial(store.read, _fail))
+    retention = Retention(store, store_of(store), Kept(dict.fromkeys(KINDS, 2.0), 2_000))
+    upkeep = Upkeep(store, sealing, retention)
+
+    async def is_removed() -> bool:
+        return (await rows(store, select(func.count()).select_from(telemetry_records)))[0][0] == 24
+
+    with anyio.fail_after(20):
+        async with upkeep.running(begin_s=0):
+            await eventually(is_removed)
+    hours = [NOW_HOUR - 3] if broken == "hour" else [NOW_HOUR - 60, NOW_HOUR - 3, NOW_HOUR - 2]
+    assert await Sealing(store).waiting() == hours
+    if broken == "hour":
+        named = datetime.fromtimestamp((NOW_HOUR - 3) * 3600, UTC).strftime("%Y-%m-%dT%H:%MZ")
+        assert named in caplog.text
+
+
+def _fail(connection: Connection) -> None:
+    connection.execute(text("SELECT no_such_column")).close()
 
 
 async def test_records_that_come_while_an_hour_is_sealed_are_not_lost(
