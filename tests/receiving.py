@@ -17,11 +17,13 @@ class Received:
 
 @dataclass(slots=True)
 class Receiver:
-    """`answers` are the statuses of the next requests; 200 follows them."""
+    """`answers` are the statuses of the next requests; 200 follows them. `shown` is what it says
+    to who only asks."""
 
     url: str
     requests: list[Received] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    shown: bytes = b""
 
 
 @contextmanager
@@ -35,6 +37,11 @@ def receiving() -> Iterator[Receiver]:
             receiver.requests.append(Received(self.command, self.path, headers, body))
             self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
             self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(receiver.shown)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

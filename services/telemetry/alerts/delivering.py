@@ -6,11 +6,13 @@ import hmac
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from mcp_hub.adapters.errors import Unavailable
 from mcp_hub.services.telemetry.alerts.rules import Rule
@@ -77,30 +79,55 @@ class Alertmanager:
             _check("Alertmanager", answer)
 
     async def silences(self) -> "list[Silence]":
-        """What is silenced there now.
+        """The silences that hold there now.
 
         Raises:
-            Unavailable: it does not answer.
+            Unavailable: it does not answer, or something else.
         """
         async with _client("Alertmanager") as http:
             answer = await http.get(f"{self._url}/api/v2/silences")
             _check("Alertmanager", answer)
-            return [
-                Silence(tuple(silence["matchers"]))
-                for silence in answer.json()
-                if silence["status"]["state"] == "active"
-            ]
+        try:
+            found = msgspec.json.decode(answer.content, type=list[Silence])
+        except ValueError as error:
+            raise Unavailable(f"Alertmanager's silences are not understood: {error}.") from error
+        return [silence for silence in found if silence.status.state == "active"]
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """A silence of Alertmanager's: of what has all these labels."""
+class Matcher(msgspec.Struct, frozen=True, rename="camel"):
+    """What one label must be, or must not be."""
 
-    matchers: Sequence[Mapping[str, Any]]
+    name: str
+    value: str
+    is_regex: bool
+    is_equal: bool = True
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels are so."""
+        value = labels.get(self.name, "")
+        if self.is_regex:
+            try:
+                found = re.fullmatch(self.value, value) is not None
+            except re.error:  # of what only Go's expressions have
+                return False
+        else:
+            found = self.value == value
+        return found == self.is_equal
+
+
+class SilenceStatus(msgspec.Struct, frozen=True):
+    state: str
+
+
+class Silence(msgspec.Struct, frozen=True):
+    """A silence of Alertmanager's, as it lists it: of what has all these labels."""
+
+    matchers: tuple[Matcher, ...]
+    status: SilenceStatus
 
     def covers(self, labels: Mapping[str, str]) -> bool:
         """Whether an alert of these labels is silenced by it."""
-        return all(_matches(matcher, labels) for matcher in self.matchers)
+        return all(matcher.fits(labels) for matcher in self.matchers)
 
 
 class Webhook:
@@ -131,18 +158,6 @@ class Webhook:
         headers = signed(f"alert_{id[:32]}", int(time.time()), body, self._secret)
         async with _client("The webhook") as http:
             _check("The webhook", await http.post(self._url, content=body, headers=headers))
-
-
-def _matches(matcher: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value = labels.get(matcher["name"], "")
-    if matcher["isRegex"]:
-        try:
-            found = re.fullmatch(matcher["value"], value) is not None
-        except re.error:  # of what only Go's expressions have
-            return False
-    else:
-        found = matcher["value"] == value
-    return found == bool(matcher.get("isEqual", True))
 
 
 def signed(id: str, timestamp: int, body: bytes, secret: str | None) -> Mapping[str, str]:

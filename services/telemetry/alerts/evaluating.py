@@ -8,7 +8,7 @@ import anyio
 
 from mcp_hub.adapters.bus.port import Bus
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.errors import InvalidArgument, Unavailable
+from mcp_hub.adapters.errors import HubError, InvalidArgument, NotFound, Unavailable
 from mcp_hub.services.leading import run_as_leader
 from mcp_hub.services.telemetry.alerts import store
 from mcp_hub.services.telemetry.alerts.delivering import (
@@ -97,20 +97,36 @@ class Evaluator:
         await self._tell_resolved()
 
     async def _evaluate_one(self, alert: Alert, now: int) -> None:
-        rule = store.rule_of(alert)
-        wrong = None
+        """Evaluate a rule, and write down what the problem with that is.
+
+        Raises:
+            Unavailable: the database does not take that.
+        """
         try:
-            value, broken = await self._measuring.now(rule, now)
-        except InvalidArgument as error:
-            # Such as an attribute that no record has yet.
-            value, broken, wrong = None, False, error.message
-        state, moves = step(AlertState(alert.state, alert.state_since), broken, now, rule.for_ns)
+            problem = await self._problem_of(alert, now)
+        except HubError as error:
+            problem = error.message
+        except Exception:  # the others are evaluated all the same
+            logger.exception("The alert %s could not be evaluated", alert.name)
+            problem = "It could not be evaluated; the hub's log has details."
+        if problem != alert.problem:
+            told = {"problem": problem}
+            await self._database.write(lambda c: store.note(c, alert.name, told))
+
+    async def _problem_of(self, alert: Alert, now: int) -> str | None:
+        """Evaluate a rule, and tell who is to be told; the problem with that, if there is one."""
+        rule = store.rule_of(alert)
+        state, moves = AlertState(alert.state, alert.state_since), list[Transition]()
+        value, broken, wrong = await self._measured(alert, rule, now)
+        if broken is not None:
+            state, moves = step(state, broken, now, rule.for_ns)
         quiet = (alert.silenced_until or 0) > now
         values = {
             "state": state.state, "state_since": state.since, "value": value, "evaluated_at": now,
         }  # fmt: skip
         if not await self._database.write(lambda c: store.change(c, alert, values)):
-            return  # changed by a person meanwhile: the next evaluation sees it
+            # Changed by a person meanwhile: the next evaluation sees it.
+            return str(alert.problem) if alert.problem else None
         if moves:
             await self._record(alert, rule, moves, value)
             await self._bus.publish(alert_topic(alert.name))
@@ -119,10 +135,21 @@ class Evaluator:
             await self._tell_alertmanager(alert.name, rule, state, moves, value, quiet=quiet),
             await self._tell_webhook(alert, rule, state, value, quiet=quiet),
         ]
-        problem = " ".join(one for one in problems if one) or None
-        if problem != alert.problem:
-            told = {"problem": problem}
-            await self._database.write(lambda c: store.note(c, alert.name, told))
+        return " ".join(one for one in problems if one) or None
+
+    async def _measured(
+        self, alert: Alert, rule: Rule, now: int
+    ) -> tuple[float | None, bool | None, str | None]:
+        """A rule's value, whether it is a reason to alert, None where that cannot be told, and why
+        it is not measured."""
+        try:
+            return *await self._measuring.now(rule, now), None
+        except (InvalidArgument, NotFound) as error:
+            # Such as an attribute that no record has yet.
+            return None, False, error.message
+        except HubError as error:
+            # What fires is not over because it takes too long to see.
+            return alert.value, None, error.message
 
     async def _record(
         self, alert: Alert, rule: Rule, moves: Sequence[Transition], value: float | None

@@ -15,7 +15,7 @@ class AlertView(View):
     value: float | None = Field(None, description="At the last evaluation; null: nothing to tell")
     condition: str
     silenced: str | None = Field(None, description="Until when, or by Alertmanager")
-    problem: str | None = Field(None, description="Why somebody could not be told")
+    problem: str | None = Field(None, description="Why it is not measured, or somebody not told")
     evaluated_at: str | None = None
     rule: dict[str, Any] | None = Field(None, description="As it was set, with its defaults")
 

@@ -17,11 +17,12 @@ from sqlalchemy import Connection, select
 from mcp_hub.adapters.bus.database import DatabaseBus
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import telemetry_records, telemetry_series
+from mcp_hub.adapters.errors import LimitExceeded, Unavailable
 from mcp_hub.services.telemetry.aggregates.aggregating import Aggregating
 from mcp_hub.services.telemetry.alerts.delivering import Alertmanager, Webhook
 from mcp_hub.services.telemetry.alerts.evaluating import Evaluator, alert_topic
 from mcp_hub.services.telemetry.alerts.measuring import Measuring
-from mcp_hub.services.telemetry.alerts.rules import MINUTE_NS
+from mcp_hub.services.telemetry.alerts.rules import MINUTE_NS, Rule
 from mcp_hub.services.telemetry.alerts.service import AlertService
 from mcp_hub.services.telemetry.alerts.views import AlertView
 from mcp_hub.services.telemetry.intake.ingest import Ingest
@@ -282,3 +283,67 @@ async def test_a_rule_about_what_no_record_has_is_a_problem_until_one_has(
     await one.evaluate()
     after = await state_of(service, "odd")
     assert (after.state, after.problem) == ("firing", None)
+
+
+class Failing(Measuring):
+    """Fails for the rules with these labels `which`."""
+
+    def __init__(self, aggregating: Aggregating) -> None:
+        super().__init__(aggregating)
+        self.errors: dict[str, Exception] = {}
+
+    async def now(self, rule: Rule, now: int) -> tuple[float | None, bool]:
+        if error := self.errors.get(rule.labels["which"]):
+            raise error
+        return await super().now(rule, now)
+
+
+async def test_a_rule_that_cannot_be_measured_stays_as_it_is_and_stops_no_other(
+    store: Database, ingest: Ingest, bus: DatabaseBus
+) -> None:
+    service, measuring = alert_service(store, bus), Failing(Aggregating(store))
+    one = Evaluator(store, ingest, bus, measuring, interval_s=0.05)
+    errors = {
+        "full": LimitExceeded("There are more than 9 values."),
+        "odd": KeyError("matchers"),
+        "slow": Unavailable("It took too long."),
+    }
+    for name in errors:
+        await service.set(name, OVER_5 | {"labels": {"which": name}}, created_by="test")
+    await load(ingest, 7)
+    now = time.time_ns()
+    await one.evaluate(now)
+    await service.set("zero", OVER_5 | {"labels": {"which": "zero"}}, created_by="test")
+    measuring.errors = errors
+    await one.evaluate(now)
+    found = {alert.name: (alert.state, alert.problem) for alert in (await service.list()).alerts}
+    assert found == {
+        "full": ("firing", "There are more than 9 values."),
+        "odd": ("firing", "It could not be evaluated; the hub's log has details."),
+        "slow": ("firing", "It took too long."),
+        "zero": ("firing", None),
+    }
+    measuring.errors = {}
+    await one.evaluate(now + LATER)
+    assert {(alert.state, alert.problem) for alert in (await service.list()).alerts} == {
+        ("ok", None)
+    }
+
+
+@pytest.mark.parametrize(
+    "shown", [b"", b"[{}]", b'[{"status": {"state": "active"}, "matchers": [{"name": "a"}]}]']
+)
+async def test_silences_that_are_none_of_alertmanager_s_silence_nobody(
+    store: Database, ingest: Ingest, bus: DatabaseBus, receiver: Receiver, shown: bytes
+) -> None:
+    receiver.shown = shown
+    alertmanager, webhook = Alertmanager(receiver.url), Webhook(receiver.url, None)
+    service = alert_service(store, bus, alertmanager=alertmanager, webhook=webhook)
+    await service.set("hot", OVER_5 | {"destinations": ["webhook"]}, created_by="test")
+    await load(ingest, 7)
+    await evaluator(store, ingest, bus, alertmanager=alertmanager, webhook=webhook).evaluate()
+    assert len(receiver.requests) == 1
+    told = await service.list()
+    assert told.note is not None
+    assert "Alertmanager's silences are not understood" in told.note
+    assert [(alert.state, alert.problem) for alert in told.alerts] == [("firing", None)]
