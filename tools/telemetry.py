@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from anyio import to_thread
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from mcp_hub.services.telemetry.aggregates.aggregate import Aggregate
 from mcp_hub.services.telemetry.envelope import Kind
@@ -29,6 +29,9 @@ Where = Annotated[
     ),
 ]
 
+# What is none is refused by its index, as any other record that is wrong.
+_Record = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]
+
 _REFUSALS_SHOWN = 20
 
 
@@ -41,7 +44,7 @@ class TelemetryTools(Toolset):
     async def telemetry_record(
         self,
         records: Annotated[
-            list[dict[str, Any]],
+            list[_Record],
             Field(
                 min_length=1,
                 max_length=5000,

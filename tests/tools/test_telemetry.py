@@ -87,6 +87,15 @@ async def test_what_is_kept_is_told_however_much_is_refused(call: Call) -> None:
     assert [one["index"] for one in answer["rejected"]] == list(range(1, 21))
 
 
+async def test_what_is_no_object_is_refused_by_itself(call: Call) -> None:
+    answer = await succeed(call, "telemetry_record", records=[{"name": "good"}, "bad", [1]])
+    assert answer["accepted"] == 1
+    assert [(one["index"], one["message"]) for one in answer["rejected"]] == [
+        (1, "it is of the type str; a record is a JSON object"),
+        (2, "it is of the type array; a record is a JSON object"),
+    ]
+
+
 async def test_what_an_agent_asks_after_an_alarm(call: Call, recorded: None) -> None:
     overview = await succeed(call, "telemetry_fields")
     assert {row[0] for row in overview["rows"]} == {"POST /pay", "charge", "app", "cpu"}

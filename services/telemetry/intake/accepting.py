@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -152,8 +152,8 @@ def _skip_blank(text: str, at: int) -> int:
     return at
 
 
-def from_objects(objects: Iterable[Mapping[str, Any]], default_kind: Kind) -> Batch:
-    """The records of parsed JSON objects. As `from_json`."""
+def from_objects(objects: Iterable[Any], default_kind: Kind) -> Batch:
+    """The records of parsed JSON, each an object. As `from_json`."""
     return gather(objects, lambda one: record_of(msgspec.convert(one, Said), default_kind))
 
 

@@ -12,6 +12,7 @@ MAX_COMPLAINT = 400
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
 _NO_VALUE = re.compile(r"Invalid enum value '?(?P<value>.*?)'? - at `\$\.(?P<key>\w+)`", re.DOTALL)
 _TYPE = re.compile(r"Expected `(?P<types>[^`]*)`, got `(?P<got>[^`]*)` - at `\$\.(?P<key>\w+)`")
+_NO_OBJECT = re.compile(r"Expected `object`, got `(?P<got>[^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<key>\w+)`")
 
 
@@ -27,6 +28,8 @@ def complaint(
     elif (found := _NO_VALUE.match(text)) and found["key"] in values:
         known = ", ".join(values[found["key"]])
         text = f"{found['key']} is {found['value'][:80]!r}; it is one of {known}"
+    elif found := _NO_OBJECT.match(text):
+        text = f"it is of the type {found['got']}; a record is a JSON object"
     elif found := _TYPE.match(text):
         types = found["types"].replace(" | null", "").replace(" | ", " or ")
         text = f"{found['key']} is of the type {found['got']}; it takes {types}"
