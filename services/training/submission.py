@@ -70,6 +70,8 @@ def check_submission(
     _check_target(submission, dataset)
     config = check_config(submission.config, framework)
     check_with(framework, config, submission.type)
+    with guarded(framework.name, "check its config"):
+        config.check_columns([column.name for column in dataset.columns], submission.target)
     with guarded(framework.name, "write its config down"):
         return config.model_dump(mode="json")
 

@@ -1,6 +1,6 @@
 """What a training framework is: an entry point of the group `mcp_hub.frameworks`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -15,6 +15,13 @@ class FrameworkConfig(BaseModel):
     """The base of every framework's `config`: an unknown key is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid")
+
+    def check_columns(self, columns: Sequence[str], target: str | None) -> None:
+        """Refuse a config that names columns which the data do not have; this one names none.
+
+        Raises:
+            InvalidArgument: says which.
+        """
 
 
 class Place(BaseModel):

@@ -31,7 +31,17 @@ from tests.services.training.conftest import Finish, Submit, WorkerFactory
         ({"config": {"actoin": "x"}}, InvalidArgument, ["actoin", "Did you mean 'action'?"]),
         ({"config": {"epochs": 3}}, InvalidArgument, ["a key of nodejs and pytorch", "action"]),
         ({"config": {"steps": "many"}}, InvalidArgument, ["config.steps", "many"]),
-    ],
+        (
+            {
+                "framework": "sklearn",
+                "type": "classification",
+                "target": "y",
+                "config": {"drop": ["xx"]},
+            },
+            InvalidArgument,
+            ["config.drop names 'xx'", "Did you mean 'x'?"],
+        ),
+    ],  # fmt: skip
 )
 async def test_a_wrong_submission_is_one_clear_error_and_writes_nothing(
     training: TrainingService, submit: Submit, queue: DatabaseQueue,

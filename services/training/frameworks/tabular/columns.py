@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.data.kinds import infer_kinds, parse_datetimes
 from mcp_hub.services.inference.encoding import Arrays, encode_rows
 from mcp_hub.services.registry.views import InputField
@@ -38,7 +38,7 @@ def choose_columns(frame: pl.DataFrame, target: str | None, config: TableConfig)
     Raises:
         InvalidArgument: `config` names a column that does not exist, or no column is left.
     """
-    _check_names(frame, target, config)
+    config.check_columns(frame.columns, target)
     kinds: dict[str, InputKind] = {}
     dropped: dict[str, str] = {}
     for name, inferred in infer_kinds(frame, target).items():
@@ -62,25 +62,6 @@ def choose_columns(frame: pl.DataFrame, target: str | None, config: TableConfig)
             else "Give data with further columns.",
         )
     return Columns(kinds, dropped)
-
-
-def _check_names(frame: pl.DataFrame, target: str | None, config: TableConfig) -> None:
-    features = [name for name in frame.columns if name != target]
-    for key, names in (("drop", config.drop), ("columns", list(config.columns))):
-        for name in names:
-            if name == target:
-                raise InvalidArgument(
-                    f"config.{key} names the target, {name!r}.", "Name other columns there."
-                )
-            if name not in features:
-                raise InvalidArgument(
-                    f"config.{key} names {name!r}, which is no column of the data.",
-                    names_hint(name, features, "columns"),
-                )
-    if both := set(config.drop) & set(config.columns):
-        raise InvalidArgument(
-            f"{min(both)!r} is in config.drop and in config.columns.", "Leave it in one of them."
-        )
 
 
 def plain_values(frame: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, dict[str, int]]:
