@@ -22,6 +22,7 @@ from mcp_hub.services.background import in_background
 from mcp_hub.services.containers.exposing import Exposing
 from mcp_hub.services.counting import count
 from mcp_hub.services.data.service import DataService
+from mcp_hub.services.disk import check_room
 from mcp_hub.services.health import HealthService
 from mcp_hub.services.hub import Hub
 from mcp_hub.services.inference.service import InferenceService
@@ -84,6 +85,7 @@ async def open_hub(
                     "blobs": blobs.check,
                     "queue": adapters.queue.check,
                     "bus": bus.check,
+                    "disk": partial(check_room, settings.data_dir),
                     "containers": containers.check,
                     **telemetry.checks,
                     **{name: sender.check for name, sender in senders.items()},

@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,11 +21,11 @@ from mcp_hub.server.clients import configured_clients
 from mcp_hub.server.composition import open_hub
 from mcp_hub.server.settings import WITHOUT_EFFECT, Settings
 from mcp_hub.services.data.sources import Sources
+from mcp_hub.services.disk import room_of
 from mcp_hub.services.training.liveness import live_workers
 from mcp_hub.services.views import View
 
 _LOW_DISK_BYTES = 1 << 30
-_FULL_DISK_BYTES = 100 << 20
 
 
 class Check(View):
@@ -166,11 +165,9 @@ def _check_writable(folder: Path) -> Check:
 
 
 def _check_disk(folder: Path) -> Check:
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free, least = room_of(folder)
     detail = f"{free / (1 << 30):.1f} GB free for {folder}."
-    if free < _FULL_DISK_BYTES:
+    if free < least:
         return Check(name="disk", status="broken", detail=detail, hint="Free some disk space.")
     return Check(name="disk", status="warning" if free < _LOW_DISK_BYTES else "ok", detail=detail)
 

@@ -79,7 +79,7 @@ async def test_it_says_how_it_is(open_server: Served) -> None:
         assert (await http.get(f"{open_server.url}/ready")).json() == {"status": "ready"}
     assert health.status_code == 200
     assert health.json()["status"] == "ok"
-    names = {"database", "blobs", "queue", "bus", "telemetry"}
+    names = {"database", "blobs", "queue", "bus", "disk", "telemetry"}
     assert health.json()["adapters"].keys() == names
 
 

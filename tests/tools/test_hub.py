@@ -33,7 +33,7 @@ async def test_an_agent_learns_what_this_hub_is_and_how_it_is(tmp_path: Path, er
     assert info["transport"] == "http"
     assert info["limits"]["result_characters"] == 25_000
     assert health["status"] == "ok"
-    assert set(health["adapters"]) == {"database", "blobs", "queue", "bus", "telemetry"}
+    assert set(health["adapters"]) == {"database", "blobs", "queue", "bus", "disk", "telemetry"}
     for adapter in health["adapters"].values():
         assert adapter["status"] == "ok"
         assert adapter["latency_ms"] >= 0

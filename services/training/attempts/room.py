@@ -6,29 +6,26 @@ from contextlib import suppress
 from pathlib import Path
 
 from mcp_hub.adapters.errors import LimitExceeded
+from mcp_hub.services.disk import room_of
 from mcp_hub.services.training.processes.usage import folder_bytes
 
 _MB = 1024 * 1024
-_LEAST_LEFT = 100 * _MB
-_LEAST_SHARE = 0.05
-"""Of a small disk: below the lesser of the two, it is full."""
 
 
 def filled_by(folder: Path) -> LimitExceeded | None:
     """What to tell of the attempt in `folder` if its disk is full and what it holds is the reason:
     at least as much as must be left. None otherwise, and where nobody can tell."""
     try:
-        disk = shutil.disk_usage(folder)
+        room = room_of(folder)
     except OSError:
         return None
-    least = min(_LEAST_LEFT, int(disk.total * _LEAST_SHARE))
-    if disk.free >= least:
+    if room.free >= room.least:
         return None
     held = folder_bytes(folder)
-    if held < least:
+    if held < room.least:
         return None
     return LimitExceeded(
-        f"The disk was full: {disk.free // _MB:,} MB were left, and its folder held "
+        f"The disk was full: {room.free // _MB:,} MB were left, and its folder held "
         f"{held // _MB:,} MB.",
         "Have it write less, or give the disk of the data directory more room.",
     )

@@ -41,7 +41,7 @@ from tests.services.training.conftest import Finish, Submit, WorkerFactory
             InvalidArgument,
             ["config.drop names 'xx'", "Did you mean 'x'?"],
         ),
-    ],  # fmt: skip
+    ],
 )
 async def test_a_wrong_submission_is_one_clear_error_and_writes_nothing(
     training: TrainingService, submit: Submit, queue: DatabaseQueue,
