@@ -25,7 +25,6 @@ from mcp_hub.adapters.errors import (
     LimitExceeded,
     TimedOut,
     Unavailable,
-    error_of,
 )
 from mcp_hub.services.background import task_group
 from mcp_hub.services.registry.store import NewVersion, add_version
@@ -34,6 +33,7 @@ from mcp_hub.services.training import jobs
 from mcp_hub.services.training.attempts.checkpoints import RESTORED_FILE, Checkpoints
 from mcp_hub.services.training.attempts.collecting import collect, store
 from mcp_hub.services.training.attempts.diagnosis import Diagnosis, Ending, diagnose
+from mcp_hub.services.training.attempts.outcomes import Outcome, judge, last_line
 from mcp_hub.services.training.attempts.patience import patiently
 from mcp_hub.services.training.attempts.room import filled_by, make_room
 from mcp_hub.services.training.attempts.staging import remove_attempt, stage, task_of
@@ -47,21 +47,12 @@ from mcp_hub.services.training.processes.launcher import AttemptProcess, Launche
 from mcp_hub.services.training.processes.procfs import machine_memory, oom_kills
 from mcp_hub.services.training.processes.slots import Grant, Slots
 from mcp_hub.services.training.processes.usage import Usage
-from mcp_hub.services.training.views import Cause, JobStatus
+from mcp_hub.services.training.views import JobStatus
 
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _MB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt ended, and the cause where the hub ended it."""
-
-    status: JobStatus
-    error: HubError | None = None
-    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +138,7 @@ class Execution:
         outcome = self._interrupted
         if outcome is None:
             assert self._exit_status is not None
-            outcome = self._judge(self._exit_status)
+            outcome = judge(self._exit_status, self._transcript.report.error)
         if outcome.status not in ("succeeded", "cancelled"):
             await self._transcript.keep_checkpoint()
         return outcome
@@ -289,22 +280,6 @@ class Execution:
         full = await to_thread.run_sync(filled_by, self._folder)
         return Outcome("queued", error) if full is None else Outcome("failed", full, "disk_full")
 
-    def _judge(self, status: int) -> Outcome:
-        """What an exit status and the last reports mean."""
-        reported = self._transcript.report.error
-        if reported is not None:
-            return Outcome("failed", error_of(reported.code, reported.message, reported.hint))
-        if status == 0:
-            return Outcome("succeeded")
-        if status < 0:
-            return Outcome(
-                "failed", Unavailable(f"The job's process was killed by signal {-status}.")
-            )
-        return Outcome(
-            "failed",
-            Unavailable(f"The job's process ended with status {status}.", "See training_logs."),
-        )
-
     def _diagnosis(self, outcome: Outcome) -> Diagnosis | None:
         report, progress = self._transcript.report, self._transcript.progress
         error = outcome.error
@@ -337,7 +312,7 @@ class Execution:
         await to_thread.run_sync(remove_attempt, self._folder)
         self.outcome = outcome
         status, values = await to_thread.run_sync(self._ending, outcome)
-        await self._transcript.note(_last_line(self.job.attempt, outcome, status))
+        await self._transcript.note(last_line(self.job.attempt, outcome, status))
 
         def end(connection: Connection) -> tuple[JobStatus | None, int | None]:
             if not jobs.holds(connection, self.job):
@@ -401,9 +376,3 @@ class Execution:
         # What is wrong with the request stays wrong.
         deterministic = isinstance(error, InvalidArgument | Denied | Conflict)
         return not deterministic and self.job.failures < self.job.max_retries
-
-
-def _last_line(attempt: int, outcome: Outcome, status: JobStatus) -> str:
-    ended = "was given up" if outcome.status == "queued" else outcome.status
-    reason = f": {outcome.error.message}" if outcome.error else "."
-    return f"Attempt {attempt} {ended}{reason}" + (" It runs again." if status == "queued" else "")

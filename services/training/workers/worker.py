@@ -31,7 +31,8 @@ from mcp_hub.services.training.announcing import (
     job_topic,
 )
 from mcp_hub.services.training.attempts.checkpoints import remove_expired
-from mcp_hub.services.training.attempts.execution import Execution, Outcome
+from mcp_hub.services.training.attempts.execution import Execution
+from mcp_hub.services.training.attempts.outcomes import Outcome
 from mcp_hub.services.training.attempts.staging import remove_attempt
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.limits import Limits
