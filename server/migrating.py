@@ -76,7 +76,8 @@ async def migrate(
         Unavailable: the database cannot be opened.
     """
     settings.ensure_folders()
-    silence_ms = int(settings.training.lease_s * 1000)
+    training = settings.training
+    silence_ms = int(max(training.lease_s, training.worker_silence_s) * 1000)
     database = choose_database(settings)
 
     def work(connection: Connection) -> _Planned:

@@ -1,13 +1,15 @@
 """What a version's artifacts say, for those who read text."""
 
-import json
 from typing import Any
+
+from pydantic_core import from_json
 
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, NotFound, names_hint
 from mcp_hub.services.registry.views import ModelView
 
-MAX_BYTES = 100_000
+MAX_BYTES = 15_000
+"""As much as leaves room for the rest of the answer."""
 
 
 async def read_artifact(view: ModelView, name: str, blobs: BlobStore) -> Any:
@@ -38,6 +40,6 @@ async def read_artifact(view: ModelView, name: str, blobs: BlobStore) -> Any:
             f"The store of blobs has its {artifact.bytes:,} bytes, as {artifact.sha256}.",
         ) from error
     try:
-        return json.loads(text)
-    except ValueError:
+        return from_json(text)
+    except ValueError:  # No JSON, or none that could be sent on.
         return text

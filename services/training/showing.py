@@ -1,6 +1,8 @@
 """Jobs as their users see them."""
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -10,6 +12,9 @@ from mcp_hub.services.training.liveness import live_workers
 from mcp_hub.services.training.reasons import reason_to_wait
 from mcp_hub.services.training.views import JobLimits, JobSummary, JobView, Progress
 from mcp_hub.services.views import Error, iso
+
+_CONFIG_SHOWN = 2_000
+"""Characters of a config, as JSON."""
 
 
 def job_view(
@@ -29,7 +34,7 @@ def job_view(
         framework=job.framework,
         dataset=f"{job.dataset_name}:{job.dataset_version}",
         target=job.target,
-        config=job.config,
+        config=_shortened(job.config),
         attempt=job.attempt,
         progress=Progress(done=job.progress_done or 0, total=job.progress_total),
         metrics=job.metrics,
@@ -48,6 +53,17 @@ def job_view(
         started_at=iso(job.started_at),
         finished_at=iso(job.finished_at),
     )
+
+
+def _shortened(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without values so long that each look at the job would be mostly they."""
+    shown: dict[str, Any] = {}
+    left = _CONFIG_SHOWN
+    for key, value in config.items():
+        size = len(json.dumps(value))
+        shown[key] = value if size <= left else f"({size:,} characters, not shown)"
+        left -= min(size, left) if size <= left else 0
+    return shown
 
 
 def _limits(job: Job) -> JobLimits | None:

@@ -63,8 +63,8 @@ class Evaluator:
         self._told: dict[str, float] = {}
         self._resolved: dict[str, Notice] = {}
         self._silences: list[Silence] | None = None
-        # When the webhook is to be tried again, and how long the wait was.
-        self._wait: dict[str, tuple[float, float]] = {}
+        # When the webhook is to be tried again, how long to wait after that, and what was wrong.
+        self._wait: dict[str, tuple[float, float, str | None]] = {}
 
     async def run(self) -> None:
         """Evaluate whenever this process leads the evaluation, until cancelled."""
@@ -221,9 +221,9 @@ class Evaluator:
             return None
         if fires == alert.notified or (fires and quiet):
             return None
-        again_at, delay_s = self._wait.get(alert.name, (0.0, self._interval_s))
+        again_at, delay_s, wrong = self._wait.get(alert.name, (0.0, self._interval_s, None))
         if anyio.current_time() < again_at:
-            return str(alert.problem) if alert.problem else None
+            return wrong
         status: Status = "firing" if fires else "resolved"
         notice = Notice(alert.name, rule, status, state.since, value)
         if fires and await self._is_silenced(notice):
@@ -232,7 +232,7 @@ class Evaluator:
             await self._webhook.tell(notice)
         except Unavailable as error:
             self._wait[alert.name] = (
-                anyio.current_time() + delay_s, min(delay_s * 2, _MAX_BACK_OFF_S)
+                anyio.current_time() + delay_s, min(delay_s * 2, _MAX_BACK_OFF_S), error.message
             )  # fmt: skip
             return error.message
         self._wait.pop(alert.name, None)

@@ -205,6 +205,8 @@ class Report:
                 return _not_finite(event)
             case MetricEvent() if _is_full(self.metrics, event.key):
                 return _too_many("metrics")
+            case ModelEvent() if len(self.metrics.keys() | event.metrics.keys()) > MAX_KEYS:
+                return _too_many("metrics")
             case ParamEvent() if _is_full(self.params, event.key):
                 return _too_many("params")
             case TagEvent() if _is_full(self.tags, event.key):

@@ -153,12 +153,13 @@ class Transcript:
         """Without the lines that are past what an attempt may write: `_too_much` tells of them."""
         kept: list[tuple[str, str]] = []
         for stream, text in record.log:
-            size = len(text) + 1
-            self._log_bytes += size
+            # Of output, bytes that are no text have become longer ones.
+            size = len(text.encode()) if stream == "hub" else len(text)
             if stream == "hub":
-                self._reported_bytes += size
-            if self._log_bytes <= self._most_log_bytes:
+                self._reported_bytes += size + 1
+            if self._log_bytes + size <= self._most_log_bytes:
                 kept.append((stream, text))
+            self._log_bytes += size + 1
         record.log = kept
         return record
 

@@ -92,3 +92,9 @@ def fire(
         return None
     connection.execute(change.values(fired=schedules.c.fired + 1, last_job_id=added.id, error=None))
     return added
+
+
+def note(connection: Connection, schedule: Schedule, error: HubError) -> None:
+    """Tell what is wrong with a schedule that stays where it is."""
+    change = update(schedules).where(schedules.c.id == schedule.id)
+    connection.execute(change.values(error=error.as_dict(), updated_at=now_ms()))

@@ -140,9 +140,12 @@ class ScheduleService:
                 fired += await self._fire(schedule)
             except Unavailable:
                 raise
-            except Exception:
+            except Exception as error:
                 # Such as a time zone that this machine does not know: another worker may.
-                logger.exception("%s cannot be moved on", schedule.id)
+                wrong = Internal(f"It cannot be moved on: {error}")
+                if schedule.error != wrong.as_dict():
+                    logger.exception("%s cannot be moved on", schedule.id)
+                    await self._database.write(partial(rows.note, schedule=schedule, error=wrong))
         return fired
 
     async def _fire(self, schedule: Schedule) -> bool:

@@ -29,6 +29,7 @@ from mcp_hub.adapters.errors import (
 from mcp_hub.services.background import in_background
 from mcp_hub.services.leading import run_as_leader
 from mcp_hub.services.training.announcing import SWEEPS, job_topic, sweep_topic
+from mcp_hub.services.training.frameworks.registry import FrameworkUnavailable
 from mcp_hub.services.training.service import TrainingService
 from mcp_hub.services.training.states import TERMINAL
 from mcp_hub.services.training.submission import Submission
@@ -223,6 +224,8 @@ class SweepDriver:
         try:
             config = config_of(sweep.submission["config"], trial.params)
             job_id = await self._job(sweep, config, str(trial.number), trial.number)
+        except FrameworkUnavailable as error:
+            await self._change_trial(sweep, trial, status="failed", reason=error.message)
         except (Unavailable, LimitExceeded):
             raise
         except HubError as error:
@@ -251,8 +254,12 @@ class SweepDriver:
             await self._change(sweep, status="failed", error=_nothing_complete(sweep, trials))
         else:
             config = config_of(sweep.submission["config"], best.params)
-            job_id = await self._job(sweep, config, "best", None)
-            await self._change(sweep, status="finishing", best_job_id=job_id)
+            try:
+                job_id = await self._job(sweep, config, "best", None)
+            except FrameworkUnavailable as error:
+                await self._change(sweep, status="failed", error=error.as_dict())
+            else:
+                await self._change(sweep, status="finishing", best_job_id=job_id)
 
     async def _finish(self, sweep: SweepRow) -> None:
         """End with the job of the best settings."""

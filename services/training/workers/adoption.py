@@ -41,7 +41,8 @@ class Adoption:
     ) -> Job | None:
         """The attempt that `claim` leads to; None if there is none now, and it is settled.
 
-        What can be no job is answered with the reason, so that it troubles no worker again.
+        What can be no job is answered with the reason, so that it troubles no worker again; a
+        hub's own that is in trouble is looked at again later.
         """
         reason: HubError
         try:
@@ -54,6 +55,10 @@ class Adoption:
             reason = error
         except Exception:
             logger.exception("The message %r cannot be taken on", claim.message_id)
+            if not _is_foreign(claim):
+                # It is the only one that its job has.
+                await self._queue.retry(claim, delay_s=min(claim.delivery, _LOOK_AGAIN_MOST_S))
+                return None
             reason = Internal("The hub failed to take this job on; its log says why.")
         await self._queue.fail(claim, f"{reason.message} {reason.hint or ''}".strip())
         return None

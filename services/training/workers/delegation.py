@@ -27,7 +27,7 @@ from mcp_hub.adapters.queue.port import MessageEvent, SharedQueue
 from mcp_hub.services.numbers import is_finite
 from mcp_hub.services.training import jobs
 from mcp_hub.services.training.announcing import enqueue_ready, job_topic
-from mcp_hub.services.training.attempts.events import MetricEvent
+from mcp_hub.services.training.attempts.events import MAX_KEYS, MetricEvent
 from mcp_hub.services.training.attempts.recording import Record, write_record
 from mcp_hub.services.training.jobs import Job
 from mcp_hub.services.training.views import JobStatus
@@ -231,9 +231,9 @@ def _metrics(result: Any) -> list[MetricEvent]:
     Without those that an attempt in the hub might not report either.
     """
     given = result.get("metrics") if isinstance(result, dict) else None
-    metrics = []
+    metrics: list[MetricEvent] = []
     for key, value in given.items() if isinstance(given, dict) else ():
-        if isinstance(value, int | float) and is_finite(value):
+        if len(metrics) < MAX_KEYS and isinstance(value, int | float) and is_finite(value):
             with suppress(ValidationError):
                 metrics.append(MetricEvent(type="metric", key=key, value=value, step=0))
     return metrics

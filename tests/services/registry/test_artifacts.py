@@ -12,6 +12,7 @@ from .conftest import Add
 
 CONTENTS = {
     "leaderboard.json": b'{"metric": "f1"}', "notes.txt": "na\u00efve".encode(),
+    "odd.json": rb'"\ud800"', "deep.json": b"[" * 5_000 + b"]" * 5_000,
     "model.onnx": b"\x08\xff\xfe", "long.txt": b"x" * (MAX_BYTES + 1),
 }  # fmt: skip
 
@@ -31,13 +32,16 @@ async def test_json_and_text_are_given(registry: RegistryService) -> None:
     assert (await registry.get("iris", "leaderboard.json")).content == {"metric": "f1"}
     assert (await registry.get("iris:1", "notes.txt")).content == "na\u00efve"
     assert (await registry.get("iris")).content is None
+    # What no JSON encoder would pass on is shown as it stands.
+    for name in ("odd.json", "deep.json"):
+        assert (await registry.get("iris", name)).content == CONTENTS[name].decode()
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
         ("model.onnx", InvalidArgument, "is no text"),
-        ("long.txt", LimitExceeded, "has 100,001 bytes; at most 100,000"),
+        ("long.txt", LimitExceeded, "has 15,001 bytes; at most 15,000"),
         ("leaderbord.json", NotFound, "iris:1 has no artifact 'leaderbord.json'"),
     ],
 )

@@ -268,6 +268,9 @@ def test_a_model_that_has_what_was_declared_is_taken() -> None:
         check_signature(trained.onnx, trained.signature)
     open_ended = read_signature(identity(TensorProto.FLOAT, ["n", 4]))
     check_signature(identity(TensorProto.FLOAT, ["n", "m"]), open_ended)
+    node = helper.make_node("Identity", ["x"], ["y"])
+    shapeless = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    check_signature(model([node], shapeless[:1], shapeless[1:]), open_ended)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ async def test_a_wrong_submission_is_one_clear_error_and_writes_nothing(
     assert await queue.depth() == 0
 
 
+async def test_a_long_config_is_shown_shortened(training: TrainingService, submit: Submit) -> None:
+    job = await training.status(await submit("succeed", flag="x" * 3_000, steps=7))
+    assert job.config["steps"] == 7
+    assert job.config["flag"] == "(3,002 characters, not shown)"
+
+
 async def test_the_same_key_and_request_give_the_same_job(
     training: TrainingService, submit: Submit, queue: DatabaseQueue
 ) -> None:

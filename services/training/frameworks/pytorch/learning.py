@@ -22,7 +22,7 @@ from mcp_hub.services.training.frameworks.pytorch import PytorchConfig
 from mcp_hub.services.training.frameworks.pytorch.group import Group
 from mcp_hub.services.training.run import Run
 
-_FORMAT = 2
+_FORMAT = 1
 """Of the checkpoints: greater when they hold something else."""
 
 _MANY_ROWS = 10_000
@@ -136,7 +136,7 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._best = {name: value.to(self._group.device) for name, value in state["best"].items()}
         self._best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
-        self.best_losses = state["best_losses"]
+        self.best_losses = state.get("best_losses", {})
         self.epoch = state["epoch"]
         return True
 

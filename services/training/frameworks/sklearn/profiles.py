@@ -36,11 +36,10 @@ def profiles(
     told = []
     for cluster in np.unique(labels).tolist():
         mask = labels == cluster
-        part = frame.filter(pl.Series(mask))
         traits = [
             trait
             for one in inputs
-            for trait in _traits(one, frame[one.name], part[one.name])
+            for trait in _traits(one, frame[one.name], pl.Series(mask))
             if trait.weight >= _LEAST_WEIGHT
         ]
         traits.sort(key=lambda trait: -trait.weight)
@@ -55,21 +54,22 @@ def profiles(
     return told
 
 
-def _traits(one: InputField, everywhere: pl.Series, here: pl.Series) -> Iterator[_Trait]:
-    """Those of a column that can be told shortly."""
+def _traits(one: InputField, everywhere: pl.Series, mask: pl.Series) -> Iterator[_Trait]:
+    """Those of a column, in the rows of `mask`, that can be told shortly."""
+    here = everywhere.filter(mask)
     yield _gap(one.name, everywhere, here)
     if not len(here.drop_nulls()):
         return
     if one.kind == "number":
-        values, mine = (c.cast(pl.Float64, strict=False) for c in (everywhere, here))
+        values = everywhere.cast(pl.Float64, strict=False)
         yield from _mean(
-            one.name, values, mine, ("low", "high"), lambda mean: (mean, f"{mean:.4g}")
+            one.name, values, mask, ("low", "high"), lambda mean: (mean, f"{mean:.4g}")
         )
-    elif one.kind == "datetime":
-        times, own = parse_datetimes(everywhere), parse_datetimes(here)
-        if times is not None and own is not None:
-            days, mine = (c.dt.epoch("s") / 86_400 for c in (times, own))
-            yield from _mean(one.name, days, mine, ("early", "late"), lambda day: (_date(day),) * 2)
+    elif one.kind == "datetime" and (times := parse_datetimes(everywhere)) is not None:
+        # As where they are learned from: others count as missing.
+        times = times.set(~times.dt.year().is_between(1, 9999).fill_null(True), None)
+        days = times.dt.epoch("s") / 86_400
+        yield from _mean(one.name, days, mask, ("early", "late"), lambda day: (_date(day),) * 2)
     elif one.kind in ("category", "boolean"):
         yield _value(one.name, everywhere.cast(pl.String), here.cast(pl.String))
 
@@ -77,12 +77,13 @@ def _traits(one: InputField, everywhere: pl.Series, here: pl.Series) -> Iterator
 def _mean(
     column: str,
     everywhere: pl.Series,
-    here: pl.Series,
+    mask: pl.Series,
     words: tuple[str, str],
     shown: Callable[[float], tuple[Any, str]],
 ) -> Iterator[_Trait]:
     """How far the mean is off, in one of `words`; `shown` gives a mean as fact and text."""
-    values, mine = everywhere.drop_nulls().to_numpy(), here.drop_nulls().to_numpy()
+    values = everywhere.drop_nulls().to_numpy()
+    mine = everywhere.filter(mask).drop_nulls().to_numpy()
     if not len(mine) or not (spread := float(values.std())):
         return
     own, usual = float(mine.mean()), float(values.mean())

@@ -269,6 +269,24 @@ async def test_who_cannot_be_told_is_a_problem_that_names_no_url(
     assert "nowhere" not in problem
 
 
+async def test_a_problem_is_told_once_however_often_it_is_met(
+    store: Database, ingest: Ingest, bus: DatabaseBus
+) -> None:
+    url = "http://127.0.0.1:9/alert"
+    webhook, alertmanager = Webhook(url, None), Alertmanager(url)
+    service = alert_service(store, bus, webhook=webhook, alertmanager=alertmanager)
+    one = evaluator(store, ingest, bus, webhook=webhook, alertmanager=alertmanager)
+    await service.set("hot", OVER_5, created_by="test")
+    await load(ingest, 7)
+    now = time.time_ns()
+    problems = []
+    for _ in range(3):
+        await one.evaluate(now)
+        problems.append((await state_of(service, "hot")).problem)
+    assert problems[0] is not None
+    assert problems == problems[:1] * 3
+
+
 async def test_a_rule_about_what_no_record_has_is_a_problem_until_one_has(
     store: Database, ingest: Ingest, bus: DatabaseBus
 ) -> None:

@@ -221,6 +221,15 @@ def test_an_attempt_reports_so_many_names_and_no_more(line: str, what: str) -> N
     assert f"over 1,000 different {what}" in report.fault.error.message
 
 
+def test_a_model_has_no_more_metrics_than_an_attempt() -> None:
+    report = Report()
+    report.take([b'{"type": "metric", "key": "loss", "value": 1}'])
+    metrics = {f"k{n}": n for n in range(MAX_KEYS)}
+    report.take([json.dumps({"type": "model", "path": "m", "metrics": metrics}).encode()])
+    assert report.fault is not None
+    assert report.fault.cause == "too_much_output"
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
 def test_what_is_no_file_any_more_is_not_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "events.jsonl"

@@ -31,6 +31,7 @@ from mcp_hub.services.training.sweeps.driving import SweepDriver
 from mcp_hub.services.training.sweeps.service import Sweep, SweepService
 from mcp_hub.services.training.sweeps.space import check_space
 from mcp_hub.services.training.sweeps.views import ENDED, SweepView
+from tests.services.training.broken_frameworks import NAME, provide
 from tests.services.training.conftest import WorkerFactory
 from tests.waiting import eventually
 
@@ -169,6 +170,21 @@ async def test_a_sweep_of_sklearn(
     assert set(view.best.params) == set(TREE)
     history = await training.metrics(view.best.job_id or "", keys=["cv_accuracy"])
     assert history.series[0].points >= 3
+
+
+async def test_a_framework_that_breaks_meanwhile_ends_the_sweep(
+    sweeps: SweepService, driver: SweepDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Submission(name="probe", type="probe", framework=NAME, dataset="points", config={})
+    sweep = Sweep(job, VALUE, "score", trials=20)
+    submitted = await sweeps.submit(sweep, submitted_by="the tests")
+    provide(monkeypatch, "RaisesInCheck")
+    async with driver.driving():
+        view = await finish(sweeps, submitted.sweep_id)
+    assert view.status == "failed"
+    assert view.error is not None
+    assert "it has a fault" in view.error.message
+    assert view.counts["failed"] < 20
 
 
 @on_every_store

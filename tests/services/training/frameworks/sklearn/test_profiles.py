@@ -31,6 +31,18 @@ def test_each_kind_of_column_tells_how_a_cluster_differs() -> None:
     ]  # fmt: skip
 
 
+def test_dates_are_read_alike_in_all_clusters() -> None:
+    dates = pl.Series("since", ["13/02/2023", "25/02/2023", "01/03/2023", "04/03/2023"])
+    early, late = summaries(dates, "datetime", [0, 0, 1, 1])
+    assert early.startswith("since early (2023-02-19")
+    assert late.startswith("since late (2023-03-02")
+
+
+def test_a_time_that_no_calendar_has_is_none() -> None:
+    times = pl.Series("at", [0, 86_400_000_000, 10**18, 10**18]).cast(pl.Datetime("us"))
+    assert summaries(times, "datetime", [0, 1, 0, 1])[1].startswith("at late (1970-01-02")
+
+
 def test_what_is_missing_is_told() -> None:
     ages = pl.Series("age", [30, 30, None, None], dtype=pl.Int64)
     assert summaries(ages, "number", [0, 0, 1, 1]) == [
