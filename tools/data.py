@@ -94,12 +94,11 @@ class DataTools(Toolset):
     @tool(title="Stop a growing data set", idempotent=True)
     async def dataset_stop(
         self, name: Annotated[Name, Field(description="As dataset_list names it")]
-    ) -> DatasetView:
+    ) -> DatasetSummary:
         """Have a data set of mode stream grow no more; its versions stay. The same
         dataset_register again goes on from where it stopped."""
         hub = await self.hub()
-        view = await hub.data.growing.stop(name)
-        return view.model_copy(update={"columns": [], "omitted_columns": len(view.columns)})
+        return (await hub.data.growing.stop(name)).summary()
 
     @tool(title="List data sets", read_only=True)
     async def dataset_list(

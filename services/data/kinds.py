@@ -11,7 +11,8 @@ The rules, in order, for a column with n values that are not missing, d of them 
   values and bytes, which no model here takes. The target never is one, nor is any column where
   all features would be.
 - category: repeating integers whose name ends in `id`, `code`, `zip`, …; strings that are not text.
-- number: every other number.
+- number: every other number. A text column of numbers with some other cells (`odd_cells`) is a
+  category, never an identifier: it would be left out, and nobody would know.
 - text: strings of which most have several words, and which are many (`_is_text`).
 """
 
@@ -26,6 +27,8 @@ from mcp_hub.services.data.views import ColumnKind
 MIN_CODES: Final = 20
 NEARLY_ALL: Final = 0.95
 MIN_ROW_NUMBERS: Final = 20
+MOSTLY: Final = 0.8
+"""The share of numbers from which a text column is suspected to be meant as one of numbers."""
 
 _SAMPLE: Final = 10_000
 _ID_NAMES: Final = {"id", "uuid", "guid", "key", "idx", "index", "rowid", "rownum", "unnamed0"}
@@ -36,6 +39,13 @@ _NAME_PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}]"
 _SEVERAL_WORDS: Final = rf"\S\s+\S|{_UNSPACED}{{5}}"
 _NUMBER_AS_TEXT: Final = r"^\s*[-+(]?\s*\p{Sc}?\s*[-+]?\d[\d.,'\s]*\s*(%|\p{Sc}|\))?\s*$"
+
+# One number: neither a date with dots nor an address. `1,234.50` counts, `3.4.2025` does not.
+_WRITTEN_NUMBER: Final = (
+    r"^\s*[-+(]?\s*\p{Sc}?\s*[-+]?((\d{1,3}([.,'\s]\d{3})+|\d+)([.,]\d*)?|[.,]\d+)"
+    r"([eE][-+]?\d+)?\s*(%|\p{Sc}|\))?\s*$"
+)
+_CODE: Final = r"^\s*0\d+\s*$"
 
 _DATES: Final = {
     re.compile(r"^\d{4}-\d{1,2}-\d{1,2}"): ("%Y-%m-%d",),
@@ -115,6 +125,20 @@ def numbers_as_text(column: pl.Series) -> bool:
     return values.len() > 0 and bool(values.str.contains(_NUMBER_AS_TEXT).all())
 
 
+def odd_cells(column: pl.Series) -> pl.Series | None:
+    """The values of a text column that are no numbers, where most are; None otherwise.
+
+    Digits with a zero before them are codes.
+    """
+    if column.dtype != pl.String:
+        return None
+    values = column.drop_nulls()
+    is_number = values.str.contains(_WRITTEN_NUMBER)
+    odd = values.filter(~is_number)
+    is_mixed = 0 < odd.len() <= values.len() - MOSTLY * values.len()
+    return odd if is_mixed and not values.str.contains(_CODE).any() else None
+
+
 def _parse_all(values: pl.Series, format: str) -> pl.Series | None:
     missing = values.null_count()
     for tried in (values.drop_nulls().head(50), values):
@@ -165,7 +189,8 @@ def _string_kind(column: pl.Series, d: int, n: int, is_target: bool) -> ColumnKi
     if _is_text(sample, several_words, d, n):
         return "text"
     is_code = several_words < 0.1 and n >= MIN_CODES and d >= NEARLY_ALL * n
-    return "identifier" if is_code and not numbers_as_text(column) else "category"
+    is_numbers = numbers_as_text(column) or odd_cells(sample) is not None
+    return "identifier" if is_code and not is_numbers else "category"
 
 
 def _is_text(sample: pl.Series, several_words: float, d: int, n: int) -> bool:

@@ -195,6 +195,13 @@ def parse_options(format: str, options: Mapping[str, Any] | None) -> NoOptions:
         raise options_error(error, model, f"{format} option") from None
 
 
+def csv_options(format: str, options: Mapping[str, Any] | None) -> CsvOptions | None:
+    """How a file of a format with options is read; None where it describes itself. Raises as
+    `parse_options`."""
+    settings = parse_options(format, options)
+    return settings if isinstance(settings, CsvOptions) else None
+
+
 def options_error(error: ValidationError, model: type[BaseModel], what: str) -> InvalidArgument:
     """The first fault that pydantic found, in a caller's words, with the nearest right key."""
     fault = error.errors(include_url=False)[0]

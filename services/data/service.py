@@ -21,6 +21,7 @@ from mcp_hub.services.data import store, streams_store
 from mcp_hub.services.data.growing import Growing
 from mcp_hub.services.data.options import (
     SourceQuery,
+    csv_options,
     format_of_file,
     format_of_text,
     parse_options,
@@ -138,7 +139,7 @@ class DataService:
             await self._bus.publish(f"datasets://{name}")
             if view.version == 1:
                 await self._bus.publish("resources/list_changed")
-        return view
+        return view.model_copy(update={"warnings": list(map(str, found.warnings))})
 
     async def list(self, limit: int = 50, cursor: str | None = None) -> Page[DatasetSummary]:
         """The newest version of each data set, in the order of their names."""
@@ -163,9 +164,11 @@ class DataService:
     async def profile(self, reference: str, target: str | None = None) -> DatasetProfile:
         """Statistics of each column, warnings, and how `target` is distributed. Raises as `get`,
         and NotFound where `target` is no column."""
+        stored = await self._find(reference)
+        csv = csv_options(stored.format, stored.options)
         return await self._with_frame(
-            reference,
-            lambda analysis, frame, name: analysis.profile_frame(frame, name, target),
+            stored.view.dataset,
+            lambda analysis, frame, name: analysis.profile_frame(frame, name, target, csv),
         )
 
     async def preview(self, reference: str, limit: int = 10) -> DatasetPreview:

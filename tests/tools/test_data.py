@@ -190,7 +190,11 @@ async def test_a_data_set_grows_until_it_is_stopped(call: Call, root: Path) -> N
     (listed,) = (await succeed(call, "dataset_list"))["items"]
     assert listed["stream"]["status"] == "growing"
     stopped = await succeed(call, "dataset_stop", name="log")
-    assert (stopped["stream"]["status"], stopped["columns"]) == ("stopped", [])
+    assert (stopped["stream"]["status"], stopped["version"], stopped["columns"]) == (
+        "stopped",
+        1,
+        2,
+    )
     assert (await succeed(call, "dataset_register", **grown))["stream"]["status"] == "growing"
 
 
