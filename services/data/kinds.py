@@ -45,7 +45,8 @@ _WRITTEN_NUMBER: Final = (
     r"^\s*[-+(]?\s*\p{Sc}?\s*[-+]?((\d{1,3}([.,'\s]\d{3})+|\d+)([.,]\d*)?|[.,]\d+)"
     r"([eE][-+]?\d+)?\s*(%|\p{Sc}|\))?\s*$"
 )
-_CODE: Final = r"^\s*0\d+\s*$"
+CODE: Final = r"^\s*0[0-9]+\s*$"
+"""Digits with a zero before them: 01001 is another code than 1001, and neither is a number."""
 
 _DATES: Final = {
     re.compile(r"^\d{4}-\d{1,2}-\d{1,2}"): ("%Y-%m-%d",),
@@ -122,7 +123,15 @@ def numbers_as_text(column: pl.Series) -> bool:
     if column.dtype != pl.String:
         return False
     values = _sample(column)
-    return values.len() > 0 and bool(values.str.contains(_NUMBER_AS_TEXT).all())
+    is_written = values.len() > 0 and bool(values.str.contains(_NUMBER_AS_TEXT).all())
+    return is_written and not values.str.contains(CODE).any()
+
+
+def has_codes(column: pl.Series) -> bool:
+    """Whether all values of a text column are digits, and one has a zero before them: 01001."""
+    if column.dtype != pl.String or not column.str.contains(CODE).any():
+        return False
+    return bool(column.drop_nulls().str.contains(r"^\s*[0-9]+\s*$").all())
 
 
 def odd_cells(column: pl.Series) -> pl.Series | None:
@@ -136,7 +145,7 @@ def odd_cells(column: pl.Series) -> pl.Series | None:
     is_number = values.str.contains(_WRITTEN_NUMBER)
     odd = values.filter(~is_number)
     is_mixed = 0 < odd.len() <= values.len() - MOSTLY * values.len()
-    return odd if is_mixed and not values.str.contains(_CODE).any() else None
+    return odd if is_mixed and not values.str.contains(CODE).any() else None
 
 
 def _parse_all(values: pl.Series, format: str) -> pl.Series | None:

@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from mcp_hub.services.data.cells import short
-from mcp_hub.services.data.kinds import numbers_as_text, odd_cells
+from mcp_hub.services.data.kinds import has_codes, numbers_as_text, odd_cells
 from mcp_hub.services.data.options import CsvOptions
 from mcp_hub.services.data.views import ColumnKind, DataWarning
 
@@ -27,6 +27,12 @@ def find_misreadings(
     if numbers:
         message = "Numbers written as text, as $1,234 or 5 %: training takes them for categories."
         warnings.append(DataWarning.about("numbers_as_text", numbers, message))
+    if codes := [name for name in texts if has_codes(frame[name])]:
+        message = (
+            "Cells like 01001 are codes, kept as text. Where they are numbers, give training "
+            f"config.columns={json.dumps({codes[0]: 'number'}, ensure_ascii=False)}."
+        )
+        warnings.append(DataWarning.about("leading_zeros", codes, message))
     odd = {name: cells for name in texts if (cells := odd_cells(frame[name])) is not None}
     if odd:
         told = "; ".join(

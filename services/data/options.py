@@ -56,7 +56,7 @@ class CsvOptions(NoOptions):
         default=list(NULL_VALUES), description="Cells that mean missing, besides empty ones"
     )
     string_columns: list[str] = Field(
-        default=[], description="Columns to keep as text, such as zip codes with leading zeros"
+        default=[], description="Columns to keep as text; those with cells like 01001 are anyway"
     )
     decimal_comma: bool = Field(default=False, description="1,5 means one and a half")
     trim: bool | None = Field(

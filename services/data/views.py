@@ -110,7 +110,7 @@ class DataWarning(View):
     code: Literal[
         "duplicate_rows", "leakage", "constant", "identifier", "missing", "imbalance",
         "rare_class", "duplicate_columns", "few_rows", "infinite", "numbers_as_text",
-        "mostly_numbers",
+        "mostly_numbers", "leading_zeros",
     ]  # fmt: skip
     columns: list[str]
     message: str

@@ -82,6 +82,14 @@ def test_cells_that_may_mean_more_than_missing_are_only_told(tmp_path: Path) -> 
     assert "null_values" not in warning.message
 
 
+def test_codes_are_told(tmp_path: Path) -> None:
+    found = read(tmp_path, table(n=[f"{i:06}" for i in range(400)], y=["1", "2"] * 200))
+    assert kinds_of(found)["n"] == "category"
+    [warning] = found.warnings
+    assert (warning.code, warning.columns) == ("leading_zeros", ["n"])
+    assert warning.message.endswith('config.columns={"n": "number"}.')
+
+
 def test_what_is_no_csv_is_to_be_mended_in_its_source() -> None:
     frame = pl.DataFrame({"x": mixed("?"), "y": ["a", "b"] * 200})
     [warning] = find_misreadings(frame, infer_kinds(frame), None)
