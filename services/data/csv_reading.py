@@ -13,6 +13,7 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.data.dates import as_datetimes
 from mcp_hub.services.data.kinds import CODE
 from mcp_hub.services.data.options import CsvOptions
 
@@ -57,6 +58,8 @@ def read_csv_parts(
     """
     rest = b""
     line = 0
+    times = [name for name, dtype in dtypes.items() if dtype.is_temporal()]
+    dtypes = {**dtypes, **dict.fromkeys(times, pl.String())}
     for text, is_last in _utf8_parts(path, options.encoding, part_bytes):
         rest += text
         if not line:
@@ -70,7 +73,7 @@ def read_csv_parts(
         end = len(rest) if is_last else _end_of_records(rest, options)
         frame = _read_body(rest[:end], dtypes, options, line)
         if frame.height:
-            yield frame
+            yield frame.with_columns(as_datetimes(frame[name], options.day_first) for name in times)
         line += rest.count(b"\n", 0, end)
         rest = rest[end:]
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.services.data.cells import rounded
-from mcp_hub.services.data.kinds import parse_datetimes
+from mcp_hub.services.data.dates import parse_datetimes
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import RuleResult
 

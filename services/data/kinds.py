@@ -22,6 +22,7 @@ from typing import Final
 
 import polars as pl
 
+from mcp_hub.services.data.dates import parse_datetimes
 from mcp_hub.services.data.views import ColumnKind
 
 MIN_CODES: Final = 20
@@ -48,18 +49,6 @@ _WRITTEN_NUMBER: Final = (
 CODE: Final = r"^\s*0[0-9]+\s*$"
 """Digits with a zero before them: 01001 is another code than 1001, and neither is a number."""
 
-_DATES: Final = {
-    re.compile(r"^\d{4}-\d{1,2}-\d{1,2}"): ("%Y-%m-%d",),
-    re.compile(r"^\d{4}/\d{1,2}/\d{1,2}"): ("%Y/%m/%d",),
-    # Where both orders fit all values the month is first, as in pandas.
-    re.compile(r"^\d{1,2}/\d{1,2}/\d{4}"): ("%m/%d/%Y", "%d/%m/%Y"),
-    re.compile(r"^\d{1,2}-\d{1,2}-\d{4}"): ("%m-%d-%Y", "%d-%m-%Y"),
-    re.compile(r"^\d{1,2}\.\d{1,2}\.\d{4}"): ("%d.%m.%Y",),
-    re.compile(r"^\d{1,2} [A-Za-z]{3,9} \d{4}"): ("%d %b %Y", "%d %B %Y"),
-    re.compile(r"^[A-Za-z]{3,9} \d{1,2}, \d{4}"): ("%b %d, %Y", "%B %d, %Y"),
-}
-_TIMES: Final = ("", " %H:%M", " %H:%M:%S%.f", " %H:%M:%S%.f%#z", " %H:%M%#z")
-
 
 def infer_kinds(
     frame: pl.DataFrame, target: str | None = None, distinct: Mapping[str, int] | None = None
@@ -85,32 +74,6 @@ def infer_kinds(
 def count_distinct(frame: pl.DataFrame) -> dict[str, int]:
     """How many distinct values each column has, missing ones left out."""
     return {name: frame[name].drop_nulls().n_unique() for name in frame.columns}
-
-
-def parse_datetimes(column: pl.Series) -> pl.Series | None:
-    """A column of dates as naive UTC datetimes; None where it is not one.
-
-    Strings count where all of them read by one format: ISO 8601 or another common one.
-    """
-    if column.dtype == pl.Date or column.dtype == pl.Datetime:
-        return column.cast(pl.Datetime("us"))
-    if column.dtype != pl.String:
-        return None
-    first = str(column.drop_nulls().first() or "").strip()
-    formats = [
-        date + time
-        for shape, dates in _DATES.items()
-        if shape.match(first)
-        for date in dates
-        for time in _TIMES
-    ]
-    if not formats:
-        return None
-    # One form for the many ways ISO 8601 has of the same thing.
-    values = column.str.strip_chars().str.replace(r"^(\S{8,10})[T ] ?", "$1 ")
-    values = values.str.replace(r" ?(Z|UTC)$", "+00:00")
-    found = (_parse_all(values, format) for format in formats)
-    return next((parsed for parsed in found if parsed is not None), None)
 
 
 def is_opaque(dtype: pl.DataType) -> bool:
@@ -146,17 +109,6 @@ def odd_cells(column: pl.Series) -> pl.Series | None:
     odd = values.filter(~is_number)
     is_mixed = 0 < odd.len() <= values.len() - MOSTLY * values.len()
     return odd if is_mixed and not values.str.contains(CODE).any() else None
-
-
-def _parse_all(values: pl.Series, format: str) -> pl.Series | None:
-    missing = values.null_count()
-    for tried in (values.drop_nulls().head(50), values):
-        parsed = tried.str.to_datetime(format, strict=False, time_unit="us")
-        if parsed.null_count() != (missing if tried is values else 0):
-            return None
-    if "%#z" in format:
-        parsed = parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return parsed
 
 
 def _kind(column: pl.Series, d: int, is_first: bool, is_target: bool) -> ColumnKind:

@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from mcp_hub.services.data.cells import short
+from mcp_hub.services.data.dates import is_ambiguous, parse_datetimes
 from mcp_hub.services.data.kinds import has_codes, numbers_as_text, odd_cells
 from mcp_hub.services.data.options import CsvOptions
 from mcp_hub.services.data.views import ColumnKind, DataWarning
@@ -41,7 +42,25 @@ def find_misreadings(
         marks = _marks(frame, odd, csv)
         message = f"{told}. Training takes them for categories. {_advice(marks, csv)}"
         warnings.append(DataWarning.about("mostly_numbers", list(odd), message))
+    if dates := [name for name in texts if is_ambiguous(frame[name])]:
+        told = "; ".join(_as_read(frame[name]) for name in dates[:_COLUMNS_TOLD])
+        settle = "register with options.day_first=true or false"
+        if csv is None:
+            settle = "write dates as 2024-04-03 in the source, or for CSV set options.day_first"
+        message = f"Day and month may change places: {told}. To settle it, {settle}."
+        warnings.append(DataWarning.about("date_order", dates, message))
     return warnings
+
+
+def _as_read(column: pl.Series) -> str:
+    """A date of a column that may be read otherwise, and as what it is read."""
+    read, otherwise = parse_datetimes(column), parse_datetimes(column, day_first=True)
+    assert read is not None
+    assert otherwise is not None
+    if read.equals(otherwise):
+        otherwise = parse_datetimes(column, day_first=False)
+    at = int((read != otherwise).arg_true()[0])
+    return f"{short(column.name)!r} has {column[at].strip()}, read as {read[at]:%Y-%m-%d}"
 
 
 def _told(column: pl.Series, odd: pl.Series) -> str:
@@ -74,7 +93,8 @@ def _advice(marks: list[str], csv: CsvOptions | None) -> str:
     if not marks:
         return "Write plain numbers, and nothing where one is missing."
     if csv is None:
-        return "Where the rest means missing, make it null in the source."
+        settle = "make it null in the source, or for CSV set options.null_values"
+        return f"Where the rest means missing, {settle}."
     # The option takes the place of the cells that mean missing without it.
     values = json.dumps([*marks, *csv.null_values], ensure_ascii=False)
     return f"Where the rest means missing, register with options.null_values={values}."

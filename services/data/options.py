@@ -59,6 +59,9 @@ class CsvOptions(NoOptions):
         default=[], description="Columns to keep as text; those with cells like 01001 are anyway"
     )
     decimal_comma: bool = Field(default=False, description="1,5 means one and a half")
+    day_first: bool | None = Field(
+        default=None, description="3/4/2024 is 3 April; else as the file's dates show, or 4 March"
+    )
     trim: bool | None = Field(
         default=None,
         description="Cut spaces around cells; by default where ', ' separates the first line",

@@ -6,7 +6,8 @@ import polars as pl
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.services.data.cells import extremes, rounded, short
-from mcp_hub.services.data.kinds import count_distinct, infer_kinds, is_opaque, parse_datetimes
+from mcp_hub.services.data.dates import parse_datetimes
+from mcp_hub.services.data.kinds import count_distinct, infer_kinds, is_opaque
 from mcp_hub.services.data.options import CsvOptions
 from mcp_hub.services.data.suspicions import find_warnings
 from mcp_hub.services.data.views import ColumnKind, ColumnProfile, DatasetProfile, TargetProfile

@@ -110,7 +110,7 @@ class DataWarning(View):
     code: Literal[
         "duplicate_rows", "leakage", "constant", "identifier", "missing", "imbalance",
         "rare_class", "duplicate_columns", "few_rows", "infinite", "numbers_as_text",
-        "mostly_numbers", "leading_zeros",
+        "mostly_numbers", "leading_zeros", "date_order",
     ]  # fmt: skip
     columns: list[str]
     message: str

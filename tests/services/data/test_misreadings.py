@@ -93,7 +93,9 @@ def test_codes_are_told(tmp_path: Path) -> None:
 def test_what_is_no_csv_is_to_be_mended_in_its_source() -> None:
     frame = pl.DataFrame({"x": mixed("?"), "y": ["a", "b"] * 200})
     [warning] = find_misreadings(frame, infer_kinds(frame), None)
-    assert warning.message.endswith("make it null in the source.")
+    assert warning.message.endswith(
+        "make it null in the source, or for CSV set options.null_values."
+    )
 
 
 @pytest.mark.parametrize(
