@@ -57,11 +57,7 @@ def infer_kinds(
 
     `distinct` is what `count_distinct` says of the frame, where that is known already.
     """
-    distinct = distinct or count_distinct(frame)
-    kinds: dict[str, ColumnKind] = {}
-    for position, name in enumerate(frame.columns):
-        is_first = position == 0 and frame.width > 1
-        kinds[name] = _kind(frame[name], distinct[name], is_first, name == target)
+    kinds = _kinds(frame, target, distinct or count_distinct(frame))
     features = [name for name in frame.columns if name != target]
     useful = [name for name in features if kinds[name] not in ("identifier", "constant")]
     if len(useful) < (1 if target else 2):
@@ -69,6 +65,16 @@ def infer_kinds(
             if kinds[name] == "identifier" and not is_opaque(frame[name].dtype):
                 kinds[name] = "number" if frame[name].dtype.is_numeric() else "category"
     return kinds
+
+
+def row_names(frame: pl.DataFrame) -> list[str]:
+    """The columns that name the row, also where there is little else; none of nested values."""
+    kinds = _kinds(frame, None, count_distinct(frame))
+    return [
+        name
+        for name, kind in kinds.items()
+        if kind == "identifier" and not is_opaque(frame[name].dtype)
+    ]
 
 
 def count_distinct(frame: pl.DataFrame) -> dict[str, int]:
@@ -109,6 +115,15 @@ def odd_cells(column: pl.Series) -> pl.Series | None:
     odd = values.filter(~is_number)
     is_mixed = 0 < odd.len() <= values.len() - MOSTLY * values.len()
     return odd if is_mixed and not values.str.contains(CODE).any() else None
+
+
+def _kinds(
+    frame: pl.DataFrame, target: str | None, distinct: Mapping[str, int]
+) -> dict[str, ColumnKind]:
+    return {
+        name: _kind(frame[name], distinct[name], position == 0 and frame.width > 1, name == target)
+        for position, name in enumerate(frame.columns)
+    }
 
 
 def _kind(column: pl.Series, d: int, is_first: bool, is_target: bool) -> ColumnKind:

@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from mcp_hub.services.data.cells import short
+from mcp_hub.services.data.cells import counted, short
 from mcp_hub.services.data.dates import is_ambiguous, parse_datetimes
 from mcp_hub.services.data.kinds import has_codes, numbers_as_text, odd_cells
 from mcp_hub.services.data.options import CsvOptions
@@ -64,11 +64,11 @@ def _as_read(column: pl.Series) -> str:
 
 
 def _told(column: pl.Series, odd: pl.Series) -> str:
-    counted = odd.value_counts(name="rows").sort(["rows", column.name], descending=[True, False])
+    counts = counted(odd)
     shown = ", ".join(
-        f"{short(cell)!r} ({rows})" for cell, rows in counted.head(_CELLS_TOLD).iter_rows()
+        f"{short(cell)!r} ({rows})" for cell, rows in counts.head(_CELLS_TOLD).iter_rows()
     )
-    more = f" and {counted.height - _CELLS_TOLD} more" if counted.height > _CELLS_TOLD else ""
+    more = f" and {counts.height - _CELLS_TOLD} more" if counts.height > _CELLS_TOLD else ""
     values = column.len() - column.null_count()
     # Cut, not rounded: 100 % would be untrue.
     share = 100 * (values - odd.len()) // values

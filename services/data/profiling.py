@@ -5,7 +5,7 @@ from typing import Any, Literal
 import polars as pl
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
-from mcp_hub.services.data.cells import extremes, rounded, short
+from mcp_hub.services.data.cells import counted, extremes, rounded, short
 from mcp_hub.services.data.dates import parse_datetimes
 from mcp_hub.services.data.kinds import count_distinct, infer_kinds, is_opaque
 from mcp_hub.services.data.options import CsvOptions
@@ -127,10 +127,7 @@ def _number_facts(column: pl.Series) -> dict[str, Any]:
 
 
 def _most_frequent(column: pl.Series, count: int) -> list[tuple[str, int]]:
-    counted = column.drop_nulls().value_counts(name="rows").sort(
-        ["rows", column.name], descending=[True, False]
-    ).head(count)  # fmt: skip
-    return [(_label(value), rows) for value, rows in counted.iter_rows()]
+    return [(_label(value), rows) for value, rows in counted(column).head(count).iter_rows()]
 
 
 def _label(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from mcp_hub.services.data.cells import short
+from mcp_hub.services.data.cells import counted, short
 from mcp_hub.services.data.leakage import find_leaks
 from mcp_hub.services.data.misreadings import find_misreadings
 from mcp_hub.services.data.options import CsvOptions
@@ -102,7 +102,7 @@ def _row_warnings(frame: pl.DataFrame) -> list[DataWarning]:
 
 
 def _class_warnings(target: pl.Series) -> list[DataWarning]:
-    counts = target.drop_nulls().value_counts(name="rows").sort("rows", descending=True)
+    counts = counted(target)
     if counts.height < 2:
         return []
     warnings = []

@@ -161,6 +161,7 @@ class RuleResult(View):
     actual: Any
     failing: int = Field(default=0, description="How many rows fail")
     failing_rows: list[int] = Field(default=[], description="The first row numbers, from 0")
+    note: str | None = Field(default=None, description="Columns that drift leaves out here")
 
 
 class DatasetValidation(View):

@@ -344,7 +344,7 @@ async def test_every_format_round_trips(data: DataService, root: Path, format: s
 
 
 async def test_drift_between_versions(data: DataService) -> None:
-    await data.register("d", content="\n".join(["x,y", *(f"{i},a" for i in range(200))]))
+    await data.register("d", content="\n".join(["x,y", *(f"{i + 5},a" for i in range(200))]))
     await data.register("d", content="\n".join(["x,y", *(f"{i + 500},a" for i in range(200))]))
     found = await data.validate("d", [{"drift_from": "d:1"}, {"column": "y", "drift_from": "d:1"}])
     assert not found.passed
