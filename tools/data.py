@@ -67,10 +67,10 @@ class DataTools(Toolset):
         """Store a table as the next version of a data set, from a file or a named source
         (`source`) or from text (`content`): pass exactly one.
 
-        Returns the version and each column's inferred kind. The same data again returns the
-        version that holds it. With mode stream (SQL with query.cursor, Redis, MongoDB, or a file
-        of CSV or JSON Lines that gets further lines) each version holds all rows so far, until
-        dataset_stop. Next: dataset_profile, then training_submit.
+        Returns the version, each column's inferred kind, and what may be misread. What the newest
+        version holds already makes no other. With mode stream (SQL with query.cursor, Redis,
+        MongoDB, or a file of CSV or JSON Lines that gets further lines) each version holds all rows
+        so far, until dataset_stop. Next: dataset_profile, then training_submit.
         """
         hub = await self.hub()
         given = options.model_dump(exclude_unset=True) if options else None
