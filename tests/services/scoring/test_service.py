@@ -76,6 +76,22 @@ async def test_a_key_belongs_to_one_request(scoring: ScoringService, iris: Train
         await scoring.predict("iris", "iris", keep=["site"], idempotency_key="k", **ME)
 
 
+async def test_predictions_take_no_other_data_sets_place(
+    scoring: ScoringService, iris: Trained, data: DataService, working: Running
+) -> None:
+    with pytest.raises(Conflict, match="iris:1 holds no predictions") as error:
+        await scoring.predict("iris", "iris", name="iris", **ME)
+    assert error.value.hint == "Pass another name for the predictions."
+    await data.register("iris-predictions", content="a,b\n1,2\n")
+    with pytest.raises(Conflict, match="iris-predictions:1 holds no predictions"):
+        await scoring.predict("iris", "iris", **ME)
+    async with working():
+        with anyio.fail_after(60):
+            for version, keep in enumerate((["site"], []), start=1):
+                made = await scoring.predict("iris", "iris", name="p", keep=keep, wait_s=50, **ME)
+                assert made.result == f"p:{version}"
+
+
 async def test_a_job_that_fails_says_why(
     scoring: ScoringService, iris: Trained, working: Running, data: DataService
 ) -> None:
