@@ -1,4 +1,4 @@
-"""Data sets: register, list, profile, preview, validate."""
+"""Data sets: register, list, profile, preview, validate, delete."""
 
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.data.options import CsvOptions, DataFormat, SourceQuery, StreamOptions
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import (
+    DatasetDeletion,
     DatasetPreview,
     DatasetProfile,
     DatasetSummary,
@@ -99,6 +100,21 @@ class DataTools(Toolset):
         dataset_register again goes on from where it stopped."""
         hub = await self.hub()
         return (await hub.data.growing.stop(name)).summary()
+
+    @tool(title="Delete a data set", destructive=True, idempotent=True)
+    async def dataset_delete(
+        self,
+        dataset: Annotated[
+            str, Field(description="name:version (or its id) for that version, name for all")
+        ],
+        force: Annotated[bool, Field(description="Also what models were made from")] = False,
+    ) -> DatasetDeletion:
+        """Delete versions of a data set for good.
+
+        Refused with `conflict` while it grows, unfinished jobs need it, or, unless force=true,
+        models were made from it.
+        """
+        return await (await self.hub()).data.delete(dataset, force=force)
 
     @tool(title="List data sets", read_only=True)
     async def dataset_list(

@@ -17,7 +17,7 @@ from mcp_hub.adapters.errors import (
     Unavailable,
     names_hint,
 )
-from mcp_hub.services.data import store, streams_store
+from mcp_hub.services.data import deleting, store, streams_store
 from mcp_hub.services.data.growing import Growing
 from mcp_hub.services.data.options import (
     SourceQuery,
@@ -31,6 +31,7 @@ from mcp_hub.services.data.sources import Bounds, Sources
 from mcp_hub.services.data.staging import temporary_folder
 from mcp_hub.services.data.store import NewDataset, StoredDataset
 from mcp_hub.services.data.views import (
+    DatasetDeletion,
     DatasetPreview,
     DatasetProfile,
     DatasetSummary,
@@ -140,6 +141,22 @@ class DataService:
             if view.version == 1:
                 await self._bus.publish("resources/list_changed")
         return view.model_copy(update={"warnings": list(map(str, found.warnings))})
+
+    async def delete(self, reference: str, *, force: bool = False) -> DatasetDeletion:
+        """Delete a version (name:version, or its id), or all of them (name), for good.
+
+        Raises:
+            InvalidArgument, NotFound: as `get`.
+            Conflict: it grows, or an unfinished job is of it; or a model is, without `force`.
+        """
+        deletion, gone = await self._database.write(
+            partial(deleting.delete_versions, reference=reference, force=force)
+        )
+        for sha256 in gone:
+            await self._blobs.delete(sha256)
+        await self._bus.publish(f"datasets://{deletion.deleted[0].rpartition(':')[0]}")
+        await self._bus.publish("resources/list_changed")
+        return deletion
 
     async def list(self, limit: int = 50, cursor: str | None = None) -> Page[DatasetSummary]:
         """The newest version of each data set, in the order of their names."""

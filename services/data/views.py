@@ -73,6 +73,14 @@ class DatasetSummary(View):
     stream: StreamView | None = Field(default=None, description="Of a data set that grows")
 
 
+class DatasetDeletion(View):
+    """What was deleted of a data set."""
+
+    deleted: list[str] = Field(description="Versions that are gone")
+    omitted: int = Field(default=0, description="Further ones, left out here")
+    note: str
+
+
 class ColumnProfile(View):
     """One column's statistics over all rows. Numbers get the quantiles, others the top values."""
 

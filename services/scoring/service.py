@@ -158,7 +158,14 @@ class ScoringService:
             note=note,
         )
         if job.result:
-            made = await self._data.get(job.result["dataset"])
+            try:
+                made = await self._data.get(job.result["dataset"])
+            except NotFound:
+                answer.note = (
+                    f"Its result, {job.result['dataset']}, was deleted. To make it again pass "
+                    "another name, or an idempotency_key."
+                )
+                return answer
             names = [column.name for column in made.columns[len(job.config["keep"]) :]]
             answer.result, answer.rows = made.dataset, made.rows
             answer.columns = names[:_COLUMNS_SHOWN]

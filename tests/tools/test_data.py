@@ -148,6 +148,7 @@ async def test_the_declarations(tools: DataTools) -> None:
     assert list(definitions) == [
         "dataset_register",
         "dataset_stop",
+        "dataset_delete",
         "dataset_list",
         "dataset_profile",
         "dataset_preview",
@@ -158,9 +159,10 @@ async def test_the_declarations(tools: DataTools) -> None:
         assert 0 < len((definition.description or "").encode()) <= 1024
         annotations = definition.annotations
         assert annotations is not None
-        assert annotations.read_only_hint is (name not in ("dataset_register", "dataset_stop"))
+        changes = ("dataset_register", "dataset_stop", "dataset_delete")
+        assert annotations.read_only_hint is (name not in changes)
         assert annotations.idempotent_hint is True
-        assert annotations.destructive_hint is False
+        assert annotations.destructive_hint is (name == "dataset_delete")
         assert annotations.open_world_hint is False
         for parameter in definition.input_schema["properties"].values():
             assert parameter["description"]
