@@ -18,7 +18,9 @@ async def count(database: Database, *, worker_silence_s: float) -> Counts:
     def read(connection: Connection) -> Counts:
         kept = model_versions.c.deleted_at.is_(None)
         scalars = select(
-            select(func.count(func.distinct(datasets.c.name))).scalar_subquery(),
+            select(func.count(func.distinct(datasets.c.name)))
+            .where(datasets.c.deleted_at.is_(None))
+            .scalar_subquery(),
             select(func.count(func.distinct(model_versions.c.name))).where(kept).scalar_subquery(),
             select(func.count()).select_from(model_versions).where(kept).scalar_subquery(),
         )

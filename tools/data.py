@@ -1,4 +1,4 @@
-"""Data sets: register, list, profile, preview, validate."""
+"""Data sets: register, list, profile, preview, validate, delete."""
 
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ from mcp_hub.adapters.errors import InvalidArgument
 from mcp_hub.services.data.options import CsvOptions, DataFormat, SourceQuery, StreamOptions
 from mcp_hub.services.data.rules import Rule
 from mcp_hub.services.data.views import (
+    DatasetDeletion,
     DatasetPreview,
     DatasetProfile,
     DatasetSummary,
@@ -67,10 +68,10 @@ class DataTools(Toolset):
         """Store a table as the next version of a data set, from a file or a named source
         (`source`) or from text (`content`): pass exactly one.
 
-        Returns the version and each column's inferred kind. The same data again returns the
-        version that holds it. With mode stream (SQL with query.cursor, Redis, MongoDB, or a file
-        of CSV or JSON Lines that gets further lines) each version holds all rows so far, until
-        dataset_stop. Next: dataset_profile, then training_submit.
+        Returns the version, each column's inferred kind, and what may be misread. What the newest
+        version holds already makes no other. With mode stream (SQL with query.cursor, Redis,
+        MongoDB, or a file of CSV or JSON Lines that gets further lines) each version holds all rows
+        so far, until dataset_stop. Next: dataset_profile, then training_submit.
         """
         hub = await self.hub()
         given = options.model_dump(exclude_unset=True) if options else None
@@ -94,12 +95,26 @@ class DataTools(Toolset):
     @tool(title="Stop a growing data set", idempotent=True)
     async def dataset_stop(
         self, name: Annotated[Name, Field(description="As dataset_list names it")]
-    ) -> DatasetView:
+    ) -> DatasetSummary:
         """Have a data set of mode stream grow no more; its versions stay. The same
         dataset_register again goes on from where it stopped."""
         hub = await self.hub()
-        view = await hub.data.growing.stop(name)
-        return view.model_copy(update={"columns": [], "omitted_columns": len(view.columns)})
+        return (await hub.data.growing.stop(name)).summary()
+
+    @tool(title="Delete a data set", destructive=True, idempotent=True)
+    async def dataset_delete(
+        self,
+        dataset: Annotated[
+            str, Field(description="name:version (or its id) for that version, name for all")
+        ],
+        force: Annotated[bool, Field(description="Also what models were made from")] = False,
+    ) -> DatasetDeletion:
+        """Delete versions of a data set for good.
+
+        Refused with `conflict` while it grows, unfinished jobs need it, or, unless force=true,
+        models were made from it.
+        """
+        return await (await self.hub()).data.delete(dataset, force=force)
 
     @tool(title="List data sets", read_only=True)
     async def dataset_list(

@@ -52,7 +52,7 @@ class InferenceTools(Toolset):
             str, Field(description="A registered data set with the model's columns")
         ],
         name: Annotated[
-            Name | None, Field(description="The data set to make; DATASET-predictions if left out")
+            Name | None, Field(description="The data set to make; by default DATASET-predictions")
         ] = None,
         keep: Annotated[
             list[str] | None,

@@ -47,6 +47,8 @@ datasets = Table(
     Column("row_count", BigInteger, nullable=False),
     Column("columns", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # Of a version whose content is gone: then `sha256` is empty. Jobs and models still name it.
+    Column("deleted_at", BigInteger),
     UniqueConstraint("id"),
 )
 

@@ -51,6 +51,10 @@ FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 WHERE i.indrelid = $1 AND i.indisprimary ORDER BY k.place
 """
+_COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
 _QUERY_CLASSES = ("0A", "21", "22", "34", "42", "54", "P0")
 _CANCELLED, _PERMISSION = "57014", "42501"
 # Of the state that a transaction is in, here a read-only one.
@@ -217,6 +221,9 @@ async def _select_of(connection: "asyncpg.Connection[Any]", item: str, query: Qu
         hint = names_hint(item, tables, "tables")
         raise NotFound(f"There is no table {item!r} that the source's user may read.", hint)
     table = tables[item]
+    if query.fields:
+        columns = [row[0] for row in await connection.fetch(_COLUMNS, table["oid"])]
+        sql.check_fields(query.fields, columns, item)
     key = [row[0] for row in await connection.fetch(_KEY, table["oid"])]
     order = f" ORDER BY {', '.join(key)}" if key else ""
     return f"SELECT {sql.columns_of(query.fields)} FROM {table['quoted']}{order}"

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from mcp_hub.adapters.errors import Denied, InvalidArgument, names_hint
+from mcp_hub.adapters.errors import Denied, InvalidArgument, NotFound, names_hint
 from mcp_hub.adapters.sources.port import Batch, Query, Row
 from mcp_hub.adapters.sources.querying import check_parts
 
@@ -39,6 +39,13 @@ def check_item(item: str, query: Query) -> None:
         raise InvalidArgument(
             "query.fields are for a table.", "Name the columns in query.sql itself."
         )
+
+
+def check_fields(fields: Sequence[str] | None, columns: Sequence[str], item: str) -> None:
+    """Raise NotFound where `fields` names what is no column of the table `item`."""
+    for name in fields or ():
+        if name not in columns:
+            raise NotFound(f"{item} has no column {name!r}.", names_hint(name, columns, "columns"))
 
 
 def columns_of(fields: Sequence[str] | None) -> str:

@@ -145,6 +145,8 @@ class _Reading:
             if item not in names:
                 hint = names_hint(item, names, "tables")
                 raise NotFound(f"There is no table {item!r} in the file.", hint)
+            # SQLite takes a quoted name that it does not know for a text.
+            sql.check_fields(query.fields, _columns(connection, item), item)
             # Whatever indexes there are, in the order of the rowid.
             table = f"{sql.quoted(item)} NOT INDEXED"
             select = f"SELECT {sql.columns_of(query.fields)} FROM {table}"
@@ -182,6 +184,11 @@ class _Reading:
 
 def _names(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in connection.execute(_TABLES)]
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    none = connection.execute(f"SELECT * FROM {sql.quoted(table)} LIMIT 0")
+    return [name for name, *_ in none.description]
 
 
 def _authorize(action: int, *_: Any) -> int:

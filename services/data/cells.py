@@ -39,6 +39,13 @@ def extremes(column: pl.Series) -> tuple[Any, Any]:
     return low.item(), high.item()
 
 
+def counted(column: pl.Series) -> pl.DataFrame:
+    """The distinct values of a column (`value`), missing ones left out, and how many `rows` have
+    each: the most frequent first, and equally frequent ones in their order."""
+    counts = column.drop_nulls().alias("value").value_counts(name="rows")
+    return counts.sort(["rows", "value"], descending=[True, False])
+
+
 def cell(value: Any) -> tuple[Any, bool]:
     """A value as JSON, and whether it was cut: dates as ISO 8601, NaN as null, infinities and
     bytes as text, long nested values as cut JSON text."""

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,11 +13,15 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.services.data.dates import as_datetimes
+from mcp_hub.services.data.kinds import CODE
 from mcp_hub.services.data.options import CsvOptions
 
 _SEPARATORS = ",;\t|"
 _ROW_NAMES = "index"
 _INFERENCE_ROWS = 10_000
+_SEARCHED = 16 * 1024 * 1024
+_OVERLAP = 64
 
 # The process-wide limit of 128 KiB is too short for a column of documents.
 csv.field_size_limit(2**31 - 1)
@@ -53,6 +58,8 @@ def read_csv_parts(
     """
     rest = b""
     line = 0
+    times = [name for name, dtype in dtypes.items() if dtype.is_temporal()]
+    dtypes = {**dtypes, **dict.fromkeys(times, pl.String())}
     for text, is_last in _utf8_parts(path, options.encoding, part_bytes):
         rest += text
         if not line:
@@ -66,7 +73,7 @@ def read_csv_parts(
         end = len(rest) if is_last else _end_of_records(rest, options)
         frame = _read_body(rest[:end], dtypes, options, line)
         if frame.height:
-            yield frame
+            yield frame.with_columns(as_datetimes(frame[name], options.day_first) for name in times)
         line += rest.count(b"\n", 0, end)
         rest = rest[end:]
 
@@ -287,8 +294,33 @@ def _parse(
         with suppress(PolarsError, PanicException):
             frame = pl.read_csv(body, infer_schema_length=length, **arguments)
             if not length or not _begins_with_nulls(frame, length):
+                doubtful = [c for c in keys if c not in known and frame[c].dtype.is_numeric()]
+                if doubtful and _has_codes(body, options):
+                    return _with_codes(frame, body, doubtful, arguments)
                 return frame
     return None
+
+
+def _has_codes(body: bytes, options: CsvOptions) -> bool:
+    """Whether a cell seems to begin with a zero and a digit; quick, and often a date or a time."""
+    before = re.escape(f"\n{options.separator or ','}{options.quote or ''}")
+    for start in range(0, len(body), _SEARCHED):
+        # Whatever its characters, only ASCII is looked for; Python's own search holds the GIL.
+        part = body[max(0, start - _OVERLAP) : start + _SEARCHED].decode("latin-1")
+        if pl.Series([part]).str.contains(rf"[{before}][ \t]*0[0-9]").item():
+            return True
+    return False
+
+
+def _with_codes(
+    frame: pl.DataFrame, body: bytes, columns: list[str], arguments: Mapping[str, Any]
+) -> pl.DataFrame:
+    """The frame with those `columns` as text in which a cell is digits with a zero before them: it
+    is a code, 01001 and not 1001."""
+    settings = {**arguments, "schema_overrides": dict.fromkeys(columns, pl.String())}
+    texts = pl.read_csv(body, columns=columns, **settings)
+    codes = [name for name in columns if texts[name].str.contains(CODE).any()]
+    return frame.with_columns(texts[name] for name in codes)
 
 
 def _begins_with_nulls(frame: pl.DataFrame, rows: int) -> bool:

@@ -36,7 +36,7 @@ from mcp_hub.services.data.sources import Bounds, Place, Sources, opened, origin
 from mcp_hub.services.data.staging import temporary_folder
 from mcp_hub.services.data.store import NewDataset
 from mcp_hub.services.data.streams_store import NewStream, Stream
-from mcp_hub.services.data.views import DatasetView
+from mcp_hub.services.data.views import DatasetView, DataWarning
 from mcp_hub.services.roots import Roots
 
 if TYPE_CHECKING:
@@ -123,11 +123,11 @@ class Growing:
                     "Begin when it has its first: they make version 1.",
                 )
             cursor, lineage = read
-            dataset = await self._stored(name, batch, lineage)
+            dataset, warnings = await self._stored(name, batch, lineage)
         view = await self._database.write(lambda c: streams_store.begin(c, new, dataset, cursor))
         await self._bus.publish(f"datasets://{name}")
         await self._bus.publish("resources/list_changed")
-        return view
+        return view.model_copy(update={"warnings": list(map(str, warnings))})
 
     async def stop(self, name: str) -> DatasetView:
         """Have a data set grow no more; its versions stay. Raises NotFound."""
@@ -196,7 +196,7 @@ class Growing:
             former = await self._database.read(lambda c: store.find(c, reference))
             await self._blobs.fetch(former.view.sha256, table)
             await to_thread.run_sync(_append, table, batch, whole, self._bounds.max_rows)
-            dataset = await self._stored(stream.name, whole, lineage)
+            dataset, _ = await self._stored(stream.name, whole, lineage)
             added = dataset.rows - former.view.rows
         due_s = 0 if added >= stream.batch_rows else stream.interval_s
         made = await self._database.write(
@@ -210,7 +210,9 @@ class Growing:
             await self._blobs.delete(sha256)
         return view
 
-    async def _stored(self, name: str, file: Path, lineage: str) -> NewDataset:
+    async def _stored(
+        self, name: str, file: Path, lineage: str
+    ) -> tuple[NewDataset, list[DataWarning]]:
         size = await to_thread.run_sync(lambda: file.stat().st_size)
         if size > self._bounds.max_bytes:
             raise InvalidArgument(
@@ -219,9 +221,10 @@ class Growing:
             )
         found = await self._inspect(file, "parquet", None)
         blob = await self._blobs.put_file(file)
-        return NewDataset(
+        new = NewDataset(
             name, blob.sha256, blob.size, "parquet", {}, lineage, found.rows, found.columns
         )
+        return new, found.warnings
 
     async def _read_batch(
         self, asked: NewStream | Stream, cursor: str | None, path: Path

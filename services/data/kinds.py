@@ -11,7 +11,8 @@ The rules, in order, for a column with n values that are not missing, d of them 
   values and bytes, which no model here takes. The target never is one, nor is any column where
   all features would be.
 - category: repeating integers whose name ends in `id`, `code`, `zip`, …; strings that are not text.
-- number: every other number.
+- number: every other number. A text column of numbers with some other cells (`odd_cells`) is a
+  category, never an identifier: it would be left out, and nobody would know.
 - text: strings of which most have several words, and which are many (`_is_text`).
 """
 
@@ -21,11 +22,14 @@ from typing import Final
 
 import polars as pl
 
+from mcp_hub.services.data.dates import parse_datetimes
 from mcp_hub.services.data.views import ColumnKind
 
 MIN_CODES: Final = 20
 NEARLY_ALL: Final = 0.95
 MIN_ROW_NUMBERS: Final = 20
+MOSTLY: Final = 0.8
+"""The share of numbers from which a text column is suspected to be meant as one of numbers."""
 
 _SAMPLE: Final = 10_000
 _ID_NAMES: Final = {"id", "uuid", "guid", "key", "idx", "index", "rowid", "rownum", "unnamed0"}
@@ -37,17 +41,13 @@ _UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}]"
 _SEVERAL_WORDS: Final = rf"\S\s+\S|{_UNSPACED}{{5}}"
 _NUMBER_AS_TEXT: Final = r"^\s*[-+(]?\s*\p{Sc}?\s*[-+]?\d[\d.,'\s]*\s*(%|\p{Sc}|\))?\s*$"
 
-_DATES: Final = {
-    re.compile(r"^\d{4}-\d{1,2}-\d{1,2}"): ("%Y-%m-%d",),
-    re.compile(r"^\d{4}/\d{1,2}/\d{1,2}"): ("%Y/%m/%d",),
-    # Where both orders fit all values the month is first, as in pandas.
-    re.compile(r"^\d{1,2}/\d{1,2}/\d{4}"): ("%m/%d/%Y", "%d/%m/%Y"),
-    re.compile(r"^\d{1,2}-\d{1,2}-\d{4}"): ("%m-%d-%Y", "%d-%m-%Y"),
-    re.compile(r"^\d{1,2}\.\d{1,2}\.\d{4}"): ("%d.%m.%Y",),
-    re.compile(r"^\d{1,2} [A-Za-z]{3,9} \d{4}"): ("%d %b %Y", "%d %B %Y"),
-    re.compile(r"^[A-Za-z]{3,9} \d{1,2}, \d{4}"): ("%b %d, %Y", "%B %d, %Y"),
-}
-_TIMES: Final = ("", " %H:%M", " %H:%M:%S%.f", " %H:%M:%S%.f%#z", " %H:%M%#z")
+# One number: neither a date with dots nor an address. `1,234.50` counts, `3.4.2025` does not.
+_WRITTEN_NUMBER: Final = (
+    r"^\s*[-+(]?\s*\p{Sc}?\s*[-+]?((\d{1,3}([.,'\s]\d{3})+|\d+)([.,]\d*)?|[.,]\d+)"
+    r"([eE][-+]?\d+)?\s*(%|\p{Sc}|\))?\s*$"
+)
+CODE: Final = r"^\s*0[0-9]+\s*$"
+"""Digits with a zero before them: 01001 is another code than 1001, and neither is a number."""
 
 
 def infer_kinds(
@@ -57,11 +57,7 @@ def infer_kinds(
 
     `distinct` is what `count_distinct` says of the frame, where that is known already.
     """
-    distinct = distinct or count_distinct(frame)
-    kinds: dict[str, ColumnKind] = {}
-    for position, name in enumerate(frame.columns):
-        is_first = position == 0 and frame.width > 1
-        kinds[name] = _kind(frame[name], distinct[name], is_first, name == target)
+    kinds = _kinds(frame, target, distinct or count_distinct(frame))
     features = [name for name in frame.columns if name != target]
     useful = [name for name in features if kinds[name] not in ("identifier", "constant")]
     if len(useful) < (1 if target else 2):
@@ -71,35 +67,19 @@ def infer_kinds(
     return kinds
 
 
+def row_names(frame: pl.DataFrame) -> list[str]:
+    """The columns that name the row, also where there is little else; none of nested values."""
+    kinds = _kinds(frame, None, count_distinct(frame))
+    return [
+        name
+        for name, kind in kinds.items()
+        if kind == "identifier" and not is_opaque(frame[name].dtype)
+    ]
+
+
 def count_distinct(frame: pl.DataFrame) -> dict[str, int]:
     """How many distinct values each column has, missing ones left out."""
     return {name: frame[name].drop_nulls().n_unique() for name in frame.columns}
-
-
-def parse_datetimes(column: pl.Series) -> pl.Series | None:
-    """A column of dates as naive UTC datetimes; None where it is not one.
-
-    Strings count where all of them read by one format: ISO 8601 or another common one.
-    """
-    if column.dtype == pl.Date or column.dtype == pl.Datetime:
-        return column.cast(pl.Datetime("us"))
-    if column.dtype != pl.String:
-        return None
-    first = str(column.drop_nulls().first() or "").strip()
-    formats = [
-        date + time
-        for shape, dates in _DATES.items()
-        if shape.match(first)
-        for date in dates
-        for time in _TIMES
-    ]
-    if not formats:
-        return None
-    # One form for the many ways ISO 8601 has of the same thing.
-    values = column.str.strip_chars().str.replace(r"^(\S{8,10})[T ] ?", "$1 ")
-    values = values.str.replace(r" ?(Z|UTC)$", "+00:00")
-    found = (_parse_all(values, format) for format in formats)
-    return next((parsed for parsed in found if parsed is not None), None)
 
 
 def is_opaque(dtype: pl.DataType) -> bool:
@@ -112,18 +92,38 @@ def numbers_as_text(column: pl.Series) -> bool:
     if column.dtype != pl.String:
         return False
     values = _sample(column)
-    return values.len() > 0 and bool(values.str.contains(_NUMBER_AS_TEXT).all())
+    is_written = values.len() > 0 and bool(values.str.contains(_NUMBER_AS_TEXT).all())
+    return is_written and not values.str.contains(CODE).any()
 
 
-def _parse_all(values: pl.Series, format: str) -> pl.Series | None:
-    missing = values.null_count()
-    for tried in (values.drop_nulls().head(50), values):
-        parsed = tried.str.to_datetime(format, strict=False, time_unit="us")
-        if parsed.null_count() != (missing if tried is values else 0):
-            return None
-    if "%#z" in format:
-        parsed = parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return parsed
+def has_codes(column: pl.Series) -> bool:
+    """Whether all values of a text column are digits, and one has a zero before them: 01001."""
+    if column.dtype != pl.String or not column.str.contains(CODE).any():
+        return False
+    return bool(column.drop_nulls().str.contains(r"^\s*[0-9]+\s*$").all())
+
+
+def odd_cells(column: pl.Series) -> pl.Series | None:
+    """The values of a text column that are no numbers, where most are; None otherwise.
+
+    Digits with a zero before them are codes.
+    """
+    if column.dtype != pl.String:
+        return None
+    values = column.drop_nulls()
+    is_number = values.str.contains(_WRITTEN_NUMBER)
+    odd = values.filter(~is_number)
+    is_mixed = 0 < odd.len() <= values.len() - MOSTLY * values.len()
+    return odd if is_mixed and not values.str.contains(CODE).any() else None
+
+
+def _kinds(
+    frame: pl.DataFrame, target: str | None, distinct: Mapping[str, int]
+) -> dict[str, ColumnKind]:
+    return {
+        name: _kind(frame[name], distinct[name], position == 0 and frame.width > 1, name == target)
+        for position, name in enumerate(frame.columns)
+    }
 
 
 def _kind(column: pl.Series, d: int, is_first: bool, is_target: bool) -> ColumnKind:
@@ -165,7 +165,8 @@ def _string_kind(column: pl.Series, d: int, n: int, is_target: bool) -> ColumnKi
     if _is_text(sample, several_words, d, n):
         return "text"
     is_code = several_words < 0.1 and n >= MIN_CODES and d >= NEARLY_ALL * n
-    return "identifier" if is_code and not numbers_as_text(column) else "category"
+    is_numbers = numbers_as_text(column) or odd_cells(sample) is not None
+    return "identifier" if is_code and not is_numbers else "category"
 
 
 def _is_text(sample: pl.Series, several_words: float, d: int, n: int) -> bool:

@@ -56,9 +56,12 @@ class CsvOptions(NoOptions):
         default=list(NULL_VALUES), description="Cells that mean missing, besides empty ones"
     )
     string_columns: list[str] = Field(
-        default=[], description="Columns to keep as text, such as zip codes with leading zeros"
+        default=[], description="Columns to keep as text; those with cells like 01001 are anyway"
     )
     decimal_comma: bool = Field(default=False, description="1,5 means one and a half")
+    day_first: bool | None = Field(
+        default=None, description="3/4/2024 is 3 April; else as the file's dates show, or 4 March"
+    )
     trim: bool | None = Field(
         default=None,
         description="Cut spaces around cells; by default where ', ' separates the first line",
@@ -193,6 +196,13 @@ def parse_options(format: str, options: Mapping[str, Any] | None) -> NoOptions:
         return model.model_validate(dict(options or {}))
     except ValidationError as error:
         raise options_error(error, model, f"{format} option") from None
+
+
+def csv_options(format: str, options: Mapping[str, Any] | None) -> CsvOptions | None:
+    """How a file of a format with options is read; None where it describes itself. Raises as
+    `parse_options`."""
+    settings = parse_options(format, options)
+    return settings if isinstance(settings, CsvOptions) else None
 
 
 def options_error(error: ValidationError, model: type[BaseModel], what: str) -> InvalidArgument:

@@ -5,8 +5,10 @@ from typing import Any, Literal
 import polars as pl
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
-from mcp_hub.services.data.cells import extremes, rounded, short
-from mcp_hub.services.data.kinds import count_distinct, infer_kinds, is_opaque, parse_datetimes
+from mcp_hub.services.data.cells import counted, extremes, rounded, short
+from mcp_hub.services.data.dates import parse_datetimes
+from mcp_hub.services.data.kinds import count_distinct, infer_kinds, is_opaque
+from mcp_hub.services.data.options import CsvOptions
 from mcp_hub.services.data.suspicions import find_warnings
 from mcp_hub.services.data.views import ColumnKind, ColumnProfile, DatasetProfile, TargetProfile
 
@@ -21,9 +23,15 @@ _MIDNIGHT = "T00:00:00"
 _QUANTILES = {"p25": 0.25, "median": 0.5, "p75": 0.75}
 
 
-def profile_frame(frame: pl.DataFrame, dataset: str, target: str | None = None) -> DatasetProfile:
+def profile_frame(
+    frame: pl.DataFrame,
+    dataset: str,
+    target: str | None = None,
+    csv: CsvOptions | None = None,
+) -> DatasetProfile:
     """Statistics over all rows: of the target's column and then of as many as 60, in their order,
-    as fit about 18,000 characters; warnings about all columns.
+    as fit about 18,000 characters; warnings about all columns. `csv` is how the file was read,
+    unless it describes itself.
 
     Raises:
         NotFound: `target` is no column.
@@ -43,7 +51,7 @@ def profile_frame(frame: pl.DataFrame, dataset: str, target: str | None = None) 
         columns=columns,
         omitted_columns=frame.width - len(columns),
         target=about_target,
-        warnings=find_warnings(frame, kinds, distinct, about_target),
+        warnings=find_warnings(frame, kinds, distinct, about_target, csv),
     )
 
 
@@ -119,10 +127,7 @@ def _number_facts(column: pl.Series) -> dict[str, Any]:
 
 
 def _most_frequent(column: pl.Series, count: int) -> list[tuple[str, int]]:
-    counted = column.drop_nulls().value_counts(name="rows").sort(
-        ["rows", column.name], descending=[True, False]
-    ).head(count)  # fmt: skip
-    return [(_label(value), rows) for value, rows in counted.iter_rows()]
+    return [(_label(value), rows) for value, rows in counted(column).head(count).iter_rows()]
 
 
 def _label(value: Any) -> str:

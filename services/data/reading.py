@@ -15,7 +15,8 @@ from polars.exceptions import PanicException, PolarsError
 
 from mcp_hub.adapters.errors import HubError, InvalidArgument, LimitExceeded, Unavailable
 from mcp_hub.services.data.csv_reading import read_csv
-from mcp_hub.services.data.options import CsvOptions, check_format, parse_options
+from mcp_hub.services.data.dates import find_day_first, in_order
+from mcp_hub.services.data.options import CsvOptions, NoOptions, check_format, parse_options
 
 MAX_COLUMNS = 5_000
 MAX_CELLS = 250_000_000
@@ -33,21 +34,37 @@ def read_frame(path: Path, format: str, options: Mapping[str, Any] | None = None
         LimitExceeded: it has more columns or cells than the hub takes.
         Unavailable: the file cannot be read.
     """
-    return read_with_options(path, format, options)[0]
+    return _read(path, format, options)[0]
 
 
 def read_with_options(
     path: Path, format: str, options: Mapping[str, Any] | None = None
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """As `read_frame`, with the options that fix how this file is read: given and found ones."""
+    """As `read_frame`, with the options that fix how this file is read: given and found ones.
+
+    Where the file's dates show whether the day is first, that is an option found: further rows of
+    the file need not show it.
+    """
+    frame, settings = _read(path, format, options)
+    if isinstance(settings, CsvOptions) and settings.day_first is None:
+        day_first = find_day_first(frame, settings.string_columns)
+        if day_first is not None:
+            settings = settings.model_copy(update={"day_first": day_first})
+            frame = in_order(frame, day_first, settings.string_columns)
+    return frame, settings.model_dump(exclude_defaults=True)
+
+
+def _read(
+    path: Path, format: str, options: Mapping[str, Any] | None
+) -> tuple[pl.DataFrame, NoOptions]:
     settings = parse_options(check_format(format), options)
-    found = settings.model_dump(exclude_defaults=True)
     try:
         if isinstance(settings, CsvOptions):
             if format == "tsv" and settings.separator is None:
                 settings = settings.model_copy(update={"separator": "\t"})
             frame, settings = read_csv(path.read_bytes(), settings)
-            found = settings.model_dump(exclude_defaults=True)
+            if settings.day_first is not None:
+                frame = in_order(frame, settings.day_first, settings.string_columns)
         elif format == "parquet":
             frame = _read_parquet(path)
         elif format == "json":
@@ -62,7 +79,7 @@ def read_with_options(
         raise Unavailable(f"The file cannot be read: {error.strerror or error}.") from error
     except PanicException as error:  # polars' parsers give up this way, too
         raise _damaged(format, str(error)) from error
-    return normalised(_checked(frame)), found
+    return normalised(_checked(frame)), settings
 
 
 def _damaged(format: str, reason: str) -> InvalidArgument:

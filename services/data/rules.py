@@ -49,8 +49,8 @@ class Rule(BaseModel):
     )
     drift_from: str | None = Field(
         default=None,
-        description="Another data set (name or name:version): column, or every column, is "
-        "distributed as there",
+        description="Another data set (name or name:version): column, or every column but "
+        "row ids, is distributed as there",
     )
     max_drift: float = Field(
         default=0.2,

@@ -17,10 +17,11 @@ from mcp_hub.adapters.errors import (
     Unavailable,
     names_hint,
 )
-from mcp_hub.services.data import store, streams_store
+from mcp_hub.services.data import deleting, store, streams_store
 from mcp_hub.services.data.growing import Growing
 from mcp_hub.services.data.options import (
     SourceQuery,
+    csv_options,
     format_of_file,
     format_of_text,
     parse_options,
@@ -30,6 +31,7 @@ from mcp_hub.services.data.sources import Bounds, Sources
 from mcp_hub.services.data.staging import temporary_folder
 from mcp_hub.services.data.store import NewDataset, StoredDataset
 from mcp_hub.services.data.views import (
+    DatasetDeletion,
     DatasetPreview,
     DatasetProfile,
     DatasetSummary,
@@ -138,7 +140,23 @@ class DataService:
             await self._bus.publish(f"datasets://{name}")
             if view.version == 1:
                 await self._bus.publish("resources/list_changed")
-        return view
+        return view.model_copy(update={"warnings": list(map(str, found.warnings))})
+
+    async def delete(self, reference: str, *, force: bool = False) -> DatasetDeletion:
+        """Delete a version (name:version, or its id), or all of them (name), for good.
+
+        Raises:
+            InvalidArgument, NotFound: as `get`.
+            Conflict: it grows, or an unfinished job is of it; or a model is, without `force`.
+        """
+        deletion, gone = await self._database.write(
+            partial(deleting.delete_versions, reference=reference, force=force)
+        )
+        for sha256 in gone:
+            await self._blobs.delete(sha256)
+        await self._bus.publish(f"datasets://{deletion.deleted[0].rpartition(':')[0]}")
+        await self._bus.publish("resources/list_changed")
+        return deletion
 
     async def list(self, limit: int = 50, cursor: str | None = None) -> Page[DatasetSummary]:
         """The newest version of each data set, in the order of their names."""
@@ -163,9 +181,11 @@ class DataService:
     async def profile(self, reference: str, target: str | None = None) -> DatasetProfile:
         """Statistics of each column, warnings, and how `target` is distributed. Raises as `get`,
         and NotFound where `target` is no column."""
+        stored = await self._find(reference)
+        csv = csv_options(stored.format, stored.options)
         return await self._with_frame(
-            reference,
-            lambda analysis, frame, name: analysis.profile_frame(frame, name, target),
+            stored.view.dataset,
+            lambda analysis, frame, name: analysis.profile_frame(frame, name, target, csv),
         )
 
     async def preview(self, reference: str, limit: int = 10) -> DatasetPreview:

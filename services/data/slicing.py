@@ -88,6 +88,8 @@ def _dtype(node: ast.expr) -> pl.DataType:
         case ast.Name(name):
             plain: type[pl.DataType] = getattr(pl, name)
             return plain()
+        case ast.Call(ast.Name("Datetime")):
+            return pl.Datetime("us")
         case ast.Call(ast.Name("List"), [inner]):
             return pl.List(_dtype(inner))
         case ast.Call(ast.Name("Struct"), [ast.Dict(keys, values)]):

@@ -17,6 +17,8 @@ from mcp_hub.services.views import NAME_PATTERN, iso
 
 _MAX_VERSION = 2**31 - 1
 _NEWEST_FIRST = datasets.c.version.desc()
+IS_THERE = datasets.c.deleted_at.is_(None)
+"""The versions whose content was not deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ def add_version(connection: Connection, new: NewDataset) -> tuple[DatasetView, b
         new.options,
     ):
         return _view(newest), False
-    version = newest.version + 1 if newest is not None else 1
+    # The numbers of deleted versions are not given again.
+    highest = select(func.max(datasets.c.version)).where(datasets.c.name == new.name)
+    version = 1 + (connection.scalar(highest) or 0)
     # Where two give the same number at once, one of the transactions is run again.
     connection.execute(
         insert_for(connection, datasets)
@@ -116,6 +120,7 @@ def newest_page(connection: Connection, limit: int, after: str | None) -> list[D
     """The newest version of each data set, in the order of their names."""
     newest = (
         select(datasets.c.name, func.max(datasets.c.version).label("version"))
+        .where(IS_THERE)
         .group_by(datasets.c.name)
         .order_by(datasets.c.name)
         .limit(limit)
@@ -148,7 +153,7 @@ def names(connection: Connection, prefix: str, limit: int) -> list[str]:
     """The names that begin with `prefix`, in order, at most `limit`."""
     query = (
         select(datasets.c.name)
-        .where(datasets.c.name.startswith(prefix, autoescape=True))
+        .where(IS_THERE, datasets.c.name.startswith(prefix, autoescape=True))
         .distinct()
         .order_by(datasets.c.name)
         .limit(limit)
@@ -157,14 +162,16 @@ def names(connection: Connection, prefix: str, limit: int) -> list[str]:
 
 
 def _first(connection: Connection, *conditions: ColumnElement[bool]) -> Row[Any] | None:
-    query = select(datasets).where(*conditions).order_by(_NEWEST_FIRST).limit(1)
+    query = select(datasets).where(IS_THERE, *conditions).order_by(_NEWEST_FIRST).limit(1)
     return connection.execute(query).first()
 
 
 def _not_found(connection: Connection, name: str, version: str) -> NotFound:
     versions = list(
         connection.scalars(
-            select(datasets.c.version).where(datasets.c.name == name).order_by(_NEWEST_FIRST)
+            select(datasets.c.version)
+            .where(IS_THERE, datasets.c.name == name)
+            .order_by(_NEWEST_FIRST)
         )
     )
     if versions:
@@ -172,7 +179,7 @@ def _not_found(connection: Connection, name: str, version: str) -> NotFound:
             f"The data set {name} has no version {version}.",
             f"Its newest is {name}:{versions[0]}; it has {len(versions)}.",
         )
-    existing = connection.scalars(select(datasets.c.name).distinct())
+    existing = connection.scalars(select(datasets.c.name).where(IS_THERE).distinct())
     hint = names_hint(name, existing, "data sets")
     return NotFound(f"There is no data set {name!r}.", f"{hint} Add one with dataset_register.")
 

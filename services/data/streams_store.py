@@ -4,8 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, String, cast, delete, exists, func, literal, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    String,
+    Text,
+    cast,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
+from mcp_hub.adapters.database.checkpoints_schema import job_checkpoints
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import dataset_streams as table
 from mcp_hub.adapters.database.schema import datasets, jobs, model_versions
@@ -42,7 +56,7 @@ def find(connection: Connection, name: str) -> Stream:
     Raises:
         NotFound: it has none; the hint names those that have.
     """
-    stream = _first(connection, name)
+    stream = first(connection, name)
     if stream is None:
         names = connection.scalars(select(table.c.name))
         hint = names_hint(name, names, "data sets that grow")
@@ -56,9 +70,9 @@ def resume(connection: Connection, new: NewStream) -> Stream | None:
     Raises:
         Conflict: it is of another source, or the data set does not grow.
     """
-    stream = _first(connection, new.name)
+    stream = first(connection, new.name)
     if stream is None:
-        if connection.scalar(select(exists().where(datasets.c.name == new.name))):
+        if connection.scalar(select(exists().where(store.IS_THERE, datasets.c.name == new.name))):
             raise Conflict(
                 f"There is a data set {new.name!r} already, which does not grow.",
                 "Choose another name: a data set that grows begins with its source's first rows.",
@@ -93,18 +107,21 @@ def begin(connection: Connection, new: NewStream, dataset: NewDataset, cursor: s
     Raises:
         Conflict: somebody else has begun a data set of that name meanwhile.
     """
+    existing = connection.scalar(
+        select(exists().where(store.IS_THERE, datasets.c.name == new.name))
+    )
+    view, _ = store.add_version(connection, dataset)
     added = connection.execute(
         insert_for(connection, table)
         .values(
             name=new.name, source=new.source, query=new.query, format=new.format,
             options=new.options, batch_rows=new.batch_rows, interval_s=new.interval_s,
-            keep_versions=new.keep_versions, status="growing", cursor=cursor, version=1,
+            keep_versions=new.keep_versions, status="growing", cursor=cursor, version=view.version,
             checked_at=now_ms(), due_at=now_ms() + _ms(new.interval_s),
         )
         .on_conflict_do_nothing(index_elements=["name"])
     ).rowcount  # fmt: skip
-    view, is_new = store.add_version(connection, dataset)
-    if not added or not is_new or view.version != 1:
+    if existing or not added:
         raise Conflict(f"A data set {new.name!r} was begun meanwhile.", "Choose another name.")
     return view.model_copy(update={"stream": stream_view(find(connection, new.name))})
 
@@ -138,7 +155,7 @@ def advance(
 
 def add_snapshot(connection: Connection, new: NewDataset) -> tuple[DatasetView, bool]:
     """As `store.add_version`, of a data set that does not grow. Raises Conflict where it does."""
-    stream = _first(connection, new.name)
+    stream = first(connection, new.name)
     if stream is not None and stream.status == "growing":
         raise Conflict(
             f"{new.name!r} grows with {stream.source}: nothing else can be its next version.",
@@ -150,7 +167,7 @@ def add_snapshot(connection: Connection, new: NewDataset) -> tuple[DatasetView, 
 def get(connection: Connection, reference: str) -> DatasetView:
     """The version that `reference` names, with how its data set grows. Raises as `store.find`."""
     view = store.find(connection, reference).view
-    stream = _first(connection, view.name)
+    stream = first(connection, view.name)
     return view.model_copy(update={"stream": stream_view(stream)}) if stream else view
 
 
@@ -228,8 +245,18 @@ def stream_view(stream: Stream) -> StreamView:
 
 
 def is_used(connection: Connection, sha256: str) -> bool:
-    """Whether any version of any data set has that content."""
-    return bool(connection.scalar(select(exists().where(datasets.c.sha256 == sha256))))
+    """Whether anything has that content: a version of a data set, a model, a checkpoint."""
+    return bool(
+        connection.scalar(
+            select(
+                or_(
+                    exists().where(datasets.c.sha256 == sha256),
+                    exists().where(job_checkpoints.c.sha256 == sha256),
+                    exists().where(cast(model_versions.c.artifacts, Text).contains(sha256)),
+                )
+            )
+        )
+    )
 
 
 def _prune(connection: Connection, name: str, last: int) -> list[str]:
@@ -241,14 +268,21 @@ def _prune(connection: Connection, name: str, last: int) -> list[str]:
     of_model = exists().where(model_versions.c.dataset == reference)
     removed = connection.execute(
         delete(datasets)
-        .where(datasets.c.name == name, datasets.c.version <= last, ~of_job, ~of_model)
+        .where(
+            store.IS_THERE,
+            datasets.c.name == name,
+            datasets.c.version <= last,
+            ~of_job,
+            ~of_model,
+        )
         .returning(datasets.c.sha256)
     )
     contents = set(removed.scalars())
     return [sha256 for sha256 in contents if not is_used(connection, sha256)]
 
 
-def _first(connection: Connection, name: str) -> Stream | None:
+def first(connection: Connection, name: str) -> Stream | None:
+    """The stream of a data set, if it has one."""
     return connection.execute(select(table).where(table.c.name == name)).first()
 
 

@@ -8,9 +8,10 @@ from typing import Final
 
 import polars as pl
 
-from mcp_hub.services.data.cells import short
-from mcp_hub.services.data.kinds import numbers_as_text
+from mcp_hub.services.data.cells import counted, short
 from mcp_hub.services.data.leakage import find_leaks
+from mcp_hub.services.data.misreadings import find_misreadings
+from mcp_hub.services.data.options import CsvOptions
 from mcp_hub.services.data.views import ColumnKind, DataWarning, TargetProfile
 
 FEW_ROWS: Final = 50
@@ -18,17 +19,18 @@ MISSING_RATE: Final = 0.3
 IMBALANCE: Final = 10.0
 """The most frequent class has so many times the rows of the rarest."""
 
-_NAMES_SHOWN: Final = 20
-
 
 def find_warnings(
     frame: pl.DataFrame,
     kinds: dict[str, ColumnKind],
     distinct: dict[str, int],
     target: TargetProfile | None,
+    csv: CsvOptions | None,
 ) -> list[DataWarning]:
-    """The warnings, one a code; `distinct` counts each column's values that are not missing."""
+    """The warnings, one a code; `distinct` counts each column's values that are not missing, and
+    `csv` is how the file was read, unless it describes itself."""
     warnings = _column_warnings(frame, kinds)
+    warnings += find_misreadings(frame, kinds, csv)
     warnings += _row_warnings(frame)
     if target is None:
         return warnings
@@ -39,7 +41,7 @@ def find_warnings(
     if leaks:
         reasons = "; ".join(f"{short(name)!r} {why}" for name, why in list(leaks.items())[:5])
         message = f"Tells the target almost by itself: {reasons}. Known at prediction time?"
-        warnings.insert(0, _warning("leakage", list(leaks), message))
+        warnings.insert(0, DataWarning.about("leakage", list(leaks), message))
     return warnings
 
 
@@ -49,7 +51,6 @@ def _column_warnings(frame: pl.DataFrame, kinds: dict[str, ColumnKind]) -> list[
     missing = [name for name in names if rates[name] > MISSING_RATE]
     constant = [name for name in names if kinds[name] == "constant"]
     identifiers = [name for name in names if kinds[name] == "identifier"]
-    texts = [name for name in names if kinds[name] == "category" and numbers_as_text(frame[name])]
     infinite = [
         name
         for name in names
@@ -59,7 +60,7 @@ def _column_warnings(frame: pl.DataFrame, kinds: dict[str, ColumnKind]) -> list[
     if missing:
         worst = max(missing, key=rates.__getitem__)
         warnings.append(
-            _warning(
+            DataWarning.about(
                 "missing",
                 missing,
                 f"Over {MISSING_RATE:.0%} of the values are missing, in {short(worst)!r} "
@@ -67,19 +68,22 @@ def _column_warnings(frame: pl.DataFrame, kinds: dict[str, ColumnKind]) -> list[
             )
         )
     if constant:
-        warnings.append(_warning("constant", constant, "One value throughout, or none at all."))
+        warnings.append(
+            DataWarning.about("constant", constant, "One value throughout, or none at all.")
+        )
     if identifiers:
         message = "Names the row, or holds nested values: training leaves it out."
-        warnings.append(_warning("identifier", identifiers, message))
-    if texts:
-        message = "Numbers written as text, as $1,234 or 5 %: training takes them for categories."
-        warnings.append(_warning("numbers_as_text", texts, message))
+        warnings.append(DataWarning.about("identifier", identifiers, message))
     if infinite:
-        warnings.append(_warning("infinite", infinite, "Holds infinite values; replace them."))
+        warnings.append(
+            DataWarning.about("infinite", infinite, "Holds infinite values; replace them.")
+        )
     if twins := _equal_columns(frame, [name for name in names if kinds[name] != "constant"]):
         pairs = ", ".join(f"{short(b)!r} = {short(a)!r}" for a, b in twins[:5])
         message = f"Equal in every row: {pairs}. Keep one of each."
-        warnings.append(_warning("duplicate_columns", [second for _, second in twins], message))
+        warnings.append(
+            DataWarning.about("duplicate_columns", [second for _, second in twins], message)
+        )
     return warnings
 
 
@@ -90,15 +94,15 @@ def _row_warnings(frame: pl.DataFrame) -> list[DataWarning]:
             f"{duplicates} of {frame.height} rows repeat an earlier one; a held-out score is too "
             "good where copies are on both sides of the split."
         )
-        warnings.append(_warning("duplicate_rows", [], message))
+        warnings.append(DataWarning.about("duplicate_rows", [], message))
     if frame.height < FEW_ROWS:
         message = f"Only {frame.height} rows: a held-out score will depend on chance."
-        warnings.append(_warning("few_rows", [], message))
+        warnings.append(DataWarning.about("few_rows", [], message))
     return warnings
 
 
 def _class_warnings(target: pl.Series) -> list[DataWarning]:
-    counts = target.drop_nulls().value_counts(name="rows").sort("rows", descending=True)
+    counts = counted(target)
     if counts.height < 2:
         return []
     warnings = []
@@ -109,13 +113,13 @@ def _class_warnings(target: pl.Series) -> list[DataWarning]:
             f"{short(str(label))!r} has {most} rows, {short(str(rarest))!r} {least}: accuracy "
             "says little here; look at balanced accuracy or F1."
         )
-        warnings.append(_warning("imbalance", [target.name], message))
+        warnings.append(DataWarning.about("imbalance", [target.name], message))
     if rare := counts.filter(pl.col("rows") < 2).height:
         message = (
             f"{rare} of {counts.height} classes have a single row, such as {short(str(rarest))!r}: "
             "it cannot be both trained on and held out."
         )
-        warnings.append(_warning("rare_class", [target.name], message))
+        warnings.append(DataWarning.about("rare_class", [target.name], message))
     return warnings
 
 
@@ -141,11 +145,3 @@ def _equal_columns(frame: pl.DataFrame, names: list[str]) -> list[tuple[str, str
         if earlier != name and frame[earlier].equals(frame[name]):
             twins.append((earlier, name))
     return twins
-
-
-def _warning(code: str, columns: list[str], message: str) -> DataWarning:
-    if len(columns) > _NAMES_SHOWN:
-        message += f" {len(columns)} columns, of which {_NAMES_SHOWN} are named."
-    return DataWarning.model_validate(
-        {"code": code, "columns": columns[:_NAMES_SHOWN], "message": message}
-    )

@@ -10,8 +10,8 @@ from polars.exceptions import PolarsError
 
 from mcp_hub.adapters.errors import InvalidArgument, NotFound, names_hint
 from mcp_hub.services.data.cells import cell, extremes, rounded, short
+from mcp_hub.services.data.dates import parse_datetimes
 from mcp_hub.services.data.drift import drift_result
-from mcp_hub.services.data.kinds import parse_datetimes
 from mcp_hub.services.data.rules import COLUMN_CHECKS, Rule
 from mcp_hub.services.data.suspicions import row_hashes
 from mcp_hub.services.data.views import DatasetValidation, RuleResult

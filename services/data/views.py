@@ -6,6 +6,8 @@ from pydantic import Field
 
 from mcp_hub.services.views import Error, View
 
+_NAMES_SHOWN = 20
+
 ColumnKind = Literal["number", "boolean", "category", "text", "datetime", "constant", "identifier"]
 """What a column means to a model, inferred from its type and values."""
 
@@ -44,10 +46,23 @@ class DatasetView(View):
     columns: list[ColumnSchema]
     omitted_columns: int = Field(default=0, description="Further columns, left out here")
     stream: StreamView | None = Field(default=None, description="Of a data set that grows")
+    warnings: list[str] = Field(default=[], description="What may be misread; on registering")
+
+    def summary(self) -> "DatasetSummary":
+        """What a list says of it."""
+        return DatasetSummary(
+            name=self.name,
+            version=self.version,
+            rows=self.rows,
+            columns=len(self.columns),
+            format=self.format,
+            created_at=self.created_at,
+            stream=self.stream,
+        )
 
 
 class DatasetSummary(View):
-    """A data set in a list; `version` is the newest."""
+    """A data set in short; `version` is the newest."""
 
     name: str
     version: int
@@ -56,6 +71,14 @@ class DatasetSummary(View):
     format: str
     created_at: str
     stream: StreamView | None = Field(default=None, description="Of a data set that grows")
+
+
+class DatasetDeletion(View):
+    """What was deleted of a data set."""
+
+    deleted: list[str] = Field(description="Versions that are gone")
+    omitted: int = Field(default=0, description="Further ones, left out here")
+    note: str
 
 
 class ColumnProfile(View):
@@ -95,9 +118,22 @@ class DataWarning(View):
     code: Literal[
         "duplicate_rows", "leakage", "constant", "identifier", "missing", "imbalance",
         "rare_class", "duplicate_columns", "few_rows", "infinite", "numbers_as_text",
+        "mostly_numbers", "leading_zeros", "date_order",
     ]  # fmt: skip
     columns: list[str]
     message: str
+
+    @classmethod
+    def about(cls, code: str, columns: list[str], message: str) -> "DataWarning":
+        """A warning that names at most 20 of its columns, and says so where there are more."""
+        if len(columns) > _NAMES_SHOWN:
+            message += f" {len(columns)} columns, of which {_NAMES_SHOWN} are named."
+        return cls.model_validate(
+            {"code": code, "columns": columns[:_NAMES_SHOWN], "message": message}
+        )
+
+    def __str__(self) -> str:
+        return f"{self.code} ({', '.join(self.columns)}): {self.message}"
 
 
 class DatasetProfile(View):
@@ -133,6 +169,7 @@ class RuleResult(View):
     actual: Any
     failing: int = Field(default=0, description="How many rows fail")
     failing_rows: list[int] = Field(default=[], description="The first row numbers, from 0")
+    note: str | None = Field(default=None, description="Columns that drift leaves out here")
 
 
 class DatasetValidation(View):

@@ -33,7 +33,7 @@ async def referenced(database: Database) -> list[str]:
             for row in rows:
                 if table is model_versions:
                     found.update(artifact["sha256"] for artifact in row.artifacts)
-                else:
+                elif row.sha256:  # empty of a data set that was deleted
                     found.add(row.sha256)
     return sorted(found)
 

@@ -61,4 +61,5 @@ def _dataset(connection: Connection, reference: str) -> dict[str, Any] | None:
         "rows": row.row_count,
         "source": row.source,
         "created_at": iso(row.created_at),
+        **({"deleted_at": iso(row.deleted_at)} if row.deleted_at else {}),
     }

@@ -11,6 +11,7 @@ from mcp_hub.adapters.database.schema import datasets, model_versions
 from mcp_hub.adapters.errors import Internal, NotFound
 from mcp_hub.services.data.store import NewDataset
 from mcp_hub.services.data.store import add_version as add_dataset_version
+from mcp_hub.services.data.views import DatasetView
 from mcp_hub.services.registry.evaluations import NewEvaluation, add_evaluation
 from mcp_hub.services.registry.references import parse_reference
 from mcp_hub.services.registry.views import SERVED_MODEL
@@ -18,11 +19,19 @@ from mcp_hub.services.scoring.work import EVALUATE, PREDICT, WORK
 from mcp_hub.services.training.attempts.events import DatasetEvent, EvaluationEvent, Report
 from mcp_hub.services.training.jobs import Job
 
+_MADE_BY = f"{PREDICT} "
+"""What the source of a version begins with that a batch prediction has made."""
+
 Store = Callable[[str], Awaitable[Blob]]
 """Puts a file that an attempt has named into the blobs."""
 
 Write = Callable[[Connection], dict[str, str]]
 """Writes what a job has made, in the transaction that ends it; what the job's row says of it."""
+
+
+def is_prediction(dataset: DatasetView) -> bool:
+    """Whether a version was made by a batch prediction."""
+    return dataset.source.startswith(_MADE_BY)
 
 
 def staged_model(connection: Connection, job: Job) -> dict[str, str] | None:
@@ -98,7 +107,7 @@ def _add_dataset(
     columns = [of_column[name] for name in event.kept]
     columns += [column.model_dump(mode="json") for column in event.added]
     new = NewDataset(
-        job.name, blob.sha256, blob.size, "parquet", {}, f"{PREDICT} {job.id}", event.rows, columns
+        job.name, blob.sha256, blob.size, "parquet", {}, _MADE_BY + job.id, event.rows, columns
     )
     view, _ = add_dataset_version(connection, new)
     return {"dataset": view.dataset}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import jobs as jobs_table
-from mcp_hub.adapters.errors import InvalidArgument, names_hint
+from mcp_hub.adapters.errors import Conflict, InvalidArgument, NotFound, names_hint
 from mcp_hub.services.data.service import DataService
 from mcp_hub.services.data.store import check_name
 from mcp_hub.services.data.views import DatasetView
@@ -17,6 +17,7 @@ from mcp_hub.services.registry.evaluations import evaluation_by_job
 from mcp_hub.services.registry.versions import VersionReader
 from mcp_hub.services.registry.views import SERVED_MODEL, ModelView
 from mcp_hub.services.scoring.columns import choose_features, output_names
+from mcp_hub.services.scoring.products import is_prediction
 from mcp_hub.services.scoring.views import BatchPrediction, Evaluation, ModelType, Report
 from mcp_hub.services.scoring.work import Evaluate, Predict
 from mcp_hub.services.training.frameworks.base import Framework
@@ -104,7 +105,8 @@ class ScoringService:
 
         Raises:
             InvalidArgument, NotFound: this cannot be predicted; says what could.
-            Conflict: the idempotency key belongs to another request.
+            Conflict: the idempotency key belongs to another request, or `name` to a data set that
+                holds no predictions.
         """
         view, data, trained = await self._found(model, dataset)
         columns = [column.name for column in data.columns]
@@ -131,6 +133,7 @@ class ScoringService:
         }
         name = name or f"{data.name}-predictions"
         check_name(name)
+        await self._check_free(name)
         job_id = await self._submitted(
             Predict(), name, data, None, config, idempotency_key, asked_by
         )
@@ -155,7 +158,14 @@ class ScoringService:
             note=note,
         )
         if job.result:
-            made = await self._data.get(job.result["dataset"])
+            try:
+                made = await self._data.get(job.result["dataset"])
+            except NotFound:
+                answer.note = (
+                    f"Its result, {job.result['dataset']}, was deleted. To make it again pass "
+                    "another name, or an idempotency_key."
+                )
+                return answer
             names = [column.name for column in made.columns[len(job.config["keep"]) :]]
             answer.result, answer.rows = made.dataset, made.rows
             answer.columns = names[:_COLUMNS_SHOWN]
@@ -177,6 +187,18 @@ class ScoringService:
         trained_by = select(jobs_table).where(jobs_table.c.id == view.job_id)
         trained = await self._database.read(lambda c: c.execute(trained_by).first())
         return view, data, trained
+
+    async def _check_free(self, name: str) -> None:
+        try:
+            newest = await self._data.get(name)
+        except NotFound:
+            return
+        if newest.name == name and not is_prediction(newest):
+            raise Conflict(
+                f"{newest.dataset} holds no predictions, and who names {name!r} would get them in "
+                "its place.",
+                "Pass another name for the predictions.",
+            )
 
     async def _submitted(
         self,

@@ -148,6 +148,7 @@ async def test_the_declarations(tools: DataTools) -> None:
     assert list(definitions) == [
         "dataset_register",
         "dataset_stop",
+        "dataset_delete",
         "dataset_list",
         "dataset_profile",
         "dataset_preview",
@@ -158,9 +159,10 @@ async def test_the_declarations(tools: DataTools) -> None:
         assert 0 < len((definition.description or "").encode()) <= 1024
         annotations = definition.annotations
         assert annotations is not None
-        assert annotations.read_only_hint is (name not in ("dataset_register", "dataset_stop"))
+        changes = ("dataset_register", "dataset_stop", "dataset_delete")
+        assert annotations.read_only_hint is (name not in changes)
         assert annotations.idempotent_hint is True
-        assert annotations.destructive_hint is False
+        assert annotations.destructive_hint is (name == "dataset_delete")
         assert annotations.open_world_hint is False
         for parameter in definition.input_schema["properties"].values():
             assert parameter["description"]
@@ -190,7 +192,11 @@ async def test_a_data_set_grows_until_it_is_stopped(call: Call, root: Path) -> N
     (listed,) = (await succeed(call, "dataset_list"))["items"]
     assert listed["stream"]["status"] == "growing"
     stopped = await succeed(call, "dataset_stop", name="log")
-    assert (stopped["stream"]["status"], stopped["columns"]) == ("stopped", [])
+    assert (stopped["stream"]["status"], stopped["version"], stopped["columns"]) == (
+        "stopped",
+        1,
+        2,
+    )
     assert (await succeed(call, "dataset_register", **grown))["stream"]["status"] == "growing"
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.schema import datasets
+from mcp_hub.adapters.errors import NotFound
 from mcp_hub.services.data.store import find as find_dataset
 from mcp_hub.services.scoring.products import staged_model
 from mcp_hub.services.telemetry.own import tracing
@@ -97,12 +98,18 @@ def task_of(
 
 
 def _dataset_row(connection: Connection, job: Job) -> Row[Any]:
-    """The version of the data set that the job trains on."""
-    return connection.execute(
+    """The version of the data set that the job trains on. Raises NotFound where it was deleted."""
+    row = connection.execute(
         select(datasets).where(
             datasets.c.name == job.dataset_name, datasets.c.version == job.dataset_version
         )
     ).one()
+    if row.deleted_at is not None:
+        raise NotFound(
+            f"{job.dataset_name}:{job.dataset_version} was deleted.",
+            "Submit a new job for another version.",
+        )
+    return row
 
 
 def remove_attempt(folder: Path) -> None:

@@ -195,3 +195,16 @@ class DataSourceContract(SourceContract):
         with pytest.raises(NotFound, match="'peple'") as raised:
             await read(source, "peple")
         assert "'people'" in (raised.value.hint or "")
+
+
+class SqlSourceContract(DataSourceContract, GrowingSourceContract):
+    """What every source of SQL promises besides."""
+
+    async def test_a_field_that_is_no_column_is_refused(
+        self, source: DataSource, fill: Fill
+    ) -> None:
+        await fill("people", PEOPLE)
+        with pytest.raises(NotFound, match="people has no column 'nam'") as error:
+            await read(source, "people", Query(fields=["age", "nam"]))
+        assert error.value.hint is not None
+        assert error.value.hint.startswith("Did you mean 'name'? Existing columns: age, born,")

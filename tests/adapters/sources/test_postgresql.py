@@ -11,9 +11,8 @@ from mcp_hub.adapters.sources.port import DataSource, Query
 from mcp_hub.adapters.sources.postgresql import PostgresSource
 from tests.adapters.sources.contract import (
     PEOPLE,
-    DataSourceContract,
     Fill,
-    GrowingSourceContract,
+    SqlSourceContract,
     read,
     read_after,
 )
@@ -62,7 +61,7 @@ def fill(url: str) -> Fill:
     return fill
 
 
-class TestPostgresSource(DataSourceContract, GrowingSourceContract):
+class TestPostgresSource(SqlSourceContract):
     growing = Query(cursor="n")
 
     @pytest.fixture

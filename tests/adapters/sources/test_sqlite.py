@@ -11,9 +11,8 @@ from mcp_hub.adapters.sources.port import DataSource, GrowingSource, Query
 from mcp_hub.adapters.sources.sqlite import SqliteSource
 from tests.adapters.sources.contract import (
     PEOPLE,
-    DataSourceContract,
     Fill,
-    GrowingSourceContract,
+    SqlSourceContract,
     read,
     read_after,
 )
@@ -65,7 +64,7 @@ def _stored(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
-class TestSqliteSource(DataSourceContract, GrowingSourceContract):
+class TestSqliteSource(SqlSourceContract):
     growing = Query(cursor="n")
 
     @pytest.fixture

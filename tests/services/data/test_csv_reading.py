@@ -117,6 +117,35 @@ def test_string_columns_keep_leading_zeros() -> None:
     assert "Did you mean 'zip'?" in str(error.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("cells", "kept"),
+    [
+        (["01001", "94110", ""], ["01001", "94110", None]),
+        (["94110", '"01001"', "7"], ["94110", "01001", "7"]),
+        (["94110", "12.5", "007"], ["94110", "12.5", "007"]),
+        (["00", "1", "NA"], ["00", "1", None]),
+        (["0", "10", "-5"], [0, 10, -5]),
+        (["0", "0.5", "-0.5"], [0.0, 0.5, -0.5]),
+    ],
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_digits_behind_a_zero_stay_text(separator: str, cells: list[str], kept: list[Any]) -> None:
+    rows = [separator.join(("1.5", cell, "05:30 ü")) for cell in cells]
+    header = separator.join(("x", "zip", "at"))
+    found = read("\n".join([header, *rows]), separator=separator)
+    assert found == {"x": [1.5] * 3, "zip": kept, "at": ["05:30 ü"] * 3}
+    alone = read("\n".join(["zip", *(cell or '""' for cell in cells)]), separator=separator)
+    assert alone == {"zip": kept}
+
+
+def test_a_code_is_found_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_hub.services.data.csv_reading._SEARCHED", 100)
+    for row in range(0, 300, 7):
+        cells = ["12345"] * 300
+        cells[row] = "01001"
+        assert read("zip,n\n" + "".join(f"{cell},1\n" for cell in cells))["zip"] == cells
+
+
 def test_names_from_the_options() -> None:
     assert read("1,2\n3,4\n", has_header=False) == {"column_1": [1, 3], "column_2": [2, 4]}
     assert read("1,2\n", has_header=False, columns=["a", "b"]) == {"a": [1], "b": [2]}

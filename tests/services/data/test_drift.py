@@ -80,16 +80,69 @@ def test_infinities_are_the_last_bins() -> None:
 
 
 def test_a_column_or_every_column() -> None:
-    reference = {"x": range(200), "s": ["a", "b"] * 100, "gone": [1] * 200, "l": [[1]] * 200}
+    reference = {"x": range(9, 209), "s": ["a", "b"] * 100, "gone": [1] * 200, "l": [[1]] * 200}
     frame = {"x": range(500, 700), "s": ["b", "a"] * 100, "new": [1] * 200, "l": [[1]] * 200}
     found = result(frame, reference)
     assert found.column is None
     assert not found.passed
     assert list(found.actual) == ["x", "s"]
     assert found.actual["s"] == 0
+    assert found.note is None
     only = result(frame, reference, column="s")
     assert (only.passed, only.column, only.actual) == (True, "s", {"s": 0.0})
     assert result(frame, reference, max_drift=100).passed
+
+
+def test_row_names_are_left_out_of_whole_sets_alone() -> None:
+    def batch(start: int) -> dict[str, Any]:
+        rows = range(start, start + 200)
+        return {"id": rows, "code": [f"N{i:06}A" for i in rows], "x": [i % 7 for i in rows]}
+
+    found = result(batch(1400), batch(0))
+    assert (found.passed, found.actual) == (True, {"x": 0.0})
+    assert found.note == "Left out as row names: id, code."
+    assert not result(batch(1400), batch(0), column="id").passed
+    alone = {"id": range(200)}
+    assert result({"id": range(200, 400)}, alone).actual["id"] > 1
+
+
+def test_columns_that_are_not_shown_are_counted() -> None:
+    rows = {f"c{column}": [i % (column + 2) for i in range(200)] for column in range(14)}
+    found = result(rows, rows)
+    assert len(found.actual) == 10
+    assert found.note == "4 further columns, of smaller indexes, are not shown."
+
+
+@pytest.mark.parametrize("levels", [5, 40, 400, 3000])
+@pytest.mark.parametrize(("before", "after"), [(200, 200), (400, 400), (1000, 200), (1000, 1000)])
+@pytest.mark.parametrize("is_even", [True, False])
+def test_two_draws_of_the_same_categories_do_not_drift(
+    levels: int, before: int, after: int, is_even: bool
+) -> None:
+    weights = np.ones(levels) if is_even else 1 / np.arange(1, levels + 1)
+    generator = np.random.default_rng(levels + before + after)
+
+    def draw(rows: int) -> Any:
+        return generator.choice(levels, rows, p=weights / weights.sum()).astype(str)
+
+    assert max(index(draw(before), draw(after)) for _ in range(20)) < 0.2
+
+
+def test_drift_of_many_categories_is_seen_all_the_same() -> None:
+    generator = np.random.default_rng(0)
+    known = generator.integers(400, size=1000).astype(str)
+    again = generator.integers(400, size=1000).astype(str)
+    assert index(known, np.where(np.arange(1000) < 300, "7", again)) > 0.25
+    others = np.where(np.arange(1000) < 300, np.char.add("new", again), again)
+    assert index(known, others) > 0.25
+    few = generator.integers(40, size=1000).astype(str)
+    assert index(few, generator.integers(20, size=1000).astype(str)) > 0.25
+    assert index(["a"] * 9 + ["b"], ["b"] * 10) > 0.25
+
+
+def test_a_column_named_as_a_count_is() -> None:
+    names = {"rows": ["a", "b"] * 100, "value": ["c", "d"] * 100}
+    assert result(names, names).actual == {"rows": 0.0, "value": 0.0}
 
 
 def test_what_cannot_be_compared() -> None:

@@ -132,6 +132,28 @@ async def test_a_batch_has_at_most_so_many_rows(
     assert (await content(data, "t", tmp_path))["id"].to_list() == list(range(1, 252))
 
 
+async def test_the_order_of_dates_is_that_of_every_batch(
+    data: DataService, add: Callable[[str], None], tmp_path: Path
+) -> None:
+    add("at,b\n3/4/2024,1\n")
+    view = await data.growing.begin("log", "log.csv", options={"day_first": True})
+    assert view.warnings == []
+    for batch in ("25/4/2024,2\n", ",3\n", "5/5/2024,4\n"):
+        add(batch)
+        await data.growing.advance("log")
+    frame = await content(data, "log", tmp_path)
+    assert frame["at"].dt.strftime("%d.%m.").to_list() == ["03.04.", "25.04.", None, "05.05."]
+
+
+async def test_a_growing_data_set_tells_what_may_be_misread(
+    data: DataService, add: Callable[[str], None]
+) -> None:
+    add("at,b\n3/4/2024,1\n")
+    [warning] = (await data.growing.begin("log", "log.csv")).warnings
+    assert warning.startswith("date_order (at): ")
+    assert warning.endswith("or for CSV set options.day_first.")
+
+
 async def test_types_that_change_and_columns_that_come(
     data: DataService, root: Path, tmp_path: Path
 ) -> None:

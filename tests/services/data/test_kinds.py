@@ -1,6 +1,6 @@
 import random
 import uuid
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from sklearn import datasets as sklearn_datasets
 
-from mcp_hub.services.data.kinds import infer_kinds, numbers_as_text, parse_datetimes
+from mcp_hub.services.data.kinds import infer_kinds, numbers_as_text
 from mcp_hub.services.data.reading import read_frame
 
 PENGUINS = Path(palmerpenguins.__file__).parent / "data"
@@ -136,47 +136,6 @@ def test_dates() -> None:
     assert kind([str(day) for day in days]) == "datetime"
     assert kind([day.strftime("%d.%m.%Y") for day in days]) == "datetime"
     assert kind([*map(str, days[:39]), "unknown"]) == "identifier"
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["2024-01-31", None], ["2024-01-31T00:00:00", None]),
-        (["2024-1-5 7:05"], ["2024-01-05T07:05:00"]),
-        (["2024-01-31 10:00"], ["2024-01-31T10:00:00"]),
-        (["2024-01-31T10:00:30"], ["2024-01-31T10:00:30"]),
-        (["2024-01-31T10:00:30.250000"], ["2024-01-31T10:00:30.250000"]),
-        (["2024-01-31T10:00:00Z"], ["2024-01-31T10:00:00"]),
-        (["2024-01-31 10:00:00 UTC"], ["2024-01-31T10:00:00"]),
-        (["2024-01-31T10:00:00+02:00", "2024-02-01T00:00:00Z"],
-         ["2024-01-31T08:00:00", "2024-02-01T00:00:00"]),
-        (["2024/1/31"], ["2024-01-31T00:00:00"]),
-        (["01/02/2024", "12/31/2024"], ["2024-01-02T00:00:00", "2024-12-31T00:00:00"]),
-        (["01/02/2024", "31/12/2024"], ["2024-02-01T00:00:00", "2024-12-31T00:00:00"]),
-        (["01/02/2024"], ["2024-01-02T00:00:00"]),
-        (["31-12-2024 23:59"], ["2024-12-31T23:59:00"]),
-        (["31.12.2024"], ["2024-12-31T00:00:00"]),
-        (["5 Jan 2024"], ["2024-01-05T00:00:00"]),
-        (["January 5, 2024"], ["2024-01-05T00:00:00"]),
-        ([" 2024-01-31 "], ["2024-01-31T00:00:00"]),
-    ],
-)  # fmt: skip
-def test_date_formats(texts: list[str | None], expected: list[str | None]) -> None:
-    parsed = parse_datetimes(pl.Series(texts))
-    assert parsed is not None
-    assert [value and value.isoformat() for value in parsed] == expected
-
-
-@pytest.mark.parametrize(
-    "texts", [["2024-13-45"], ["2024-01-31", "x"], ["10:00"], ["2024"], ["1.5"], [None], ["a b"]]
-)
-def test_what_is_no_date(texts: list[str | None]) -> None:
-    assert parse_datetimes(pl.Series(texts, dtype=pl.String)) is None
-
-
-def test_typed_dates_become_naive_datetimes() -> None:
-    assert parse_datetimes(pl.Series([date(2024, 1, 2)])).item() == datetime(2024, 1, 2)  # noqa: DTZ001
-    assert parse_datetimes(pl.Series([1, 2])) is None
 
 
 def test_numbers_as_text() -> None:

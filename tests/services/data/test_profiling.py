@@ -46,6 +46,12 @@ def test_numbers_have_statistics_of_six_digits() -> None:
     assert found.top is None
 
 
+def test_a_column_may_be_named_rows() -> None:
+    found = profile({"rows": ["a", "a", "b", "?"] * 20, "x": range(80)}, "rows")
+    assert found.target is not None
+    assert found.target.distribution == {"a": 40, "?": 20, "b": 20}
+
+
 def test_statistics_are_those_of_numpy() -> None:
     values = RNG.normal(size=1001)
     found = column({"x": values}, "x")

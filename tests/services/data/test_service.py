@@ -76,6 +76,19 @@ async def test_the_same_content_again_is_the_same_version(data: DataService) -> 
     assert (await data.register("other", content=CSV)).version == 1
 
 
+async def test_what_may_be_misread_is_told_at_once(data: DataService) -> None:
+    rows = "".join(f"{i / 7},{'ab'[i % 2]}\n" for i in range(96)) + "?,a\n" * 4
+    view = await data.register("d", content=f"x,y\n{rows}")
+    [warning] = view.warnings
+    assert warning.startswith("mostly_numbers (x): 96 % of 'x' are numbers, the rest is '?' (4).")
+    assert 'options.null_values=["?", "NA", ' in warning
+    # As often as it is registered, and in the profile, but it is not kept with the version.
+    assert (await data.register("d", content=f"x,y\n{rows}")).warnings == [warning]
+    profiled = (await data.profile("d")).warnings
+    assert [str(one) for one in profiled if one.code == "mostly_numbers"] == [warning]
+    assert (await data.get("d")).warnings == []
+
+
 async def test_versions_are_kept(data: DataService) -> None:
     for number in range(1, 4):
         view = await data.register("d", content=f"a,b\n{number},2\n")
@@ -331,7 +344,7 @@ async def test_every_format_round_trips(data: DataService, root: Path, format: s
 
 
 async def test_drift_between_versions(data: DataService) -> None:
-    await data.register("d", content="\n".join(["x,y", *(f"{i},a" for i in range(200))]))
+    await data.register("d", content="\n".join(["x,y", *(f"{i + 5},a" for i in range(200))]))
     await data.register("d", content="\n".join(["x,y", *(f"{i + 500},a" for i in range(200))]))
     found = await data.validate("d", [{"drift_from": "d:1"}, {"column": "y", "drift_from": "d:1"}])
     assert not found.passed

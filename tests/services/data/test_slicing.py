@@ -32,6 +32,21 @@ FRAME = pl.DataFrame(
 )
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_dates_have_their_order_in_every_part(tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    days = [f"{day}/{1 + day % 12}/2024" if day < 13 or day > 19 else "" for day in range(1, 29)]
+    file.write_text("at,b\n" + "".join(f"{day},{'x' * 20}\n" for day in days))
+    whole, found = read_with_options(file, "csv")
+    assert found["day_first"] is True
+    assert whole["at"].dt.day().to_list() == [
+        day if text else None for day, text in enumerate(days, 1)
+    ]
+    slices = list(read_slices(file, "csv", found, dtypes=_dtypes(whole)))
+    assert len(slices) > 2
+    assert pl.concat(slices).equals(whole)
+
+
 @pytest.mark.parametrize("format", ["csv", "tsv", "jsonl", "json", "parquet"])
 @pytest.mark.usefixtures("small_parts")
 def test_slices_are_the_frame(tmp_path: Path, format: str) -> None:

@@ -76,6 +76,57 @@ async def test_a_key_belongs_to_one_request(scoring: ScoringService, iris: Train
         await scoring.predict("iris", "iris", keep=["site"], idempotency_key="k", **ME)
 
 
+async def test_predictions_take_no_other_data_sets_place(
+    scoring: ScoringService, iris: Trained, data: DataService, working: Running
+) -> None:
+    with pytest.raises(Conflict, match="iris:1 holds no predictions") as error:
+        await scoring.predict("iris", "iris", name="iris", **ME)
+    assert error.value.hint == "Pass another name for the predictions."
+    await data.register("iris-predictions", content="a,b\n1,2\n")
+    with pytest.raises(Conflict, match="iris-predictions:1 holds no predictions"):
+        await scoring.predict("iris", "iris", **ME)
+    async with working():
+        with anyio.fail_after(60):
+            for version, keep in enumerate((["site"], []), start=1):
+                made = await scoring.predict("iris", "iris", name="p", keep=keep, wait_s=50, **ME)
+                assert made.result == f"p:{version}"
+
+
+async def test_what_jobs_and_models_need_is_not_deleted(
+    scoring: ScoringService, training: TrainingService, data: DataService, working: Running
+) -> None:
+    submission = Submission("m", "classification", "sklearn", "iris", target="species")
+    job = await training.submit(submission, submitted_by="me")
+    with pytest.raises(Conflict, match=f"{job.job_id} is not done with it"):
+        await data.delete("iris", force=True)
+    await data.register("spare", content=iris_csv())
+    spare = Submission("n", "classification", "sklearn", "spare", target="species")
+    cancelled = await training.submit(spare, submitted_by="me")
+    await training.cancel(cancelled.job_id)
+    assert (await data.delete("spare")).deleted == ["spare:1"]
+    async with working():
+        with anyio.fail_after(60):
+            assert (await training.status(job.job_id, wait_s=50)).error is None
+            batch = await scoring.predict("m", "iris", keep=[], wait_s=50, **ME)
+            with pytest.raises(Conflict, match="m:1 was made from what would be deleted"):
+                await data.delete("iris:1")
+            assert (await data.delete("iris:1", force=True)).deleted == ["iris:1"]
+            await data.register("iris", content=iris_csv())
+            await data.delete(batch.result or "")
+            gone = await scoring.prediction(batch.job_id)
+            assert (gone.status, gone.result) == ("succeeded", None)
+            assert "m:1" in gone.model
+            assert "was deleted" in (gone.note or "")
+            # What is asked of the new version is not answered by what was found of the old one.
+            again = await scoring.predict("m", "iris", keep=[], wait_s=50, **ME)
+            assert (again.dataset, again.result) == ("iris:2", "iris-predictions:2")
+            await training.retry(cancelled.job_id)
+            failed = await training.status(cancelled.job_id, wait_s=50)
+            assert failed.status == "failed"
+            assert failed.error is not None
+            assert failed.error.message == "spare:1 was deleted."
+
+
 async def test_a_job_that_fails_says_why(
     scoring: ScoringService, iris: Trained, working: Running, data: DataService
 ) -> None:

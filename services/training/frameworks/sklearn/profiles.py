@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mcp_hub.services.data.kinds import parse_datetimes
+from mcp_hub.services.data.dates import parse_datetimes
 from mcp_hub.services.registry.views import InputField
 
 _TRAITS = 3

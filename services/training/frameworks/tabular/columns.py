@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from mcp_hub.adapters.errors import InvalidArgument
-from mcp_hub.services.data.kinds import infer_kinds, parse_datetimes
+from mcp_hub.services.data.dates import parse_datetimes
+from mcp_hub.services.data.kinds import infer_kinds
 from mcp_hub.services.inference.encoding import Arrays, encode_rows
 from mcp_hub.services.registry.views import InputField
 from mcp_hub.services.training.frameworks.tabular import InputKind, TableConfig
