@@ -271,14 +271,20 @@ def _check_names(names: list[str]) -> None:
             raise InvalidArgument(f"Two columns have the name {name!r}.", hint)
 
 
+def _before_blank_lines(body: bytes) -> int:
+    """Where the blank lines at its end begin."""
+    end = len(body)
+    while body.endswith((b"\n\n", b"\n\r\n"), 0, end):
+        end -= 1 if body.endswith(b"\n\n", 0, end) else 2
+    return end
+
+
 def _parse(
     body: bytes, dtypes: Mapping[str, pl.DataType | None], options: CsvOptions
 ) -> pl.DataFrame | None:
     """The frame in the records without header `body`, or None where polars cannot read it."""
     separator = options.separator or ","
     keys = [f"c{number}" for number in range(len(dtypes))]
-    if len(keys) > 1:
-        body = body.rstrip(b"\r\n")
     known = {key: dtype for key, dtype in zip(keys, dtypes.values(), strict=True) if dtype}
     arguments: dict[str, Any] = {
         "separator": separator,
@@ -288,6 +294,8 @@ def _parse(
         "schema_overrides": known,
     }
     body = separator.join(keys).encode() + b"\n" + body
+    if len(keys) > 1:
+        body = body[: _before_blank_lines(body)]
     # Inferring over all rows takes several times as long as reading them, and is seldom needed.
     lengths = (_INFERENCE_ROWS, None) if len(known) < len(keys) else (0,)
     for length in lengths:

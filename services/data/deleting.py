@@ -12,6 +12,7 @@ from mcp_hub.adapters.database.schema import (
     model_versions,
 )
 from mcp_hub.adapters.errors import Conflict
+from mcp_hub.services.blob_use import is_used
 from mcp_hub.services.data import store, streams_store
 from mcp_hub.services.data.views import DatasetDeletion
 
@@ -52,7 +53,7 @@ def delete_versions(
         )
     connection.execute(update(datasets).where(this).values(sha256="", deleted_at=now_ms()))
     contents = sorted({row.sha256 for row in rows})
-    gone = [sha256 for sha256 in contents if not streams_store.is_used(connection, sha256)]
+    gone = [sha256 for sha256 in contents if not is_used(connection, sha256)]
     names = [f"{name}:{version}" for version in versions]
     deletion = DatasetDeletion(
         deleted=names[:_SHOWN],

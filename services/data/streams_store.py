@@ -8,23 +8,21 @@ from sqlalchemy import (
     Connection,
     Row,
     String,
-    Text,
     cast,
     delete,
     exists,
     func,
     literal,
-    or_,
     select,
     update,
 )
 
-from mcp_hub.adapters.database.checkpoints_schema import job_checkpoints
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.schema import dataset_streams as table
 from mcp_hub.adapters.database.schema import datasets, jobs, model_versions
 from mcp_hub.adapters.database.upsert import insert_for
 from mcp_hub.adapters.errors import Conflict, HubError, NotFound, names_hint
+from mcp_hub.services.blob_use import is_used
 from mcp_hub.services.data import store
 from mcp_hub.services.data.store import NewDataset
 from mcp_hub.services.data.views import DatasetSummary, DatasetView, StreamView
@@ -241,21 +239,6 @@ def stream_view(stream: Stream) -> StreamView:
         keep_versions=stream.keep_versions,
         checked_at=iso(stream.checked_at) or "",
         error=Error.model_validate(stream.error) if stream.error else None,
-    )
-
-
-def is_used(connection: Connection, sha256: str) -> bool:
-    """Whether anything has that content: a version of a data set, a model, a checkpoint."""
-    return bool(
-        connection.scalar(
-            select(
-                or_(
-                    exists().where(datasets.c.sha256 == sha256),
-                    exists().where(job_checkpoints.c.sha256 == sha256),
-                    exists().where(cast(model_versions.c.artifacts, Text).contains(sha256)),
-                )
-            )
-        )
     )
 
 

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
-from sqlalchemy import Connection, Row, Text, and_, cast, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select
 
 from mcp_hub.adapters.blobs.port import BlobStore
 from mcp_hub.adapters.database.checkpoints_schema import job_checkpoints
 from mcp_hub.adapters.database.metadata import now_ms
 from mcp_hub.adapters.database.port import Database
-from mcp_hub.adapters.database.schema import datasets, jobs, model_versions
+from mcp_hub.adapters.database.schema import jobs
 from mcp_hub.adapters.errors import InvalidArgument, LimitExceeded, NotFound
+from mcp_hub.services.blob_use import is_used
 from mcp_hub.services.training.jobs import Job, holds
 from mcp_hub.services.training.states import TERMINAL
 
@@ -139,21 +140,11 @@ async def _remove(database: Database, blobs: BlobStore, which: Any) -> None:
 
 
 async def _remove_blob(
-    database: Database, blobs: BlobStore, sha256: str, but: Any | None = None
+    database: Database, blobs: BlobStore, sha256: str, but: ColumnElement[bool] | None = None
 ) -> None:
     """Remove a blob that no row names, `but` that of `job_checkpoints` aside."""
-    if not await database.read(lambda c: _is_named(c, sha256, but)):
+    if not await database.read(lambda c: is_used(c, sha256, but)):
         await blobs.delete(sha256)
-
-
-def _is_named(connection: Connection, sha256: str, but: Any | None) -> bool:
-    """Whether another row has the blob: anybody's model or data may have the same bytes."""
-    same = select(job_checkpoints.c.job_id).where(job_checkpoints.c.sha256 == sha256)
-    others = same if but is None else same.where(~but)
-    data = select(datasets.c.id).where(datasets.c.sha256 == sha256)
-    kept = cast(model_versions.c.artifacts, Text).contains(sha256)
-    models = select(model_versions.c.name).where(kept)
-    return bool(connection.scalar(select(or_(exists(others), exists(data), exists(models)))))
 
 
 def _newest(connection: Connection, job_id: str) -> Row[Any] | None:

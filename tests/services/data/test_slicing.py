@@ -126,6 +126,7 @@ cell = st.text(st.sampled_from("a1,\"\n '\ré"), max_size=9)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(cell, cell), min_size=1, max_size=12), st.integers(8, 40), st.booleans())
 @example([('5" pipe', "x"), ("\n", '"'), ("", "")], 8, False)
+@example([("", "\r\r"), ("", "")], 8, False)
 def test_parts_of_a_csv_end_behind_records(
     tmp_path: Path, rows: Cells, size: int, quoted: bool
 ) -> None:
