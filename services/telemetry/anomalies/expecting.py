@@ -13,14 +13,21 @@ _SAME_DAYS = 2
 _FEW = 3.0
 _STEADY = 5.0
 _JUMP = 3.0
+_YOUNG = 16 * 60
+"""Minutes before which a series tells nothing of a day's harmonics."""
+_CURVED = 3 * 60
+_CLEARLY = 0.9
 
 
 class Expectation:
     """Fits signals of `buckets` to a season, or to the days before, and to the load all share.
 
     With three days before or more, their median at the same minute of the day is the season;
-    with two weeks, that of the same day of the week. Else it is three harmonics of a day, or over
-    a shorter time a parabola.
+    with two weeks, that of the same day of the week. Else it is three harmonics of a day.
+
+    A series that began less than 16 hours ago is expected to keep its level. That it follows the
+    load, or from three hours on a parabola, is held only if this makes the median deviation
+    clearly smaller: a fault at the end bends a curve, but not that median.
     """
 
     def __init__(self, buckets: Buckets, earlier: tuple[Float, Float] | None) -> None:
@@ -31,6 +38,7 @@ class Expectation:
         self._load = _load(buckets, _profile(self._earlier[0]) if self._earlier else None)
         # From the bucket after the one in which a series is first seen.
         seen = np.cumsum(buckets.count, axis=1) > 0
+        self._age = seen.sum(axis=1) * buckets.width
         alive = np.pad(seen[:, :-1], ((0, 0), (1, 0)))
         there = np.where(buckets.count > 0, buckets.count, np.nan)
         self.usual = np.nan_to_num(robust.median(there))
@@ -44,8 +52,8 @@ class Expectation:
         usual = np.zeros_like(root)
         if self._earlier:
             usual = 2 * np.sqrt(_profile(self._earlier[0]) + 3 / 8)
-        design = self._design(self._load if shared else None)
-        fit = usual + robust.regress(design, root - usual, self._trusted)
+        load = self._load if shared else None
+        fit = usual + self._fit(root - usual, self._trusted, load)
         expected = np.maximum(np.maximum(fit, 0) ** 2 / 4 - 3 / 8, 0)
         return np.asarray(np.where(self._alive, expected, self._buckets.count))
 
@@ -55,8 +63,7 @@ class Expectation:
         if self._earlier:
             usual = _profile(self._earlier[1])
             usual = np.log(np.maximum(usual, 1e-12)) if logarithm else usual
-        design = self._design(self._load_as(logarithm))
-        fit = usual + robust.regress(design, values - usual, weights)
+        fit = usual + self._fit(values - usual, weights, self._load_as(logarithm))
         return fit + self._of_load(values - fit) if logarithm else fit
 
     def _of_load(self, off: Float) -> Float:
@@ -97,15 +104,35 @@ class Expectation:
         whole = np.maximum(1 + self._load, 0.1)
         return 2 * np.log(whole) if logarithm else whole**2 - 1
 
-    def _design(self, load: Float | None) -> Float:
+    def _fit(self, values: Float, weights: Float, load: Float | None) -> Float:
         """What is fitted besides the days before: the season only where these do not tell it."""
-        columns = [np.ones(self._buckets.size)]
-        if not self._earlier:
-            columns += self._season
-        if load is not None:
-            columns.append(load)
-        one = np.stack(columns, axis=1)
-        return np.broadcast_to(one, (len(self._buckets.series), *one.shape))
+        loads = [] if load is None else [load]
+        season = [] if self._earlier else self._season
+        clock = np.linspace(-1, 1, self._buckets.size)
+        curve = [] if self._earlier else [clock, clock**2]
+        curved = self._age >= _CURVED
+        fit = np.zeros_like(values)
+        for rows, tried in (
+            (self._age >= _YOUNG, [season + loads]),
+            ((self._age < _YOUNG) & curved, [[], loads, curve, curve + loads]),
+            (~curved, [[], loads]),
+        ):
+            if rows.any():
+                fit[rows] = _simplest(tried, values[rows], weights[rows])
+        return fit
+
+
+def _simplest(tried: list[list[Float]], values: Float, weights: Float) -> Float:
+    """The fit [S, B] of the first columns [B] tried, or of later ones that are clearly closer."""
+    known = np.where(weights > 0, values, np.nan)
+    best, spread = np.zeros_like(values), np.full(len(values), np.inf)
+    for columns in tried:
+        design = np.stack([np.ones(values.shape[1]), *columns], axis=1)
+        fit = robust.regress(np.broadcast_to(design, (len(values), *design.shape)), values, weights)
+        off = robust.scale((known - fit) * weights)
+        closer = np.isinf(spread) | (off < _CLEARLY * spread)
+        best[closer], spread[closer] = fit[closer], off[closer]
+    return best
 
 
 def _calm(count: Float, errors: Float, hour: int) -> NDArray[np.bool_]:
@@ -123,10 +150,10 @@ def _calm(count: Float, errors: Float, hour: int) -> NDArray[np.bool_]:
 def _season(buckets: Buckets) -> list[Float]:
     minutes = np.arange(buckets.size) * buckets.width
     span = buckets.size * buckets.width
-    if span >= 16 * 60:
+    if span >= _YOUNG:
         turns = 2 * np.pi * minutes / _DAY
         return [f(k * turns) for k in (1, 2, 3) for f in (np.sin, np.cos)]
-    if span >= 3 * 60:
+    if span >= _CURVED:
         clock = np.linspace(-1, 1, buckets.size)
         return [clock, clock**2]
     return []

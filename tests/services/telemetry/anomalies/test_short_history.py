@@ -1,0 +1,114 @@
+"""Services that were first seen hours ago, in a database that has a day of another's records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from mcp_hub.adapters.database.port import Database
+from mcp_hub.adapters.database.sqlite import SqliteDatabase
+from mcp_hub.adapters.database.telemetry_schema import telemetry_rollups, telemetry_series
+from mcp_hub.services.telemetry import sketch
+from mcp_hub.services.telemetry.anomalies.anomalies import AnomalyFinder
+from mcp_hub.services.telemetry.anomalies.anomaly_views import Anomaly
+from mcp_hub.services.telemetry.intake.rollups import MINUTE_NS
+from mcp_hub.services.telemetry.windows import Window
+
+END = 29_000_000
+_DAY = 1200
+
+
+@dataclass(frozen=True)
+class _Traffic:
+    """Some requests a minute from `begin` (minutes before the end) on, of which few fail.
+
+    In the last `fault` minutes they take `slower` times as long, and `failing` of them fail.
+    """
+
+    kind: str
+    name: str
+    service: str
+    begin: int
+    fault: int = 0
+    slower: float = 1
+    failing: float = 0.023
+    p50: float = 54
+    rate: float = 5
+
+    def rows(self, series: int, rng: np.random.Generator) -> list[dict[str, object]]:
+        found = []
+        for minute in range(END - self.begin, END):
+            is_off = minute >= END - self.fault
+            count = int(rng.poisson(self.rate))
+            if not count:
+                continue
+            durations = np.floor(self.p50 * 1e6 * np.exp(rng.normal(0, 0.46, count)))
+            durations *= self.slower if is_off else 1
+            errors = int(rng.binomial(count, self.failing if is_off else 0.023))
+            keys = sketch.keys_of(durations).tolist()
+            row: dict[str, object] = {
+                "minute": minute, "series": series, "writer": 1, "count": count, "errors": errors,
+                "measured": count, "sum": float(durations.sum()), "min": float(durations.min()),
+                "max": float(durations.max()), "sketch": sketch.Sketch().plus(keys).encode(),
+            }  # fmt: skip
+            if self.kind == "log":
+                row |= {"measured": 0, "sum": 0.0, "min": None, "max": None, "sketch": b""}
+            found.append(row)
+        return found
+
+
+async def _store(database: Database, traffic: Sequence[_Traffic], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = [row for number, one in enumerate(traffic) for row in one.rows(number, rng)]
+    series = [
+        {"series": number, "kind": one.kind, "name": one.name, "service": one.service, "unit": None}
+        for number, one in enumerate(traffic)
+    ]
+
+    def work(connection) -> None:
+        connection.execute(telemetry_series.insert(), series)
+        connection.execute(telemetry_rollups.insert(), rows)
+
+    await database.write(work)
+
+
+def _system(begin: int, fault: int = 0, old: int = _DAY) -> list[_Traffic]:
+    """`web` calls `pay`, which is at fault; the hub's own begin when a quarter is left."""
+    return [
+        _Traffic("log", "boot", "older", old, rate=2),
+        _Traffic("span", "POST /pay", "pay", begin, fault, 3.8, 0.37),
+        _Traffic("log", "app", "pay", begin, fault, failing=0.3),
+        _Traffic("span", "GET /", "web", begin, fault, 2.5, 0.2, p50=90),
+        _Traffic("span", "list", "stock", begin, p50=20),
+        _Traffic("span", "query", "db", begin, p50=8, rate=10),
+        _Traffic("span", "tool", "mcp-hub", begin // 4, p50=3, rate=3),
+    ]
+
+
+def _since(hours: int) -> Window:
+    return Window((END - 60 * hours) * MINUTE_NS, END * MINUTE_NS)
+
+
+def _minutes_left(one: Anomaly) -> int:
+    """How long before the end it began."""
+    return END - int(datetime.fromisoformat(one.since).timestamp()) // 60
+
+
+@pytest.mark.parametrize(("begin", "fault"), [(120, 20), (190, 20), (480, 30)])
+@pytest.mark.parametrize("old", [0, _DAY])
+async def test_a_fault_at_the_end_of_a_short_history_does_not_become_the_usual(
+    database: SqliteDatabase, begin: int, fault: int, old: int
+) -> None:
+    await _store(database, _system(begin, fault, old), seed=3)
+    finder = AnomalyFinder(database)
+    for sensitivity in ("normal", "high"):
+        told = await finder.find(_since(8), service="pay", sensitivity=sensitivity)
+        said = [text for one in told.findings for text in (one.says, *one.also)]
+        (slow,) = [text for text in said if text.startswith("p50")]
+        seen, expected = (float(word) for word in (slow.split()[1], slow.split()[5]))
+        assert expected == pytest.approx(54, rel=0.1)
+        assert seen == pytest.approx(3.8 * 54, rel=0.2)
+        for one in told.findings:
+            assert _minutes_left(one) <= fault + 5
