@@ -17,6 +17,9 @@ _YOUNG = 16 * 60
 """Minutes before which a series tells nothing of a day's harmonics."""
 _CURVED = 3 * 60
 _CLEARLY = 0.9
+_HOUR = 60
+_STRETCHES = 12
+_UNUSUAL = 3
 
 
 class Expectation:
@@ -89,12 +92,21 @@ class Expectation:
         return np.stack(columns if load is None else [*columns, load], axis=1)
 
     def of_errors(self) -> tuple[Float, Float]:
-        """The expected errors [S, B] among the records there are, and the usual ratio [S]."""
+        """The expected errors [S, B] among the records there are, and the usual ratio [S].
+
+        Of what fails much more often than that, in a bucket or over a stretch of them, none counts:
+        of few records a minute, a single minute of a fault need not stand out.
+        """
         count, errors = self._buckets.count, self._buckets.errors
-        kept = _calm(count, errors, max(1, 60 // self._buckets.width))
+        size, width = self._buckets.size, self._buckets.width
+        starts = np.arange(0, size, max(1, min(_HOUR, size * width // _STRETCHES) // width))
+        of = np.repeat(np.arange(len(starts)), np.diff(starts, append=size))
+        records, failed = (np.add.reduceat(one, starts, axis=1) for one in (count, errors))
+        kept = _calm(records, failed)[:, of]
         for _ in range(6):
             ratio = ((errors * kept).sum(axis=1) + 0.5) / ((count * kept).sum(axis=1) + 1)
-            kept = robust.root_deviance(errors, ratio[:, None] * count) < 3
+            usual = robust.root_deviance(failed, ratio[:, None] * records) < _UNUSUAL
+            kept = usual[:, of] & (robust.root_deviance(errors, ratio[:, None] * count) < _UNUSUAL)
         return ratio[:, None] * count, ratio
 
     def _load_as(self, logarithm: bool) -> Float | None:
@@ -135,16 +147,11 @@ def _simplest(tried: list[list[Float]], values: Float, weights: Float) -> Float:
     return best
 
 
-def _calm(count: Float, errors: Float, hour: int) -> NDArray[np.bool_]:
-    """The buckets [S, B] of those hours that have the fewest errors for their records."""
-    size = count.shape[1]
-    starts = np.arange(0, size, hour)
-    totals = np.add.reduceat(count, starts, axis=1)
-    ratio = np.add.reduceat(errors, starts, axis=1) / np.maximum(totals, 1)
-    ratio = np.where(totals > 0, ratio, np.nan)
+def _calm(count: Float, errors: Float) -> NDArray[np.bool_]:
+    """The stretches [S, T] that have the fewest errors for their records."""
+    ratio = np.where(count > 0, errors / np.maximum(count, 1), np.nan)
     with np.errstate(invalid="ignore"):
-        calm = ratio <= np.nan_to_num(robust.quantile(ratio, 0.4))[:, None]
-    return np.repeat(calm, hour, axis=1)[:, :size]
+        return np.asarray(ratio <= np.nan_to_num(robust.quantile(ratio, 0.4))[:, None])
 
 
 def _season(buckets: Buckets) -> list[Float]:

@@ -13,6 +13,7 @@ from mcp_hub.adapters.database.telemetry_schema import telemetry_rollups, teleme
 from mcp_hub.services.telemetry import sketch
 from mcp_hub.services.telemetry.anomalies.anomalies import AnomalyFinder
 from mcp_hub.services.telemetry.anomalies.anomaly_views import Anomaly
+from mcp_hub.services.telemetry.anomalies.correlating import Correlator
 from mcp_hub.services.telemetry.intake.rollups import MINUTE_NS
 from mcp_hub.services.telemetry.windows import Window
 
@@ -36,12 +37,14 @@ class _Traffic:
     failing: float = 0.023
     p50: float = 54
     rate: float = 5
+    rate_of_fault: float | None = None
 
     def rows(self, series: int, rng: np.random.Generator) -> list[dict[str, object]]:
         found = []
         for minute in range(END - self.begin, END):
             is_off = minute >= END - self.fault
-            count = int(rng.poisson(self.rate))
+            is_other = is_off and self.rate_of_fault is not None
+            count = int(rng.poisson(self.rate_of_fault if is_other else self.rate))
             if not count:
                 continue
             durations = np.floor(self.p50 * 1e6 * np.exp(rng.normal(0, 0.46, count)))
@@ -112,3 +115,23 @@ async def test_a_fault_at_the_end_of_a_short_history_does_not_become_the_usual(
         assert seen == pytest.approx(3.8 * 54, rel=0.2)
         for one in told.findings:
             assert _minutes_left(one) <= fault + 5
+
+
+@pytest.mark.parametrize("old", [0, _DAY])
+async def test_a_correlation_states_the_usual_before_the_incident(
+    database: SqliteDatabase, old: int
+) -> None:
+    silent = [
+        _Traffic("span", "GET /", "web", 120, 20, rate_of_fault=0),
+        *_system(120, 20, old)[:3],
+    ]
+    await _store(database, silent, seed=5)
+    correlator = Correlator(database, AnomalyFinder(database))
+    told = await correlator.correlate((END - 18) * 60, service="pay")
+    said = [text for one in told.causes for text in (one.says, *one.also)]
+    failing = [text for text in said if "% errors" in text]
+    assert len(failing) == 2
+    for text in failing:
+        assert float(text.split()[5]) == pytest.approx(2.3, abs=1.2)
+    (silence,) = [text for text in said if text.startswith("Nothing came of web")]
+    assert float(silence.split("; ")[1].split()[0]) == pytest.approx(5, rel=0.1)
