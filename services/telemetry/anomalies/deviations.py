@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mcp_hub.services.telemetry.anomalies import robust
 from mcp_hub.services.telemetry.anomalies.choices import Signal
@@ -28,6 +29,8 @@ _SAMPLE = 100
 _MANY = 20
 _FEW = 10
 _MOST = 8.0
+_NAMED = 5
+_OFF = 3.0
 _LIGHTER = 1.15
 """The deviance of a count has lighter tails than a level."""
 
@@ -125,27 +128,32 @@ class Judge:
         return Judged(found, self._tests, self._threshold)
 
     def together(self) -> Judged:
-        """Windows in which all series are off together, as none of them may be alone."""
-        rows = [robust.root_deviance(self._buckets.count, self.expectation.of_counts())]
-        rows += [levels.z for levels in self._all_levels()]
-        z = np.concatenate(rows) if self._buckets.series else np.empty((0, self._buckets.size))
-        z = z[np.isfinite(z).mean(axis=1) > 0.5]
+        """Windows in which the series that have begun are off together, as none may be alone."""
+        buckets = self._buckets
+        counts = robust.root_deviance(buckets.count, self.expectation.of_counts())
+        rows = [counts, *(levels.z for levels in self._all_levels())]
+        z = np.concatenate(rows) if buckets.series else np.empty((0, buckets.size))
+        services = np.tile([one.service for one in buckets.series], len(rows))
+        begun = np.tile(np.cumsum(buckets.count, axis=1) > 0, (len(rows), 1))
+        z = np.where(begun, z, np.nan)
+        enough = (np.isfinite(z).sum(axis=1) > 0.5 * begun.sum(axis=1)) & begun[:, -1]
+        z, services = z[enough], services[enough]
         if not len(z):
             return Judged([], 0, self._threshold)
         z = z / np.maximum(robust.scale(z), 1.0)[:, None]
         distance = robust.joint(z)
         tests = robust.tests(1, self._judged.stop - self._judged.start)
         threshold = HEAVY_TAILS * -NormalDist().inv_cdf(min(0.01, self._limits.alpha / tests))
-        services = sorted({one.service for one in self._buckets.series})
         found = []
         for one in robust.scan_levels(distance[None], threshold, self._judged):
             if one.score > 0:
                 window = slice(one.start, one.stop)
-                seen = float(np.median(distance[window]))
+                seen = float(robust.median(distance[window]))
+                off = _most_off(z[:, window], services)
                 found.append(
                     Deviation(
-                        None, ", ".join(services[:5]), "joint", one.start, one.stop, one.score,
-                        0.0, seen, one.score / threshold,
+                        None, off, "joint", one.start, one.stop, one.score, 0.0, seen,
+                        one.score / threshold,
                     )
                 )  # fmt: skip
         return Judged(found, tests, threshold)
@@ -349,6 +357,17 @@ class Judge:
                     Deviation(place, service, "silence", start, stop, score, rate, 0.0, 4.0)
                 )
         return found
+
+
+def _most_off(z: Float, services: NDArray[np.str_]) -> str:
+    """The services whose rows z [k, B] are off by most, up to five and at least the first."""
+    known = np.maximum(np.isfinite(z).sum(axis=1), 1)
+    off = np.abs(np.nansum(z, axis=1)) / np.sqrt(known)
+    most = {str(one): float(off[services == one].max()) for one in services}
+    ranked = sorted(most, key=lambda one: -most[one])
+    return ", ".join(
+        one for place, one in enumerate(ranked[:_NAMED]) if not place or most[one] > _OFF
+    )
 
 
 def _edges(course: Course) -> list[int]:

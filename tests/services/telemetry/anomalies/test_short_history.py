@@ -135,3 +135,20 @@ async def test_a_correlation_states_the_usual_before_the_incident(
         assert float(text.split()[5]) == pytest.approx(2.3, abs=1.2)
     (silence,) = [text for text in said if text.startswith("Nothing came of web")]
     assert float(silence.split("; ")[1].split()[0]) == pytest.approx(5, rel=0.1)
+
+
+@pytest.mark.parametrize("old", [0, _DAY])
+async def test_nothing_is_off_together_before_it_was_first_seen(
+    database: SqliteDatabase, old: int
+) -> None:
+    await _store(database, _system(190, 20, old), seed=3)
+    (found,) = (await AnomalyFinder(database).find(_since(24), together=True)).findings
+    assert 15 <= _minutes_left(found) <= 25
+    named = set(found.service.split(", "))
+    assert named & {"pay", "web"}
+    assert not named & {"mcp-hub", "older"}
+
+
+async def test_services_that_begin_are_not_off_together(database: SqliteDatabase) -> None:
+    await _store(database, _system(190), seed=3)
+    assert (await AnomalyFinder(database).find(_since(24), together=True)).findings == []
