@@ -116,6 +116,7 @@ def grouped(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def view(one: Finding) -> Anomaly:
+    factor, unit = _unit(one.signal, one.series)
     return Anomaly.model_validate(
         {
             "service": one.service,
@@ -124,8 +125,9 @@ def view(one: Finding) -> Anomaly:
             "signal": one.signal,
             "since": instant(one.start),
             "until": instant(one.stop),
-            "expected": _rounded(one.expected),
-            "seen": _rounded(one.seen),
+            "expected": _rounded(one.expected, factor),
+            "seen": _rounded(one.seen, factor),
+            "unit": unit,
             "severity": round(one.severity, 2),
             "level": one.level,
             "says": one.says,
@@ -202,18 +204,30 @@ def _says(one: Deviation, series: Series | None, minutes: int) -> str:
             f"{number(_PERCENT * one.seen)} % errors instead of "
             f"{number(_PERCENT * one.expected)} %: {what}, {lasting}"
         )
-    expected, seen = (_measure(value, series) for value in (one.expected, one.seen))
+    expected, seen = (_measure(value, one.signal, series) for value in (one.expected, one.seen))
     if one.signal == "leak":
         way = "rose" if one.seen > one.expected else "fell"
         return f"{what} slowly {way} from {expected} to {seen} in {minutes} min"
     return f"{one.signal} {seen} instead of {expected}: {what}, {lasting}"
 
 
-def _measure(value: float, series: Series | None) -> str:
+def _unit(signal: Signal, series: Series | None) -> tuple[float, str | None]:
+    """What a signal's numbers are shown in, and what they are multiplied with for that."""
+    if signal in _UNITS:
+        return 1, _UNITS[signal]
     if series is not None and series.kind == "span":
-        return f"{number(value / 1e6)} ms"
-    unit = f" {series.unit}" if series is not None and series.unit else ""
-    return number(value) + unit
+        return 1e-6, "ms"
+    return 1, series.unit if series is not None else None
+
+
+_UNITS: dict[Signal, str] = {
+    "rate": "1/min", "silence": "1/min", "errors": "share", "new": "records", "joint": "deviations",
+}  # fmt: skip
+
+
+def _measure(value: float, signal: Signal, series: Series | None) -> str:
+    factor, unit = _unit(signal, series)
+    return f"{number(value * factor)} {unit or ''}".strip()
 
 
 def number(value: float) -> str:
@@ -221,5 +235,5 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
+def _rounded(value: float | None, factor: float) -> float | None:
+    return None if value is None else float(f"{value * factor:.4g}")

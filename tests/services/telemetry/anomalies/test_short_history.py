@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from sqlalchemy import Connection
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.sqlite import SqliteDatabase
@@ -43,8 +44,8 @@ class _Traffic:
         found = []
         for minute in range(END - self.begin, END):
             is_off = minute >= END - self.fault
-            is_other = is_off and self.rate_of_fault is not None
-            count = int(rng.poisson(self.rate_of_fault if is_other else self.rate))
+            other = self.rate_of_fault if is_off else None
+            count = int(rng.poisson(self.rate if other is None else other))
             if not count:
                 continue
             durations = np.floor(self.p50 * 1e6 * np.exp(rng.normal(0, 0.46, count)))
@@ -70,7 +71,7 @@ async def _store(database: Database, traffic: Sequence[_Traffic], seed: int) -> 
         for number, one in enumerate(traffic)
     ]
 
-    def work(connection) -> None:
+    def work(connection: Connection) -> None:
         connection.execute(telemetry_series.insert(), series)
         connection.execute(telemetry_rollups.insert(), rows)
 
@@ -115,6 +116,26 @@ async def test_a_fault_at_the_end_of_a_short_history_does_not_become_the_usual(
         assert seen == pytest.approx(3.8 * 54, rel=0.2)
         for one in told.findings:
             assert _minutes_left(one) <= fault + 5
+
+
+async def test_a_finding_s_numbers_have_the_unit_of_its_words(database: SqliteDatabase) -> None:
+    traffic = [
+        _Traffic("span", "slow", "a", 480, 30, 4),
+        _Traffic("metric", "heap", "b", 480, 30, 4, p50=1e-6, rate=30),
+        _Traffic("log", "app", "c", 480, 30, failing=0.4),
+        _Traffic("log", "app", "d", 480, 30, rate=20, rate_of_fault=0),
+    ]
+    await _store(database, traffic, seed=7)
+    told = await AnomalyFinder(database).find(_since(8))
+    found = {one.service: one for one in told.findings}
+    assert {service: one.unit for service, one in found.items()} == {
+        "a": "ms", "b": None, "c": "share", "d": "1/min",
+    }  # fmt: skip
+    assert 50 < (found["a"].expected or 0) < 120
+    words = found["a"].says.split()
+    assert float(words[1]) == pytest.approx(found["a"].seen, rel=0.01)
+    assert words[2] == "ms"
+    assert 0.1 < (found["c"].seen or 0) < 0.6
 
 
 @pytest.mark.parametrize("old", [0, _DAY])
