@@ -30,6 +30,7 @@ HUB_SERVICE = "mcp-hub"
 WORKER_SERVICE = "mcp-hub-worker"
 OWN_SERVICES = (HUB_SERVICE, WORKER_SERVICE)
 """As which the hub records what it does itself."""
+OWN_LEFT_OUT = f"The hub's own were left out: service is {HUB_SERVICE!r}."
 
 SEVERITIES = {"trace": 1, "debug": 5, "info": 9, "warn": 13, "error": 17, "fatal": 21}
 """OpenTelemetry's severity numbers; each name stands for its number and the three after it."""

@@ -25,8 +25,10 @@ from mcp_hub.services.telemetry.aggregates.counting_rollups import Read, RollupC
 from mcp_hub.services.telemetry.aggregates.measures import VALUE, parse_measures, resolved
 from mcp_hub.services.telemetry.aggregates.tabulating import tabulated
 from mcp_hub.services.telemetry.aggregates.tally import Groups, Tally
+from mcp_hub.services.telemetry.envelope import OWN_LEFT_OUT
 from mcp_hub.services.telemetry.filtering.filter_sql import check_keys
 from mcp_hub.services.telemetry.filtering.filters import parse_filter
+from mcp_hub.services.telemetry.filtering.mismatches import mismatch
 from mcp_hub.services.telemetry.views import Table
 from mcp_hub.services.telemetry.windows import Window, parse_window
 
@@ -41,6 +43,8 @@ class Aggregating:
 
     async def aggregate(self, asked: Aggregate) -> Table:
         """The table of an aggregate: the groups' fields, the bucket's time, then the measures.
+
+        The hub's own are left out unless a name, service, trace or id is given.
 
         Raises:
             InvalidArgument: a part of it is none; says what would be right.
@@ -69,8 +73,13 @@ class Aggregating:
             for one, tally in zip(periods, tallies, strict=True):
                 await records.count(one, window.since - one.since, tally, groups)
             table = await to_thread.run_sync(page)
-        said = _note(question, periods, table, empty=not table.rows and not skipped)
-        table.note = " ".join([said, *known])
+        said = [_note(question, periods, table)]
+        if not table.rows and not skipped:
+            said.append("No records.")
+            why = await self._database.read(lambda c: mismatch(c, question.filter))
+            said += [why] if why else []
+            said += [OWN_LEFT_OUT] if question.own_left_out else []
+        table.note = " ".join([*said, *known])
         return table
 
 
@@ -103,9 +112,10 @@ def _looking(
     def look(connection: Connection) -> tuple[Question, list[Read], list[str]]:
         check_keys(connection, filter)
         check_fields(connection, [*fields, *used])
-        series, every = find_series(connection, filter, dialect)
+        series, every, left_out = find_series(connection, filter, dialect)
         kinds = {one.kind for one in series.values()}
-        question = Question(filter, series, every, fields, resolved(measures, kinds), buckets)
+        resolved_measures = resolved(measures, kinds)
+        question = Question(filter, series, every, left_out, fields, resolved_measures, buckets)
         known = caveats(connection, series, question.measures)
         if not question.is_of_rollups:
             return question, [], known
@@ -129,10 +139,8 @@ def _periods(asked: Aggregate, window: Window, buckets: Buckets) -> list[Window]
     return [window, Window(window.since - moved, window.until - moved)]
 
 
-def _note(question: Question, periods: Sequence[Window], table: Table, *, empty: bool) -> str:
+def _note(question: Question, periods: Sequence[Window], table: Table) -> str:
     said = [f"From {_instant(periods[0].since)} to {_instant(periods[0].until)}."]
-    if empty:
-        said.append("No records.")
     said += _nothing_to_measure(question, table)
     if len(periods) > 1:
         said.append(f"before: from {_instant(periods[1].since)}; change: (now - before) / before.")

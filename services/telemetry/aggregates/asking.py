@@ -12,6 +12,7 @@ from mcp_hub.adapters.database.port import Dialect
 from mcp_hub.adapters.database.telemetry_schema import telemetry_series
 from mcp_hub.adapters.errors import InvalidArgument, names_hint
 from mcp_hub.services.telemetry.aggregates.measures import DURATION, VALUE, Measure, Number
+from mcp_hub.services.telemetry.envelope import OWN_SERVICES
 from mcp_hub.services.telemetry.filtering.filter_sql import check_keys, conditions_on_series
 from mcp_hub.services.telemetry.filtering.filters import FIELDS, Condition, Field, Filter, field_of
 from mcp_hub.services.telemetry.storage.frames import ATTRIBUTE, SEALED
@@ -60,11 +61,15 @@ class Buckets:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`series` are those of the records asked about, `every` whether there are no others."""
+    """`series` are those of the records asked about, `every` whether there are no others.
+
+    `own_left_out` says that others would be, but are the hub's own, which are not meant.
+    """
 
     filter: Filter
     series: Mapping[int, Series]
     every: bool
+    own_left_out: bool
     groups: Sequence[Field]
     measures: Sequence[Measure]
     buckets: Buckets
@@ -169,8 +174,9 @@ def parse_buckets(bucket: str | None, window: Window) -> Buckets:
 
 def find_series(
     connection: Connection, filter: Filter, dialect: Dialect
-) -> tuple[dict[int, Series], bool]:
-    """The series that meet the filter's conditions on them, and whether all do.
+) -> tuple[dict[int, Series], bool, bool]:
+    """The series that meet the filter's conditions on them, whether all do, and whether the hub's
+    own do and were left out, as they are unless the filter may mean them.
 
     Raises:
         InvalidArgument: none has a name or a service that the filter asks for.
@@ -178,13 +184,15 @@ def find_series(
     conditions = conditions_on_series(filter, dialect)
     columns = [telemetry_series.c[name] for name in Series._fields]
     rows = connection.execute(select(*columns).where(*conditions)).fetchall()
-    if not conditions:
-        return {row.series: Series(*row) for row in rows}, True
     if not rows:
         for condition in filter.of("series").conditions:
             _check_known(connection, condition)
-    count = connection.execute(select(func.count()).select_from(telemetry_series)).scalar_one()
-    return {row.series: Series(*row) for row in rows}, count == len(rows)
+    meant = [row for row in rows if filter.may_mean_own or row.service not in OWN_SERVICES]
+    count = len(rows)
+    if conditions:
+        count = connection.execute(select(func.count()).select_from(telemetry_series)).scalar_one()
+    found = {row.series: Series(*row) for row in meant}
+    return found, len(meant) == count, len(meant) < len(rows)
 
 
 def check_fields(connection: Connection, fields: Sequence[Field]) -> None:

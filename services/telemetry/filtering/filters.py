@@ -51,6 +51,7 @@ MAX_CONDITIONS = 50
 MAX_VALUES = 1_000
 
 _SERIES = ("kind", "name", "service")
+_NAMING = {("series", "name"), ("series", "service"), ("record", "id"), ("record", "trace_id")}
 _HEX_DIGITS = {"trace_id": 32, "span_id": 16, "parent_id": 16}
 _HINT = 'Write {"field": value} or {"field": {"gte": value, "lt": value}}.'
 _INT64 = 2**63
@@ -90,6 +91,11 @@ class Filter:
     def of(self, *sources: Source) -> "Filter":
         """The conditions on fields of these sources."""
         return Filter(tuple(one for one in self.conditions if one.field.source in sources))
+
+    @property
+    def may_mean_own(self) -> bool:
+        """Whether something is named that may be the hub's own: a name, service, trace or id."""
+        return any((one.field.source, one.field.key) in _NAMING for one in self.conditions)
 
     def __and__(self, other: "Filter") -> "Filter":
         return Filter(self.conditions + other.conditions)

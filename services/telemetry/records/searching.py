@@ -16,7 +16,6 @@ from sqlalchemy.sql import Select
 
 from mcp_hub.adapters.database.port import Database
 from mcp_hub.adapters.database.telemetry_schema import (
-    telemetry_attributes,
     telemetry_records,
     telemetry_resources,
     telemetry_series,
@@ -29,7 +28,8 @@ from mcp_hub.services.telemetry.filtering.filter_sql import (
     conditions_on_records,
     conditions_on_series,
 )
-from mcp_hub.services.telemetry.filtering.filters import Condition, Filter, parse_filter
+from mcp_hub.services.telemetry.filtering.filters import Filter, parse_filter
+from mcp_hub.services.telemetry.filtering.mismatches import mismatch
 from mcp_hub.services.telemetry.records import presenting
 from mcp_hub.services.telemetry.records.words import Words, parse_words, texts_of
 from mcp_hub.services.telemetry.views import SearchResult
@@ -43,7 +43,6 @@ _FEW_SERIES = 50
 _USUAL_LIMIT = 20
 _RARE_DIGITS = 6
 _NAMES_SHOWN = 5_000
-_NAMING = {("series", "name"), ("series", "service"), ("record", "id"), ("record", "trace_id")}
 _LATEST = 2**63 - 1
 
 Position = tuple[int, bytes]
@@ -64,11 +63,6 @@ class _Search:
     conditions: list[ColumnElement[bool]] = field(default_factory=list)
     left_out: bool = False
     """Whether there are records of the hub's own, which are not meant."""
-
-    @property
-    def means_own(self) -> bool:
-        """Whether something is named that may be the hub's own."""
-        return any((one.field.source, one.field.key) in _NAMING for one in self.filter.conditions)
 
     @property
     def direct(self) -> bool:
@@ -189,7 +183,7 @@ class Searching:
             else:
                 # Not by the index of series: these are too many for it.
                 search.conditions.append((telemetry_records.c.series + 0).in_(fitting))
-        if not search.means_own:
+        if not search.filter.may_mean_own:
             own = select(telemetry_series.c.series).where(
                 telemetry_series.c.service.in_(envelope.OWN_SERVICES)
             )
@@ -229,9 +223,12 @@ class Searching:
         if "id" in columns:
             notes.append('Long texts are cut: where={"id": …} gives one record whole.')
         if not found.records and more is None:
-            notes.append(await self._database.read(lambda c: _why_none(c, search.filter)))
+            why = await self._database.read(lambda c: mismatch(c, search.filter))
+            notes.append(
+                why or "No record fits: widen since, or see telemetry_fields for what exists."
+            )
             if search.left_out:
-                notes.append(f"The hub's own were left out: service is {envelope.HUB_SERVICE!r}.")
+                notes.append(envelope.OWN_LEFT_OUT)
         return SearchResult(
             columns=columns,
             rows=rows,
@@ -335,29 +332,3 @@ def _no_such_series(connection: Connection, filter: Filter) -> NotFound:
         "No record has this combination of kind, name and service.",
         "telemetry_fields tells which exist.",
     )
-
-
-def _why_none(connection: Connection, filter: Filter) -> str:
-    """What may be wrong where nothing fits: a value of a type that its attribute never has."""
-    for one in filter.of("attribute").conditions:
-        wanted = _type_of(one)
-        if wanted is None:
-            continue
-        found = select(telemetry_attributes.c.types).where(
-            telemetry_attributes.c.key == one.field.key
-        )
-        types = {word for said in connection.execute(found).scalars() for word in said.split()}
-        if types and wanted not in types:
-            return (
-                f"{one.field} is compared with a {wanted}, but is a {' or '.join(sorted(types))}."
-            )
-    return "No record fits: widen since, or see telemetry_fields for what exists."
-
-
-def _type_of(condition: Condition) -> str | None:
-    value = condition.value
-    if condition.op == "exists" or isinstance(value, tuple | bytes):
-        return None
-    if isinstance(value, bool):
-        return "boolean"
-    return "string" if isinstance(value, str) else "number"

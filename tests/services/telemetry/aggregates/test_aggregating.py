@@ -316,6 +316,60 @@ async def test_nothing_is_said_to_be_nothing(store: Database, group: list[str]) 
     assert "No records." in table.note
 
 
+async def test_the_hub_s_own_are_left_out_as_search_leaves_them_out(
+    store: Database, ingest: Ingest
+) -> None:
+    trace = "ab" * 16
+    own = {"name": "call", "service": "mcp-hub", "severity": "error", "trace_id": trace}
+    await ingest.record(from_objects([own, own | {"service": "mcp-hub-worker"}], "log"))
+    aggregating = Aggregating(store)
+    failed = {"severity": {"gte": "error"}}
+    nothing = await aggregating.aggregate(Aggregate(where=failed))
+    assert nothing.rows == []
+    assert "left out: service is 'mcp-hub'" in str(nothing.note)
+    await ingest.record(from_objects([own | {"service": "web"}], "log"))
+    for asked, services in (
+        ({}, ["web"]),
+        ({"where": failed}, ["web"]),
+        ({"kind": "log"}, ["web"]),
+        ({"service": "mcp-hub"}, ["mcp-hub"]),
+        ({"name": "call"}, ["mcp-hub", "mcp-hub-worker", "web"]),
+        ({"where": {"service": {"prefix": "mcp"}}}, ["mcp-hub", "mcp-hub-worker"]),
+        ({"where": {"trace_id": trace}}, ["mcp-hub", "mcp-hub-worker", "web"]),
+    ):  # fmt: skip
+        table = await aggregating.aggregate(Aggregate(group_by=["service"], **asked))  # type: ignore[arg-type]
+        assert sorted(row[0] for row in table.rows) == services, asked
+        assert "left out" not in str(table.note)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"status": "500"}, "'status' holds numbers: write 500."),
+        ({"status": {"in": ["500", "503"]}}, "'status' holds numbers: write 500."),
+        ({"status": {"prefix": "5"}}, "'status' holds numbers: use eq, in, gte or lt."),
+        ({"status": "high"}, "'status' holds numbers: 'high' is none."),
+        ({"route": 7}, "'route' holds text: write \"7\"."),
+        ({"ok": "True"}, "'ok' holds true or false: write true."),
+        ({"resource.zone": "3"}, "'resource.zone' holds numbers: write 3."),
+        ({"attributes.value": "1"}, "'attributes.value' holds numbers: write 1."),
+        ({"status": 404}, None),
+        ({"status": {"in": ["404", 404]}}, None),
+        ({"status": {"exists": False}}, None),
+    ],
+)
+async def test_a_value_of_a_type_that_its_attribute_never_has_is_told(
+    store: Database, ingest: Ingest, where: dict[str, Any], said: str | None
+) -> None:
+    attributes = {"status": 500, "route": "/", "ok": True, "value": 1}
+    one = {"name": "n", "attributes": attributes, "resource": {"zone": 3}}
+    await ingest.record(from_objects([one], "event"))
+    table = await Aggregating(store).aggregate(Aggregate(where=where))
+    assert table.rows == []
+    note = str(table.note)
+    assert note.endswith(said or "No records.")
+
+
 async def test_what_a_value_is_is_told_where_it_is_no_measurement(
     store: Database, ingest: Ingest
 ) -> None:

@@ -226,5 +226,5 @@ async def test_what_is_wrong_is_told(store: Database, ingest: Ingest) -> None:
         assert hint in str(raised.value.hint), given
     nothing = await searching.search(where={"status": "500"})
     assert nothing.rows == []
-    assert nothing.note == "attributes.status is compared with a string, but is a number."
+    assert nothing.note == "'status' holds numbers: write 500."
     assert "widen since" in str((await searching.search(where={"status": 404})).note)
