@@ -125,7 +125,7 @@ class Patterns:
         rows = []
         for number in ranked[:limit]:
             pattern, of = catalogue.patterns[number], seen.get(number, Seen())
-            first, last = shown_time(pattern.first_time), shown_minute(of.last)
+            first, last = shown_time(pattern.first_time), shown_minute(of.last, pattern.first_time)
             rows.append(
                 # As text: not every reader of JSON keeps all digits of such a number.
                 [str(number), pattern.mask, of.count, of.before, first, last, examples.get(number)]
@@ -294,7 +294,7 @@ def _row(
         severity_name(template.severity) if template.severity is not None else None,
         shown_services(template),
         shown_time(template.first_time) if template.first_time is not None else None,
-        shown_minute(of.last),
+        shown_minute(of.last, template.first_time),
         _is_new(template, new_after),
         example,
     ]
@@ -305,8 +305,9 @@ def shown_services(template: Template) -> str:
     return ", ".join(template.services[:_SERVICES]) + (f" and {more} more" if more > 0 else "")
 
 
-def shown_minute(number: int) -> str | None:
-    return shown_time(number * MINUTE_NS) if number else None
+def shown_minute(number: int, first_time: int | None = None) -> str | None:
+    """The begin of a minute in which something came, or when it first came if that is in it."""
+    return shown_time(max(number * MINUTE_NS, first_time or 0)) if number else None
 
 
 def shown_time(ns: int) -> str:

@@ -50,6 +50,18 @@ async def test_a_new_user_is_no_new_template_but_a_new_statement_is(given: Given
     ]
 
 
+async def test_nothing_is_seen_last_before_it_is_seen_first(given: Given) -> None:
+    begun = (NOW // MINUTE - 5) * MINUTE
+    for second in (41, 50):
+        log = {"kind": "log", "name": "app", "service": "shop", "time": begun + second * 10**9}
+        await given.add(log | {"body": "queue of shop is full"})
+    (row,) = rows(await given.patterns.find(HOUR))
+    assert row["last_seen"] == row["first_seen"]
+    assert row["first_seen"].endswith(":41Z")
+    (mask,) = rows(await given.patterns.masks(HOUR, row["template_id"]))
+    assert mask["last_seen"] == mask["first_seen"] == row["first_seen"]
+
+
 async def test_events_without_a_body_are_counted_by_their_names(given: Given) -> None:
     event = {"name": "cart.checkout", "time": NOW - MINUTE, "service": "shop"}
     await given.add(event, event | {"body": "paid with card 4242"})
