@@ -19,7 +19,7 @@ from mcp_hub.services.telemetry.anomalies.changes import (
 from mcp_hub.services.telemetry.anomalies.findings import Finding, grouped, instant
 from mcp_hub.services.telemetry.anomalies.minutes import Selection
 from mcp_hub.services.telemetry.intake.rollups import MINUTE_NS
-from mcp_hub.services.telemetry.windows import Window, parse_duration, parse_window
+from mcp_hub.services.telemetry.windows import Window, parse_duration, parse_instant
 
 _CALLS_SHOWN = 12
 
@@ -33,7 +33,7 @@ class Correlator:
 
     async def correlate(
         self,
-        at: str | float | None,
+        at: str | float,
         *,
         within: str = "15m",
         service: str | None = None,
@@ -46,8 +46,7 @@ class Correlator:
             NotFound: no telemetry is of this service.
         """
         reach = parse_duration(within, "within")
-        around = parse_window(None, at, within)
-        instant_ns = around.until
+        instant_ns = parse_instant("at", at)
         if service is not None:
             await self._anomalies.check(Selection(service=service))
         window = Window(instant_ns - 2 * reach, instant_ns + reach)

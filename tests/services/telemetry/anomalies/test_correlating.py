@@ -97,7 +97,7 @@ async def _check(database: Database, store: RecordStore) -> None:
     with pytest.raises(NotFound, match="'shp'") as raised:
         await correlator.correlate(at, service="shp")
     assert "shop" in (raised.value.hint or "")
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(InvalidArgument, match="at is 'yesterday-ish'"):
         await correlator.correlate("yesterday-ish")
     with pytest.raises(InvalidArgument):
         await correlator.correlate(at, within="soon")
