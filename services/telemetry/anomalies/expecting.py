@@ -28,9 +28,10 @@ class Expectation:
     With three days before or more, their median at the same minute of the day is the season;
     with two weeks, that of the same day of the week. Else it is three harmonics of a day.
 
-    A series that began less than 16 hours ago is expected to keep its level. That it follows the
-    load, or from three hours on a parabola, is held only if this makes the median deviation
-    clearly smaller: a fault at the end bends a curve, but not that median.
+    A series that began less than 16 hours ago is expected to keep its level, and its counts to
+    follow the load. That its level follows the load, or anything from three hours on a parabola,
+    is held only if this makes the median deviation clearly smaller: a fault at the end bends a
+    curve, but not that median.
     """
 
     def __init__(self, buckets: Buckets, earlier: tuple[Float, Float] | None) -> None:
@@ -56,7 +57,7 @@ class Expectation:
         if self._earlier:
             usual = 2 * np.sqrt(_profile(self._earlier[0]) + 3 / 8)
         load = self._load if shared else None
-        fit = usual + self._fit(root - usual, self._trusted, load)
+        fit = usual + self._fit(root - usual, self._trusted, load, surely=True)
         expected = np.maximum(np.maximum(fit, 0) ** 2 / 4 - 3 / 8, 0)
         return np.asarray(np.where(self._alive, expected, self._buckets.count))
 
@@ -116,9 +117,15 @@ class Expectation:
         whole = np.maximum(1 + self._load, 0.1)
         return 2 * np.log(whole) if logarithm else whole**2 - 1
 
-    def _fit(self, values: Float, weights: Float, load: Float | None) -> Float:
-        """What is fitted besides the days before: the season only where these do not tell it."""
+    def _fit(
+        self, values: Float, weights: Float, load: Float | None, *, surely: bool = False
+    ) -> Float:
+        """What is fitted besides the days before: the season only where these do not tell it.
+
+        `surely` says that also the young follow the load.
+        """
         loads = [] if load is None else [load]
+        plain = [loads] if surely or not loads else [[], loads]
         season = [] if self._earlier else self._season
         clock = np.linspace(-1, 1, self._buckets.size)
         curve = [] if self._earlier else [clock, clock**2]
@@ -126,8 +133,8 @@ class Expectation:
         fit = np.zeros_like(values)
         for rows, tried in (
             (self._age >= _YOUNG, [season + loads]),
-            ((self._age < _YOUNG) & curved, [[], loads, curve, curve + loads]),
-            (~curved, [[], loads]),
+            ((self._age < _YOUNG) & curved, [*plain, *(curve + one for one in plain)]),
+            (~curved, plain),
         ):
             if rows.any():
                 fit[rows] = _simplest(tried, values[rows], weights[rows])
@@ -169,11 +176,13 @@ def _season(buckets: Buckets) -> list[Float]:
 def _load(buckets: Buckets, profile: Float | None) -> Float | None:
     """The load that all services share [B], around 0: the median of each one's against its own.
 
-    A service's own is its median, or its `profile` [S, B] of the days before.
+    A service's own is its median since it was first seen, or its `profile` [S, B] of the days
+    before. Where too few have begun, the load is 0.
     """
     own: dict[str, list[Float]] = {}
-    root = np.sqrt(buckets.count)
-    typical = robust.median(root)
+    begun = np.cumsum(buckets.count, axis=1) > 0
+    root = np.where(begun, np.sqrt(buckets.count), np.nan)
+    typical = np.nan_to_num(robust.median(root))
     usual = np.sqrt(profile) if profile is not None else typical[:, None]
     for place, series in enumerate(buckets.series):
         if series.kind != "metric" and typical[place] ** 2 >= _FEW:
@@ -181,8 +190,10 @@ def _load(buckets: Buckets, profile: Float | None) -> Float | None:
             own.setdefault(series.service, []).append(root[place] / against)
     if len(own) < _SERVICES_IN_COMMON:
         return None
-    means = np.stack([np.mean(one, axis=0) for one in own.values()])
-    return np.asarray(np.median(means, axis=0) - 1)
+    means = np.stack([_mean(np.stack(one, axis=-1)) for one in own.values()], axis=-1)
+    there = np.stack([np.isfinite(one).any(axis=0) for one in own.values()], axis=-1)
+    middle = robust.median(np.where(there, means, np.nan))
+    return np.where(there.sum(axis=-1) >= _SERVICES_IN_COMMON, middle - 1, 0.0)
 
 
 def _comparable(earlier: tuple[Float, Float]) -> tuple[Float, Float] | None:

@@ -173,3 +173,15 @@ async def test_nothing_is_off_together_before_it_was_first_seen(
 async def test_services_that_begin_are_not_off_together(database: SqliteDatabase) -> None:
     await _store(database, _system(190), seed=3)
     assert (await AnomalyFinder(database).find(_since(24), together=True)).findings == []
+
+
+async def test_what_all_that_have_begun_share_is_no_anomaly_of_one(
+    database: SqliteDatabase,
+) -> None:
+    shared = [
+        _Traffic("log", "app", f"s{number}", 300 if number < 5 else 60, 25, rate=15,
+                 rate_of_fault=5)
+        for number in range(6)
+    ]  # fmt: skip
+    await _store(database, [*shared, _Traffic("log", "app", "other", 300, rate=15)], seed=2)
+    assert (await AnomalyFinder(database).find(_since(8))).findings == []
