@@ -289,7 +289,7 @@ class Judge:
                 continue
             seen = usual + change
             if levels.logarithm:
-                usual, seen = float(np.exp(usual)), float(np.exp(seen))
+                usual, seen = self._shown(levels, one.row, usual, seen)
             found.append(self._deviation(one, levels.signal, usual, seen, effect))
         return found
 
@@ -300,10 +300,16 @@ class Judge:
                 usual = float(np.median(levels.expected[course.row, course.start : course.stop]))
                 one = Excursion(course.row, course.start, course.stop, course.score)
                 signal: Signal = "leak" if course.is_ramp else levels.signal
-                seen = float(np.exp(usual + course.change))
+                usual, seen = self._shown(levels, course.row, usual, usual + course.change)
                 effect = float(abs(course.change) / np.log(self._limits.level))
-                found.append(self._deviation(one, signal, float(np.exp(usual)), seen, effect))
+                found.append(self._deviation(one, signal, usual, seen, effect))
         return found
+
+    def _shown(self, levels: _Levels, row: int, usual: float, seen: float) -> tuple[float, float]:
+        """Two logarithms of a bucket's level as the level that many values have."""
+        longer = self._buckets.longer
+        factor = float(longer[row]) if longer is not None and levels.signal == "p95" else 1.0
+        return factor * float(np.exp(usual)), factor * float(np.exp(seen))
 
     def _silences(self) -> list[Deviation]:
         """Services, then series, of which nothing comes though something must have."""

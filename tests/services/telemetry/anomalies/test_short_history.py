@@ -118,6 +118,18 @@ async def test_a_fault_at_the_end_of_a_short_history_does_not_become_the_usual(
             assert _minutes_left(one) <= fault + 5
 
 
+async def test_a_p95_is_that_of_the_values_though_a_minute_has_few(
+    database: SqliteDatabase,
+) -> None:
+    await _store(database, _system(120, 20, 0), seed=3)
+    told = await AnomalyFinder(database).find(_since(8), service="pay", sensitivity="high")
+    said = [text for one in told.findings for text in (one.says, *one.also)]
+    (slow,) = [text for text in said if text.startswith("p95")]
+    seen, expected = (float(word) for word in (slow.split()[1], slow.split()[5]))
+    assert expected == pytest.approx(54 * np.exp(1.645 * 0.46), rel=0.15)
+    assert seen == pytest.approx(3.8 * 54 * np.exp(1.645 * 0.46), rel=0.2)
+
+
 async def test_a_finding_s_numbers_have_the_unit_of_its_words(database: SqliteDatabase) -> None:
     traffic = [
         _Traffic("span", "slow", "a", 480, 30, 4),
