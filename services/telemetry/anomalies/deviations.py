@@ -128,20 +128,26 @@ class Judge:
         return Judged(found, self._tests, self._threshold)
 
     def together(self) -> Judged:
-        """Windows in which the series that have begun are off together, as none may be alone."""
+        """Windows in which all series are off together, as none of them may be alone.
+
+        Of the time from which on most is known, and of the series that had begun by then.
+        """
         buckets = self._buckets
         counts = robust.root_deviance(buckets.count, self.expectation.of_counts())
         rows = [counts, *(levels.z for levels in self._all_levels())]
         z = np.concatenate(rows) if buckets.series else np.empty((0, buckets.size))
         services = np.tile([one.service for one in buckets.series], len(rows))
-        begun = np.tile(np.cumsum(buckets.count, axis=1) > 0, (len(rows), 1))
-        z = np.where(begun, z, np.nan)
-        enough = (np.isfinite(z).sum(axis=1) > 0.5 * begun.sum(axis=1)) & begun[:, -1]
-        z, services = z[enough], services[enough]
+        z[: len(buckets.series)][np.cumsum(buckets.count, axis=1) == 0] = np.nan
+        known = np.isfinite(z)
+        first = np.where(known.any(axis=1), known.argmax(axis=1), buckets.size)
+        begin = _most_known(first, buckets.size)
+        chosen = (first <= begin) & (known[:, begin:].mean(axis=1) > 0.5)
+        z, services = z[chosen], services[chosen]
         if not len(z):
             return Judged([], 0, self._threshold)
+        z[:, :begin] = np.nan
         z = z / np.maximum(robust.scale(z), 1.0)[:, None]
-        distance = robust.joint(z)
+        distance = np.pad(robust.joint(z[:, begin:]), (begin, 0), constant_values=np.nan)
         tests = robust.tests(1, self._judged.stop - self._judged.start)
         threshold = HEAVY_TAILS * -NormalDist().inv_cdf(min(0.01, self._limits.alpha / tests))
         found = []
@@ -363,6 +369,13 @@ class Judge:
                     Deviation(place, service, "silence", start, stop, score, rate, 0.0, 4.0)
                 )
         return found
+
+
+def _most_known(first: NDArray[np.intp], size: int) -> int:
+    """From which of `size` columns on rows that are `first` [k] known have the most values."""
+    begins, rows = np.unique(first, return_counts=True)
+    area = np.cumsum(rows) * (size - begins)
+    return int(begins[area.argmax()]) if area.any() else 0
 
 
 def _most_off(z: Float, services: NDArray[np.str_]) -> str:

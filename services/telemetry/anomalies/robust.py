@@ -17,7 +17,6 @@ _NORMAL_90 = 1.2816
 _NORMAL_10_TO_40 = 1.0283
 _TUKEY = 4.685
 _STEPS = 12
-_BEGINS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,25 +228,16 @@ def joint(z: Float) -> Float:
     """How far the rows z [k, B] are off together: [B], of about standard deviation 1.
 
     The Mahalanobis distance by a correlation of clipped values, shrunk towards independence, and
-    brought to a normal scale by Wilson and Hilferty's cube root of chi-square. Of a column only
-    the rows that have begun are judged, at most `_BEGINS` sets of them.
+    brought to a normal scale by Wilson and Hilferty's cube root of chi-square.
     """
-    known = np.isfinite(z)
-    filled = np.where(known, z, 0.0)
-    clipped = np.clip(filled, -3, 3)
-    spread = np.sqrt((clipped**2).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
-    clipped /= np.maximum(spread, 1e-6)[:, None]
-    both = np.maximum(known.astype(np.float64) @ known.T, 1)
-    correlation = 0.8 * (clipped @ clipped.T) / both + 0.2 * np.eye(len(z))
-    first = np.where(known.any(axis=1), known.argmax(axis=1), z.shape[1])
-    ranks = np.linspace(0, 1, _BEGINS)
-    begins = np.unique(np.quantile(first, ranks, method="higher"))
-    normal = np.full(z.shape[1], np.nan)
-    for begin, end in zip(begins, [*begins[1:], z.shape[1]], strict=True):
-        rows = first <= begin
-        part, k = filled[rows, begin:end], int(rows.sum())
-        inverse = np.linalg.inv(correlation[np.ix_(rows, rows)])
-        distance = np.maximum(np.einsum("ib,ij,jb->b", part, inverse, part), 0)
-        normal[begin:end] = (np.cbrt(distance / k) - (1 - 2 / (9 * k))) / np.sqrt(2 / (9 * k))
+    rows = len(z)
+    clipped = np.clip(np.nan_to_num(z), -3, 3)
+    spread = np.maximum(clipped.std(axis=1), 1e-6)
+    correlation = (clipped / spread[:, None]) @ (clipped / spread[:, None]).T / z.shape[1]
+    inverse = np.linalg.inv(0.8 * correlation + 0.2 * np.eye(rows))
+    filled = np.nan_to_num(z)
+    distance = np.einsum("ib,ij,jb->b", filled, inverse, filled)
+    spread_of_root = np.sqrt(2 / (9 * rows))
+    normal = (np.cbrt(distance / rows) - (1 - 2 / (9 * rows))) / spread_of_root
     centred = normal - median(normal)
     return np.asarray(centred / max(float(scale(centred)), 1.0))

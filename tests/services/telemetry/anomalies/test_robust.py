@@ -88,18 +88,6 @@ def test_rows_off_together_stand_out_as_none_does_alone() -> None:
     assert np.abs(np.delete(distance, np.s_[200:206])).max() < 5
 
 
-def test_rows_are_joint_from_when_they_begin() -> None:
-    z = np.random.default_rng(6).normal(0, 1, (12, 300))
-    z[4:, :200] = np.nan
-    distance = robust.joint(z)
-    assert np.isfinite(distance).all()
-    assert np.abs(distance).max() < 5
-    z[:2, 280:290] += 4
-    assert np.median(robust.joint(z)[280:290]) > 2.5
-    z[:4, :200] = np.nan
-    assert np.isnan(robust.joint(z)[:200]).all()
-
-
 def _season() -> tuple[np.ndarray, np.ndarray]:
     turns = 2 * np.pi * np.arange(288) / 288
     columns = [np.ones(288), np.sin(turns), np.cos(turns), np.sin(2 * turns), np.cos(2 * turns)]
