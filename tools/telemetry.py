@@ -135,8 +135,8 @@ class TelemetryTools(Toolset):
     ) -> Table:
         """Figures of the records of a window (the last hour if not said), by groups and buckets,
         the largest of the first measure first. Numbers are spans' durations in ms, else values.
-        Buckets without records have no row. The hub's own are left out as in telemetry_search. Fast
-        by kind, name, service and time."""
+        Empty buckets have no row. The hub's own: as in telemetry_search. Fast by kind, name,
+        service and time."""
         return await (await self.hub()).telemetry.aggregating.aggregate(
             Aggregate(
                 measure=measure,

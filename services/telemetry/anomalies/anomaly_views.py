@@ -17,7 +17,7 @@ class Anomaly(View):
     until: str
     expected: float | None = None
     seen: float | None = None
-    unit: str | None = Field(default=None, description="Of expected and seen; ms for spans")
+    unit: str | None = None
     severity: float = Field(description="1 - e^(-c/3); c: the change in units of the least told")
     level: Literal["low", "medium", "high"] = Field(description="Below 0.45, below 0.75, above")
     says: str

@@ -140,7 +140,7 @@ class Judge:
         z[: len(buckets.series)][np.cumsum(buckets.count, axis=1) == 0] = np.nan
         known = np.isfinite(z)
         first = np.where(known.any(axis=1), known.argmax(axis=1), buckets.size)
-        begin = _most_known(first, buckets.size)
+        begin = robust.most_known(first, buckets.size)
         chosen = (first <= begin) & (known[:, begin:].mean(axis=1) > 0.5)
         z, services = z[chosen], services[chosen]
         if not len(z):
@@ -369,13 +369,6 @@ class Judge:
                     Deviation(place, service, "silence", start, stop, score, rate, 0.0, 4.0)
                 )
         return found
-
-
-def _most_known(first: NDArray[np.intp], size: int) -> int:
-    """From which of `size` columns on rows that are `first` [k] known have the most values."""
-    begins, rows = np.unique(first, return_counts=True)
-    area = np.cumsum(rows) * (size - begins)
-    return int(begins[area.argmax()]) if area.any() else 0
 
 
 def _most_off(z: Float, services: NDArray[np.str_]) -> str:

@@ -241,3 +241,10 @@ def joint(z: Float) -> Float:
     normal = (np.cbrt(distance / rows) - (1 - 2 / (9 * rows))) / spread_of_root
     centred = normal - median(normal)
     return np.asarray(centred / max(float(scale(centred)), 1.0))
+
+
+def most_known(first: NDArray[np.intp], size: int) -> int:
+    """From which of `size` columns on rows that are `first` [k] known have the most values."""
+    begins, rows = np.unique(first, return_counts=True)
+    area = np.cumsum(rows) * (size - begins)
+    return int(begins[area.argmax()]) if area.any() else 0

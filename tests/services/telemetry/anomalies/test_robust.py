@@ -88,6 +88,13 @@ def test_rows_off_together_stand_out_as_none_does_alone() -> None:
     assert np.abs(np.delete(distance, np.s_[200:206])).max() < 5
 
 
+def test_most_is_known_from_where_rows_and_columns_are_many() -> None:
+    assert robust.most_known(np.array([0, 0, 0, 90]), 120) == 0
+    assert robust.most_known(np.array([0, 200, 200, 200, 200, 230]), 240) == 0
+    assert robust.most_known(np.array([0, *[200] * 7, 230]), 240) == 200
+    assert robust.most_known(np.array([120]), 120) == 0
+
+
 def _season() -> tuple[np.ndarray, np.ndarray]:
     turns = 2 * np.pi * np.arange(288) / 288
     columns = [np.ones(288), np.sin(turns), np.cos(turns), np.sin(2 * turns), np.cos(2 * turns)]
