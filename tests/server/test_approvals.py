@@ -220,5 +220,5 @@ async def test_a_client_that_cannot_ask_is_refused(server: HubServer, era: Any) 
         assert isinstance(result, CallToolResult)
         decision = result.structured_content or {}
         assert decision["promoted"] is False
-        assert "the client cannot ask" in decision["gates"][-1]["note"]
+        assert "this client cannot ask" in decision["gates"][-1]["note"]
         assert await champion(client) is None

@@ -210,7 +210,7 @@ async def test_health_names_each_server_its_version_and_no_secret(
         report = await hub.health()
         adapters = report["adapters"]
         assert states(report) == dict.fromkeys(
-            ("database", "blobs", "queue", "bus", "telemetry"), "ok"
+            ("database", "blobs", "queue", "bus", "disk", "telemetry"), "ok"
         )
         assert adapters["database"]["detail"].startswith("PostgreSQL ")
         assert f"schema {HEAD}" in adapters["database"]["detail"]
@@ -301,7 +301,7 @@ async def test_a_silent_redis_keeps_nobody_long(
         report = await hub.health()
         assert states(report) == {
             "database": "ok", "blobs": "ok", "queue": "failing", "bus": "failing",
-            "telemetry": "ok",
+            "disk": "ok", "telemetry": "ok",
         }  # fmt: skip
         for name in ("queue", "bus"):
             named(report, name, urls["redis_url"])
